@@ -1,0 +1,67 @@
+"""The policy seam: token ids in, token ids and log-probabilities of what was sampled out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+Finish = Literal["stop", "eos", "length"]
+
+
+class PolicyError(Exception):
+    """A policy cannot do what was asked; the message says what to change."""
+
+
+class PolicyUnavailable(PolicyError):
+    """The engine cannot be reached or died; trying again later may help."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How turns are sampled: from the full distribution, as training needs; top_p, top_k and min_p do not exist."""
+
+    temperature: float = 1.0  # 0 is greedy; log-probabilities are then those of temperature 1
+    stop: tuple[str, ...] = ("</search>", "</answer>")
+    top_logprobs: int = 0  # how many of the most likely tokens to report at every position
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prompt to continue by one turn.
+
+    ``key`` addresses the sampling noise: equal keys, prompts and weights give equal turns in deterministic mode,
+    whatever else is in the batch. ``grow`` uses ``(seed, step, tree, path, turn)``.
+    """
+
+    prompt: tuple[int, ...]
+    max_new_tokens: int
+    key: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What the policy sampled: ids as they were sampled, never re-tokenised.
+
+    The token that completes a stop string, or the end-of-sequence token, is the last of ``ids``.
+    ``logprobs[t]`` is ``log softmax(logits / T)`` at the sampling temperature.
+    """
+
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...]  # [len(ids)], nats
+    finish: Finish
+    top_logprobs: tuple[tuple[tuple[int, float], ...], ...] = ()  # [len(ids)][top_logprobs] of (id, logprob)
+    version: int = 0  # of the weights that sampled it
+
+
+class Policy(Protocol):
+    """Anything that samples turns. Engines batch requests that are waiting at the same time, from any tree."""
+
+    async def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
+        """Continue every prompt by one turn, results in the order of the requests.
+
+        Raises:
+            PolicyError: a prompt is empty, has an id outside the vocabulary, or leaves no room to generate.
+            PolicyUnavailable: the engine cannot answer now.
+        """
+        ...

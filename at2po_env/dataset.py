@@ -1,0 +1,52 @@
+"""What a benchmark module in ``envs`` provides: questions of a split, and passages to search."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from at2po_env.state import Question
+from search_backend.base import Passage
+
+
+class DataNotFound(FileNotFoundError):
+    """No data is installed for a benchmark; the message says how to get it."""
+
+
+class DataError(ValueError):
+    """A record cannot be used; the message names file, line (or index) and field."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The questions of one split, in file order, with the digest of what they were read from."""
+
+    name: str
+    split: str
+    questions: tuple[Question, ...]
+    digest: str  # SHA-256 over the source files' bytes, or over the generator's configuration
+    notes: Mapping[str, Any] = field(default_factory=dict)  # counts of what was dropped and why, source layout, …
+
+
+class Benchmark(Protocol):
+    """One benchmark: reads its own layouts. Its module in ``envs`` exposes it as ``BENCHMARK``."""
+
+    name: str
+    splits: tuple[str, ...]
+    citation: str
+    license: str
+
+    def load(self, split: str, data_dir: Path | None, **options: Any) -> Dataset:
+        """Read the questions of ``split``.
+
+        Raises:
+            DataNotFound: nothing is installed; the message says how to get it.
+            DataError: a record is bad; the message names file, record and field.
+        """
+        ...
+
+    def passages(self, split: str, data_dir: Path | None, **options: Any) -> Iterable[Passage]:
+        """Stream the passages that come with the benchmark (contexts, or a generated encyclopedia)."""
+        ...

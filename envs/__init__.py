@@ -1,0 +1,1 @@
+"""The benchmarks and the generated world: data only, one short file each."""

@@ -1,0 +1,1 @@
+"""Find passages: one protocol, several backends, one ``open(uri)``."""

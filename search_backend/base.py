@@ -1,0 +1,103 @@
+"""The search seam: what a backend is given, what it returns, and how it fails."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+
+class SearchError(Exception):
+    """Base of everything a backend raises on purpose."""
+
+
+class SearchUnavailable(SearchError):
+    """The backend cannot be reached or is not ready; trying again later may help."""
+
+
+class SearchTimeout(SearchUnavailable):
+    """The backend did not answer in time; trying again may help."""
+
+
+class BadQuery(SearchError):
+    """The request itself is wrong (``k < 1``, not a string); trying again will not help."""
+
+
+class CorpusError(SearchError):
+    """A passage file or an index on disk cannot be used; the message names file, line and field."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """One retrievable unit of text. ``id`` is unique within its corpus."""
+
+    id: str
+    title: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A passage that a query found, with the backend's score (higher is better, unit of the backend)."""
+
+    passage: Passage
+    score: float
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What decides a backend's results: two backends with equal digests answer every query alike."""
+
+    backend: str
+    corpus_digest: str
+    passages: int
+    analyzer: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 hex digest of the canonical JSON form."""
+        canonical = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        """The manifest as plain JSON values."""
+        return {
+            "backend": self.backend,
+            "corpus_digest": self.corpus_digest,
+            "passages": self.passages,
+            "analyzer": self.analyzer,
+            "parameters": dict(self.parameters),
+        }
+
+
+@runtime_checkable
+class SearchBackend(Protocol):
+    """Finds passages for plain-text queries. Queries have no syntax; an empty query finds nothing.
+
+    Backends are shared, read-only and safe to use from several threads.
+    """
+
+    @property
+    def manifest(self) -> Manifest:
+        """What decides this backend's results."""
+        ...
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
+        """Return at most ``k`` hits per query, best first, ties by passage id.
+
+        Raises:
+            BadQuery: ``k < 1`` or a query is not a string.
+            SearchUnavailable: the backend cannot answer now (``SearchTimeout`` if it was too slow).
+        """
+        ...
+
+    async def asearch(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
+        """The asynchronous twin of ``search``."""
+        ...
+
+    def close(self) -> None:
+        """Release what the backend holds; calling it twice is fine."""
+        ...
