@@ -23,6 +23,8 @@ class ForkableEnv(gymnasium.Env[str, str], Generic[SnapshotT]):
     ``unwrapped.restore(s)`` is the raw form under it. ``at2po_env.testing`` has the contract as an inheritable test.
     """
 
+    stop: tuple[str, ...] = ()  # strings that end an action: a policy stops sampling after any of them
+
     @abstractmethod
     def snapshot(self) -> SnapshotT:
         """The current episode as a frozen, hashable, picklable value. O(1)."""

@@ -22,7 +22,7 @@ class Sampling:
     """How turns are sampled: from the full distribution, as training needs; top_p, top_k and min_p do not exist."""
 
     temperature: float = 1.0  # 0 is greedy; log-probabilities are then those of temperature 1
-    stop: tuple[str, ...] = ("</search>", "</answer>")
+    stop: tuple[str, ...] = ()  # strings that end a turn; grow() fills in the environment's where none are given
     top_logprobs: int = 0  # how many of the most likely tokens to report at every position
 
 

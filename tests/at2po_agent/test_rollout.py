@@ -1,0 +1,189 @@
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from at2po_agent.policy.base import PolicyUnavailable
+from at2po_agent.rollout import Limits, PromptTooLong, grow, rollout
+from at2po_agent.tree import ROOT, Branch, TurnTree
+from tests.at2po_agent.toys import Bytes, Scripted, ToyEnv
+
+FAST = Limits(retries=2, retry_seconds=0.001)
+
+
+@dataclass(frozen=True)
+class ChainsThenBranches:
+    """Three chains, then two more under the most recent inner turn, then nothing."""
+
+    def propose(self, tree: TurnTree, rng: np.random.Generator) -> Sequence[Branch]:
+        if not tree.proposals:
+            return [Branch(ROOT, g) for g in range(3)]
+        if tree.open_paths or len(tree.proposals) > 1:
+            return []
+        inner = tree.inner_turns()
+        node = inner[-1] if inner else ROOT
+        return [Branch(node, tree[node].group if inner else 3)] * 2
+
+
+@dataclass(frozen=True)
+class BranchEveryFirstTurn:
+    """While chains run: every fresh inner turn of depth 1 gets one more child, as AEPO branches."""
+
+    def propose(self, tree: TurnTree, rng: np.random.Generator) -> Sequence[Branch]:
+        if not tree.proposals:
+            return [Branch(ROOT, g) for g in range(4)]
+        return [Branch(n, tree[n].group) for n in tree.fresh if tree[n].depth == 1 and not tree[n].leaf]
+
+
+def run_grow(env: ToyEnv, policy: Scripted, expansion, **kwargs) -> TurnTree:
+    kwargs.setdefault("limits", FAST)
+    return asyncio.run(grow(env, policy, Bytes(), expansion, **kwargs))
+
+
+@pytest.mark.parametrize("expansion", [ChainsThenBranches(), BranchEveryFirstTurn()])
+@pytest.mark.parametrize("lockstep", [True, False])
+@pytest.mark.parametrize("seed", range(5))
+def test_every_proposed_path_ends_in_one_leaf_and_tokens_are_those_of_the_transport(expansion, lockstep, seed):
+    policy = Scripted()
+    tree = run_grow(ToyEnv(), policy, expansion, key=(seed,), lockstep=lockstep)
+    assert len(tree.leaves) == tree.started == sum(len(p) for p in tree.proposals)
+    sent = {(request.prompt, completion.ids) for request, completion in policy.completions}
+    for _leaf, path in tree.trajectories():
+        for node in path:
+            assert (tree.prompt_ids(tree[node].parent), tree[node].action) in sent
+            # what the environment saw is what the tree says
+        actions = tuple(bytes(tree[node].action).decode() for node in path)
+        assert tree[path[-1]].snapshot == ("q", *actions)
+
+
+def test_branching_happens_while_other_paths_are_still_open():
+    opened = []
+
+    @dataclass(frozen=True)
+    class Spy(BranchEveryFirstTurn):
+        def propose(self, tree, rng):
+            branches = super().propose(tree, rng)
+            opened.append((tree.open_paths, len(branches)))
+            return branches
+
+    run_grow(ToyEnv(), Scripted(), Spy(), key=(1,), lockstep=True)
+    assert any(open_paths > 0 and branches > 0 for open_paths, branches in opened)
+
+
+def test_the_reward_of_a_leaf_is_the_sum_on_its_path_and_inner_nodes_have_none():
+    tree = run_grow(ToyEnv(), Scripted(), ChainsThenBranches(), key=(3,))
+    for i, node in enumerate(tree.nodes):
+        if node.leaf:
+            assert node.reward == float(bytes(node.action) == b"a!")
+        else:
+            assert node.reward is None, i
+
+
+def test_length_limit_makes_the_last_turn_a_leaf_that_counts_as_unanswered():
+    limits = Limits(max_response_tokens=8, retries=0)  # s0! + <s0!> = 8: no room for another token
+    tree = run_grow(ToyEnv(), Scripted(), ChainsThenBranches(), key=(3,), limits=limits)
+    cut = [tree[leaf] for leaf in tree.leaves if tree[leaf].ended == "length_limit"]
+    assert cut and all(node.reward == -1.0 and node.depth == 1 and node.observation == () for node in cut)
+
+
+def test_a_prompt_over_the_limit_is_an_error_that_names_question_and_setting():
+    with pytest.raises(PromptTooLong, match=r"question 'q7'.*max_prompt_tokens is 2"):
+        run_grow(ToyEnv(), Scripted(), ChainsThenBranches(), limits=Limits(max_prompt_tokens=2), question_id="q7")
+
+
+def test_a_failing_search_is_retried_from_the_snapshot():
+    failures = iter([True, True, False] + [False] * 100)
+    tree = run_grow(ToyEnv(fail=lambda action: next(failures)), Scripted(), ChainsThenBranches(), key=(3,))
+    assert len(tree.leaves) == tree.started
+
+
+def test_a_path_that_search_ended_for_good_has_no_leaf_and_loses_nothing_else():
+    tree = run_grow(ToyEnv(fail=lambda action: action == "s4!"), Scripted(), BranchEveryFirstTurn(), key=(5,))
+    healthy = run_grow(ToyEnv(), Scripted(), BranchEveryFirstTurn(), key=(5,))
+    assert 0 < len(tree.leaves) < tree.started
+    assert tree.open_paths == 0
+    assert len(healthy.leaves) == healthy.started
+
+
+def test_an_engine_that_comes_back_is_used_again():
+    class Flaky(Scripted):
+        down = 2
+
+        async def generate(self, requests, sampling):
+            if self.down:
+                self.down -= 1
+                raise PolicyUnavailable("engine restarting")
+            return await super().generate(requests, sampling)
+
+    tree = run_grow(ToyEnv(), Flaky(), ChainsThenBranches(), key=(3,))
+    assert len(tree.leaves) == tree.started
+
+
+def test_other_errors_of_the_policy_reach_the_caller_at_once():
+    class Broken(Scripted):
+        async def generate(self, requests, sampling):
+            raise ZeroDivisionError("a bug")
+
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        asyncio.run(rollout(ToyEnv(), ["x", "y"], Broken(), Bytes(), ChainsThenBranches()))
+
+
+def shapes(trees):
+    return [[(n.parent, n.group, n.action, n.logp, n.observation, n.reward) for n in tree.nodes] for tree in trees]
+
+
+def test_deterministic_mode_does_not_see_latency():
+    def once(delay: float):
+        policy = Scripted(jitter=delay)
+        env = ToyEnv(delay=lambda: random.random() * delay)
+        questions = [f"question {i}" for i in range(6)]
+        grown = asyncio.run(rollout(env, questions, policy, Bytes(), BranchEveryFirstTurn(), key=(0, 7)))
+        batches = [[request.key for request in call] for call in policy.calls]
+        return shapes(grown.trees), batches
+
+    quiet, slow = once(0.0), once(0.004)
+    assert quiet == slow  # the trees, and which requests ran together in which order
+    assert len(quiet[1][0]) == 24  # six trees' four chains in one batch
+
+
+def test_free_running_mode_does_not_wait_for_the_slowest():
+    async def scenario() -> list[str]:
+        finished = []
+        env = ToyEnv()
+        slow = iter([0.2])
+
+        def delay() -> float:
+            return next(slow, 0.0)
+
+        env.delay = delay
+        await rollout(
+            env,
+            ["slow", "fast"],
+            Scripted(),
+            Bytes(),
+            ChainsThenBranches(),
+            key=(0, 1),
+            deterministic=False,
+            on_tree=lambda tree: finished.append(tree.question_id),
+        )
+        return finished
+
+    assert asyncio.run(scenario()) == ["fast", "slow"]
+
+
+def test_too_long_prompts_are_dropped_and_reported_and_the_rest_goes_on():
+    grown = asyncio.run(
+        rollout(
+            ToyEnv(),
+            ["ok", "x" * 50, "fine"],
+            Scripted(),
+            Bytes(),
+            ChainsThenBranches(),
+            limits=Limits(max_prompt_tokens=20),
+        )
+    )
+    assert [tree.question_id for tree in grown.trees] == ["ok", "fine"]
+    assert list(grown.dropped) == ["x" * 50] and "52 tokens" in grown.dropped["x" * 50]
