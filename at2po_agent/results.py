@@ -8,35 +8,30 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """One greedy evaluation; the tuples run over the same questions in the same order."""
+class Scores:
+    """One greedy evaluation, question by question; the tuples run over the same questions in the same order."""
 
     step: int  # training steps before it
-    ids: tuple[str, ...]  # question ids
+    ids: tuple[str, ...]  # of the questions that were scored; one that infrastructure kept from a score is left out
     em: tuple[float, ...]  # exact match, 0 or 1
-    groups: tuple[str, ...]  # what the questions are split by in a summary: "1 hop", "2 hops", a type; "" for none
+    groups: tuple[str, ...]  # what a summary splits by: "1 hop", "2 hops", a type; "" for none
     means: Mapping[str, float] = field(default_factory=dict)  # f1, searches, … for the display and the log
 
     def __post_init__(self) -> None:
         if not len(self.ids) == len(self.em) == len(self.groups):
             raise ValueError(f"{len(self.ids)} ids, {len(self.em)} scores and {len(self.groups)} groups do not match")
 
-    @property
-    def mean(self) -> float:
-        """Mean exact match, 0 to 1; 0 without questions."""
-        return sum(self.em) / len(self.em) if self.em else 0.0
-
 
 @dataclass(frozen=True)
 class Result:
     """What ``train`` returns, also when it was stopped before its end."""
 
-    steps: int  # done in all, resumed ones included
+    steps: int  # done in all, those before a resume included
     seconds: float  # of training: rollout, credit and update; no evaluation, no loading
     generated_tokens: int  # sampled by the policy in training
     trees: int  # grown; ``dropped`` of them had fewer than two scored leaves
     dropped: int = 0
-    before: Evaluation | None = None  # None where evaluation is off
-    after: Evaluation | None = None
+    before: Scores | None = None  # None where evaluation is off
+    after: Scores | None = None
     checkpoint: Path | None = None  # the last one written
     stopped: bool = False  # by a signal, before its limits

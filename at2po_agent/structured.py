@@ -1,0 +1,183 @@
+"""Reads a dataclass from YAML and ``key=value`` overrides (OmegaConf structured configs), with errors that help.
+
+A :class:`ConfigError` names the key in full, where it was written (file and line, or the override) and the nearest keys
+that do exist.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, cast, get_type_hints
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+Schema = TypeVar("Schema")
+
+
+class ConfigError(ValueError):
+    """A configuration cannot be used; the message names the key, where it was written and what to do."""
+
+
+def at_least(default: Any, low: float) -> Any:
+    """A field whose value, where it is not null, is ``low`` or more."""
+    return field(default=default, metadata={"at_least": low})
+
+
+def above(default: Any, low: float) -> Any:
+    """A field whose value is more than ``low``."""
+    return field(default=default, metadata={"above": low})
+
+
+def load(schema: type[Schema], path: Path | None, overrides: Sequence[str]) -> Schema:
+    """The defaults of the dataclass ``schema``, then the YAML file, then ``key=value`` overrides.
+
+    Raises:
+        ConfigError: a file is missing or not YAML, a key is unknown, a value has the wrong type or is out of range.
+    """
+    merged: Any = OmegaConf.structured(schema)
+    sources = ([_read_yaml(path)] if path else []) + [_read_override(text) for text in overrides]
+    for values, where in sources:
+        _check_keys(values, schema, where, schema)
+        try:
+            merged = OmegaConf.merge(merged, values)
+        except OmegaConfBaseException as error:
+            key = error.full_key or ""
+            raise ConfigError(f"{where.of(key)}: {key}: {_first_line(error)}") from error
+    for key in sorted(OmegaConf.missing_keys(merged)):
+        place = path or "the configuration"
+        raise ConfigError(f"{place}: {key} is not set; add it to the file or pass {key}=VALUE")
+    origin = _Origin(tuple(where for _, where in sources))
+    try:
+        config = cast(Schema, OmegaConf.to_object(merged))
+    except OmegaConfBaseException as error:
+        key = error.full_key or ""
+        raise ConfigError(f"{origin.of(key)}: {key}: {_first_line(error)}") from error
+    _check_ranges(config, origin)
+    return config
+
+
+def to_yaml(config: object) -> str:
+    """A configuration as YAML that ``load`` reads back to an equal value."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config), resolve=True)
+
+
+@dataclass(frozen=True)
+class _Where:
+    """Where values were written: a file with the line of every key, or one override (line 0)."""
+
+    source: str
+    lines: Mapping[str, int]
+
+    def of(self, key: str) -> str:
+        line = self.lines.get(key)
+        return f"{self.source}:{line}" if line else self.source
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """Which source set the value that a key ended up with."""
+
+    sources: tuple[_Where, ...]
+
+    def of(self, key: str) -> str:
+        for where in reversed(self.sources):
+            if key in where.lines:
+                return where.of(key)
+        return "the configuration"
+
+
+def _read_yaml(path: Path) -> tuple[dict[str, Any], _Where]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as text: {error}") from error
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        # OmegaConf's own reading of YAML: duplicate keys are errors, 1e-6 is a number
+        values = OmegaConf.to_container(OmegaConf.create(text)) if node is not None else {}
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(f"{path}{line}: not valid YAML: {error.problem or error}") from error
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(f"{path}: not a usable YAML file: {_first_line(error)}") from error
+    if node is not None and not isinstance(node, yaml.MappingNode):
+        raise ConfigError(f"{path}:1: a configuration is a mapping of keys to values")
+    return cast(dict[str, Any], values), _Where(str(path), dict(_key_lines(node) if node else ()))
+
+
+def _key_lines(node: yaml.MappingNode, prefix: str = "") -> Iterator[tuple[str, int]]:
+    for key, value in node.value:
+        name = f"{prefix}{key.value}"
+        yield name, key.start_mark.line + 1
+        if isinstance(value, yaml.MappingNode):
+            yield from _key_lines(value, f"{name}.")
+
+
+def _read_override(text: str) -> tuple[dict[str, Any], _Where]:
+    key, equals, _ = text.partition("=")
+    where = _Where(f"override {text!r}", {key: 0})
+    if not key.strip() or not equals:
+        raise ConfigError(f"{where.source}: write it as key=value, for example train.steps=10")
+    try:
+        values = OmegaConf.to_container(OmegaConf.from_dotlist([text]))
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(f"{where.source}: the value is not valid YAML: {_first_line(error)}") from error
+    return cast(dict[str, Any], values), where
+
+
+def _check_keys(values: Mapping[Any, Any], schema: type, where: _Where, root: type, prefix: str = "") -> None:
+    """Unknown keys and sections that are not sections, told better than a merge can."""
+    hints = get_type_hints(schema)
+    for key, value in values.items():
+        full = f"{prefix}{key}"
+        if key not in hints:
+            raise ConfigError(f"{where.of(full)}: there is no key {full!r}{_near(full, root)}")
+        if dataclasses.is_dataclass(hints[key]):
+            if not isinstance(value, Mapping):
+                known = ", ".join(get_type_hints(hints[key]))
+                raise ConfigError(f"{where.of(full)}: {full} is a section (with {known}), not {value!r}")
+            _check_keys(value, cast(type, hints[key]), where, root, f"{full}.")
+
+
+def _all_keys(schema: type, prefix: str = "") -> Iterator[str]:
+    for key, hint in get_type_hints(schema).items():
+        yield f"{prefix}{key}"
+        if dataclasses.is_dataclass(hint):
+            yield from _all_keys(cast(type, hint), f"{prefix}{key}.")
+
+
+def _near(key: str, root: type) -> str:
+    """Keys of the same name in another section first, then keys spelled alike."""
+    keys = [known for known in _all_keys(root) if "." in known or "." not in key]
+    name = key.rpartition(".")[2]
+    same_name = [known for known in keys if known.rpartition(".")[2] == name]
+    names = {known.rpartition(".")[2]: known for known in keys}
+    alike = difflib.get_close_matches(key, keys, n=2, cutoff=0.75)
+    alike += [names[match] for match in difflib.get_close_matches(name, names, n=1, cutoff=0.75)]
+    found = list(dict.fromkeys(same_name + alike))[:3]
+    return f"; did you mean {' or '.join(found)}?" if found else "; --print-config shows all keys"
+
+
+def _check_ranges(section: Any, origin: _Origin, prefix: str = "") -> None:
+    for entry in dataclasses.fields(section):
+        key, value = f"{prefix}{entry.name}", getattr(section, entry.name)
+        low = entry.metadata.get("at_least")
+        if dataclasses.is_dataclass(value):
+            _check_ranges(value, origin, f"{key}.")
+        elif low is not None and value is not None and not value >= low:  # so that nan fails too
+            raise ConfigError(f"{origin.of(key)}: {key} is {value}, it must be at least {low}")
+        above = entry.metadata.get("above")
+        if above is not None and not value > above:
+            raise ConfigError(f"{origin.of(key)}: {key} is {value}, it must be above {above}")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
