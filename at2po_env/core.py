@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from abc import abstractmethod
 from typing import Any, Generic, Self, TypeVar
 
@@ -26,6 +27,10 @@ class ForkableEnv(gymnasium.Env[str, str], Generic[SnapshotT]):
     stop: tuple[str, ...] = ()  # strings that end an action: a policy stops sampling after any of them
 
     @abstractmethod
+    def step(self, action: str) -> StepResult:
+        """Take one turn. A typed error leaves the episode as it was, so that the turn can be tried again."""
+
+    @abstractmethod
     def snapshot(self) -> SnapshotT:
         """The current episode as a frozen, hashable, picklable value. O(1)."""
 
@@ -46,13 +51,15 @@ class ForkableEnv(gymnasium.Env[str, str], Generic[SnapshotT]):
         """End the episode from outside (a token limit): truncated, with the reward of an episode without an answer."""
 
     def fork(self, n: int) -> list[Self]:
-        """Return ``n`` environments that each continue this episode on their own."""
+        """Return ``n`` environments that each continue this episode on their own, exactly as this one would."""
         if n < 1:
             raise ValueError(f"fork needs n >= 1, got {n}")
         here = self.snapshot()
         forks = [self.clone() for _ in range(n)]
         for env in forks:
             env.restore(here)
+            # What comes after this episode is drawn from the generator: the same draws, but not the same generator.
+            env._np_random, env._np_random_seed = copy.deepcopy(self.np_random), self.np_random_seed
         return forks
 
     async def astep(self, action: str) -> StepResult:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from at2po_env.state import Question
+from at2po_env.state import Question, question_to_json
 from search_backend.base import Passage
 
 
@@ -28,6 +30,29 @@ class Dataset:
     questions: tuple[Question, ...]
     digest: str  # SHA-256 over the source files' bytes, or over the generator's configuration
     notes: Mapping[str, Any] = field(default_factory=dict)  # counts of what was dropped and why, source layout, …
+
+    def __post_init__(self) -> None:
+        if not self.questions:
+            raise DataError(f"{self.name} {self.split}: there are no questions")
+        seen: set[str] = set()
+        for index, question in enumerate(self.questions):
+            where = f"{self.name} {self.split}, question {index} (id {question.id!r})"
+            if question.id in seen:
+                raise DataError(f"{where}: the id is not unique")
+            if not any(answer.strip() for answer in question.answers):
+                raise DataError(f"{where}: it has no gold answer")
+            seen.add(question.id)
+
+    @classmethod
+    def of(cls, questions: Iterable[Question], name: str = "own", split: str = "all") -> Dataset:
+        """A dataset of your own questions, with their digest.
+
+        Raises:
+            DataError: there is no question, an id comes twice, or a question has no gold answer.
+        """
+        kept = tuple(questions)
+        described = json.dumps([question_to_json(question) for question in kept], sort_keys=True)
+        return cls(name, split, kept, hashlib.sha256(described.encode()).hexdigest())
 
 
 class Benchmark(Protocol):

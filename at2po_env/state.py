@@ -6,11 +6,20 @@ Taking a snapshot is taking a reference, so it costs the same at any depth, and 
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from search_backend.base import Hit
+from search_backend.base import Hit, Passage
+
+FORMAT = "at2po-episode/1"
+
+
+class SnapshotError(ValueError):
+    """A snapshot cannot be used: its content was changed, or it belongs to another corpus or other rules."""
 
 
 class Segment(NamedTuple):
@@ -30,7 +39,10 @@ def plain(text: Text) -> str:
 
 @dataclass(frozen=True)
 class Question:
-    """One question with its gold answers (any of them counts) and, where known, the titles that support it."""
+    """One question with its gold answers (any of them counts) and, where known, the titles that support it.
+
+    ``metadata`` holds JSON values only, so that a snapshot can carry it.
+    """
 
     id: str
     question: str
@@ -69,19 +81,23 @@ EndReason = Literal["answer", "malformed", "search_limit", "turn_limit", "length
 class EpisodeState:
     """An episode after ``depth`` turns. Equality and hash are its ``digest``'s.
 
-    ``digest`` is a chain: the root's covers the question, dialect, limits, ``k`` and the corpus manifest; every later
-    one covers its parent's digest, the action text and the observation. It is a content address: two states with
-    equal digests continue alike.
+    ``digest`` is a chain: the root's covers the question and ``rules``, which covers the dialect, the limits, ``k``,
+    the reward and the corpus manifest; every later one covers its parent's digest, the action text, the observation
+    and what the turn changed. It is a content address: two states with equal digests continue alike.
+
+    Build one with :meth:`begin`, :meth:`after` and :meth:`close`, which keep the chain.
     """
 
     question: Question
     digest: str
+    rules: str
     parent: EpisodeState | None = field(default=None, repr=False)
     turn: Turn | None = field(default=None, repr=False)
     depth: int = 0
     searches: int = 0
     notified: bool = False  # the search limit was reached and the notice that asks for an answer was given
     ended: EndReason | None = None
+    closed: float | None = None  # the reward of being ended from outside, beside the turns' own; None where it was not
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, EpisodeState) and self.digest == other.digest
@@ -89,14 +105,37 @@ class EpisodeState:
     def __hash__(self) -> int:
         return hash(self.digest)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The chain is pickled (and copied) as a flat list: a linked list of 10,000 turns would exhaust the stack.
+        links = tuple(
+            (s.turn, s.searches, s.notified, s.ended, s.closed, s.digest) for s in reversed(list(self.lineage()))
+        )
+        return _relink, (self.question, self.rules, links)
+
+    @classmethod
+    def begin(cls, question: Question, rules: str) -> EpisodeState:
+        """The state before the first turn, under rules of this digest."""
+        try:
+            described = json.dumps(question_to_json(question), sort_keys=True, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"question {question.id!r}: its metadata must be JSON values: {error}") from error
+        return cls(question, chain(rules, described), rules)
+
+    def after(self, turn: Turn, *, searches: int, notified: bool, ended: EndReason | None) -> EpisodeState:
+        """The state after one more turn."""
+        changed = f"{searches} {notified} {ended} {turn.reward!r}"
+        segments = (part for text, data in turn.observation for part in ("data" if data else "scaffold", text))
+        digest = chain(self.digest, turn.text, changed, *segments)
+        return EpisodeState(self.question, digest, self.rules, self, turn, self.depth + 1, searches, notified, ended)
+
+    def close(self, reason: EndReason, reward: float) -> EpisodeState:
+        """This state, ended from outside with ``reward``."""
+        digest = chain(self.digest, "closed", reason, repr(reward))
+        return dataclasses.replace(self, digest=digest, ended=reason, closed=reward)
+
     def turns(self) -> tuple[Turn, ...]:
         """The turns from the first to the last."""
-        found: list[Turn] = []
-        node: EpisodeState | None = self
-        while node is not None and node.turn is not None:
-            found.append(node.turn)
-            node = node.parent
-        return tuple(reversed(found))
+        return tuple(reversed([state.turn for state in self.lineage() if state.turn is not None]))
 
     def lineage(self) -> Iterator[EpisodeState]:
         """This state and all before it, newest first."""
@@ -104,3 +143,105 @@ class EpisodeState:
         while node is not None:
             yield node
             node = node.parent
+
+    def to_json(self) -> dict[str, Any]:
+        """The state and its whole past as plain JSON values; :meth:`from_json` reads it back."""
+        past = [state for state in reversed(list(self.lineage())) if state.turn is not None]
+        return {
+            "format": FORMAT,
+            "question": question_to_json(self.question),
+            "rules": self.rules,
+            "turns": [_link_to_json(state) for state in past],
+            "closed": None if self.closed is None else {"reason": self.ended, "reward": self.closed},
+            "digest": self.digest,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> EpisodeState:
+        """Rebuild a state from :meth:`to_json` and check it against its own digest.
+
+        Raises:
+            SnapshotError: a field is missing or of the wrong type, or the content does not match the digest.
+        """
+        try:
+            if data["format"] != FORMAT:
+                raise SnapshotError(f"snapshot: format is {data['format']!r}, this version reads {FORMAT!r}")
+            state = cls.begin(question_from_json(data["question"]), data["rules"])
+            for link in data["turns"]:
+                state = _link_from_json(state, link)
+            if data["closed"] is not None:
+                state = state.close(data["closed"]["reason"], float(data["closed"]["reward"]))
+            stated = data["digest"]
+        except (AttributeError, IndexError, KeyError, TypeError) as error:
+            raise SnapshotError(f"snapshot: not the JSON form of an episode: {error!r}") from error
+        if state.digest != stated:
+            raise SnapshotError(
+                f"snapshot: its content has digest {state.digest}, but it says {stated}: it was changed"
+            )
+        return state
+
+
+def chain(*parts: str) -> str:
+    """SHA-256 hex digest over strings with their lengths, so that no two lists of strings run together."""
+    hasher = hashlib.sha256()
+    for part in parts:
+        encoded = part.encode("utf-8", "surrogatepass")
+        hasher.update(b"%d:" % len(encoded))
+        hasher.update(encoded)
+    return hasher.hexdigest()
+
+
+_Link = tuple[Turn | None, int, bool, EndReason | None, float | None, str]
+
+
+def _relink(question: Question, rules: str, links: tuple[_Link, ...]) -> EpisodeState:
+    state: EpisodeState | None = None
+    for depth, (turn, searches, notified, ended, closed, digest) in enumerate(links):
+        state = EpisodeState(question, digest, rules, state, turn, depth, searches, notified, ended, closed)
+    assert state is not None  # the root is always among the links
+    return state
+
+
+def question_to_json(question: Question) -> dict[str, Any]:
+    """A question as plain JSON values."""
+    return {
+        "id": question.id,
+        "question": question.question,
+        "answers": list(question.answers),
+        "supporting_titles": list(question.supporting_titles),
+        "metadata": dict(question.metadata),
+    }
+
+
+def question_from_json(data: Mapping[str, Any]) -> Question:
+    """Read :func:`question_to_json` back."""
+    return Question(
+        data["id"], data["question"], tuple(data["answers"]), tuple(data["supporting_titles"]), data["metadata"]
+    )
+
+
+def _link_to_json(state: EpisodeState) -> dict[str, Any]:
+    turn = state.turn
+    assert turn is not None
+    return {
+        "text": turn.text,
+        "action": [turn.action.kind, turn.action.content, turn.action.why],
+        "observation": [[text, data] for text, data in turn.observation],
+        "hits": [[h.passage.id, h.passage.title, h.passage.text, h.score] for h in turn.hits],
+        "reward": turn.reward,
+        "searches": state.searches,
+        "notified": state.notified,
+        "ended": state.ended if state.closed is None else None,
+    }
+
+
+def _link_from_json(state: EpisodeState, link: Mapping[str, Any]) -> EpisodeState:
+    kind, content, why = link["action"]
+    turn = Turn(
+        text=link["text"],
+        action=Action(kind, content, why),
+        observation=tuple(Segment(text, data) for text, data in link["observation"]),
+        hits=tuple(Hit(Passage(id_, title, text), score) for id_, title, text, score in link["hits"]),
+        reward=link["reward"],
+    )
+    return state.after(turn, searches=link["searches"], notified=link["notified"], ended=link["ended"])

@@ -1,0 +1,266 @@
+"""``SearchQAEnv``: answer a question in turns of thought, search and answer, as a forkable Gymnasium environment."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, get_args
+
+from gymnasium.error import ResetNeeded
+
+from at2po_env.core import ForkableEnv, StepResult
+from at2po_env.dataset import Dataset
+from at2po_env.dialect import DIALECTS, Dialect, well_formed
+from at2po_env.episode import OnMalformed, Rules
+from at2po_env.scoring import REWARDS, Reward
+from at2po_env.spaces import UnicodeText
+from at2po_env.state import Action, EndReason, EpisodeState, Question, SnapshotError, Text, plain
+from search_backend.base import Hit, SearchBackend
+
+Order = Literal["random", "file"]
+
+
+class SearchQAEnv(ForkableEnv[EpisodeState]):
+    r"""Questions of one dataset, answered with one search backend. An action is the text of one model turn.
+
+    Args:
+        dataset: the questions; ``Dataset.of`` makes one of your own.
+        search: finds the passages. It is shared with clones and forks and closed by whoever opened it.
+        k: passages per search.
+        max_searches: searches that are run; the first one past them brings a notice that asks for the answer.
+        max_turns: turns of an episode; None leaves room for every search, the notice and the answer.
+        max_observation_chars: characters of titles and texts that one result may show.
+        on_malformed: what a malformed action does: ``"end"`` the episode, or bring an error and ``"continue"``.
+        dialect: a name in ``at2po_env.dialect.DIALECTS``, or a dialect.
+        reward: ``em``, ``f1``, ``em_or_format``, or a function of an :class:`~at2po_env.scoring.Outcome`.
+        require_think: an action without a thought before it is malformed.
+        require_boxed: an answer without ``\boxed{…}`` is malformed.
+        order: which question ``reset()`` takes when it is not told one: a random one, or the next of the file.
+        render_mode: ``"ansi"`` makes ``render()`` return the episode as text.
+
+    ``info`` holds JSON values only: ``question_id``, ``turns``, ``searches``, ``action`` (kind, content, why),
+    ``hits`` (id, title, score), and at the end ``ended``, ``em``, ``f1``, ``contains`` and ``prediction``.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 1}  # type: ignore[misc]
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        search: SearchBackend,
+        *,
+        k: int = 3,
+        max_searches: int = 6,
+        max_turns: int | None = None,
+        max_observation_chars: int = 6000,
+        on_malformed: OnMalformed = "end",
+        dialect: str | Dialect = "tags",
+        reward: str | Reward = "em_or_format",
+        require_think: bool = False,
+        require_boxed: bool = False,
+        order: Order = "random",
+        render_mode: str | None = None,
+    ) -> None:
+        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
+            raise ValueError(f"render_mode must be None or 'ansi', got {render_mode!r}")
+        if order not in get_args(Order):
+            raise ValueError(f"order must be one of {get_args(Order)}, got {order!r}")
+        spoken = _named(dialect, DIALECTS, "dialect") if isinstance(dialect, str) else dialect
+        if require_think or require_boxed:
+            think, boxed = spoken.require_think or require_think, spoken.require_boxed or require_boxed
+            spoken = dataclasses.replace(spoken, require_think=think, require_boxed=boxed)
+        self.rules = Rules(
+            dialect=spoken,
+            reward=_named(reward, REWARDS, "reward") if isinstance(reward, str) else reward,
+            k=k,
+            max_searches=max_searches,
+            max_turns=max_turns,
+            max_observation_chars=max_observation_chars,
+            on_malformed=on_malformed,
+        )
+        self.dataset = dataset
+        self.search = search
+        self.order = order
+        self.render_mode = render_mode
+        self.action_space = UnicodeText()
+        self.observation_space = UnicodeText()
+        self._by_id = {question.id: question for question in dataset.questions}
+        self._rules_digest = self.rules.digest(search.manifest.digest)
+        self._state: EpisodeState | None = None
+        self._next = 0  # of the file order
+
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        """The questions, in file order."""
+        return self.dataset.questions
+
+    @property
+    def dialect(self) -> Dialect:
+        """How the model is talked to."""
+        return self.rules.dialect
+
+    @property
+    def state(self) -> EpisodeState:
+        """The current episode.
+
+        Raises:
+            ResetNeeded: there is none yet.
+        """
+        if self._state is None:
+            raise ResetNeeded("call reset() first: there is no episode yet")
+        return self._state
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        """Start an episode, or continue one.
+
+        Args:
+            seed: seeds the choice of questions.
+            options: ``{"question_id": …}`` takes that question; ``{"snapshot": …}`` restores an ``EpisodeState`` or
+                its JSON form.
+
+        Raises:
+            KeyError: there is no question with this id.
+            SnapshotError: the snapshot cannot be used here.
+            ValueError: unknown options, or both.
+        """
+        super().reset(seed=seed)
+        if seed is not None:
+            self._next = 0
+        options = dict(options or {})
+        snapshot, question_id = options.pop("snapshot", None), options.pop("question_id", None)
+        if options or (snapshot is not None and question_id is not None):
+            raise ValueError(f"reset takes the option question_id or snapshot, got also {sorted(options) or 'both'}")
+        if snapshot is None:
+            self._state = EpisodeState.begin(self._choose(question_id), self._rules_digest)
+        else:
+            self.restore(snapshot if isinstance(snapshot, EpisodeState) else EpisodeState.from_json(snapshot))
+        return plain(self.observation()), self._info()
+
+    def _choose(self, question_id: str | None) -> Question:
+        if question_id is not None:
+            if question_id not in self._by_id:
+                raise KeyError(f"{self.dataset.name} {self.dataset.split} has no question with id {question_id!r}")
+            return self._by_id[question_id]
+        if self.order == "random":
+            return self.questions[int(self.np_random.integers(len(self.questions)))]
+        question = self.questions[self._next % len(self.questions)]
+        self._next += 1
+        return question
+
+    def step(self, action: str) -> StepResult:
+        """Take one turn.
+
+        Raises:
+            ResetNeeded: there is no episode, or it has ended.
+            SearchError: the search failed; the episode is as it was, and the same turn can be taken again.
+        """
+        state, text, parsed = self._read(action)
+        query = self.rules.query(state, parsed)
+        hits = [] if query is None else self.search.search([query], self.rules.k)[0]
+        return self._advance(state, text, parsed, hits)
+
+    async def astep(self, action: str) -> StepResult:
+        """``step`` that lets other episodes go on while it searches."""
+        state, text, parsed = self._read(action)
+        query = self.rules.query(state, parsed)
+        hits = [] if query is None else (await self.search.asearch([query], self.rules.k))[0]
+        return self._advance(state, text, parsed, hits)
+
+    def _read(self, action: str) -> tuple[EpisodeState, str, Action]:
+        state = self.state
+        if not isinstance(action, str):
+            raise TypeError(f"an action is the text of one turn, got {type(action).__name__}")
+        if state.ended is not None:
+            raise ResetNeeded(f"the episode has ended ({state.ended}): call reset()")
+        text = well_formed(action)
+        return state, text, self.dialect.parse(text)
+
+    def _advance(self, state: EpisodeState, text: str, action: Action, hits: Sequence[Hit]) -> StepResult:
+        self._state = self.rules.advance(state, text, action, hits)
+        assert self._state.turn is not None
+        return self._result(self._state.turn.reward)
+
+    def end(self, reason: str) -> StepResult:
+        """End the episode from outside: truncated, rewarded as an episode without an answer.
+
+        Args:
+            reason: ``length_limit`` (no room to generate), ``turn_limit`` or ``search_limit``.
+        """
+        state = self.state
+        if state.ended is not None:
+            raise ResetNeeded(f"the episode has ended ({state.ended}): call reset()")
+        reasons: tuple[EndReason, ...] = ("length_limit", "turn_limit", "search_limit")
+        for known in reasons:
+            if reason == known:
+                self._state = self.rules.close(state, known)
+                assert self._state.closed is not None
+                return self._result(self._state.closed)
+        raise ValueError(f"an episode can be ended from outside for {reasons}, got {reason!r}")
+
+    def _result(self, reward: float) -> StepResult:
+        ended = self.state.ended
+        terminated = ended in ("answer", "malformed")
+        return plain(self.observation()), reward, terminated, ended is not None and not terminated, self._info()
+
+    def observation(self) -> Text:
+        """What the model reads now: the prompt, or what the last turn brought; nothing where the episode has ended."""
+        state = self.state
+        if state.ended is not None:
+            return ()
+        return self.dialect.prompt(state.question.question) if state.turn is None else state.turn.observation
+
+    def snapshot(self) -> EpisodeState:
+        """The current episode. Taking it costs a reference."""
+        return self.state
+
+    def restore(self, snapshot: EpisodeState) -> None:
+        """Continue from ``snapshot``, taken here or in any environment with equal rules and corpus.
+
+        Raises:
+            SnapshotError: it was taken with another corpus, dialect, reward or limit.
+        """
+        if not isinstance(snapshot, EpisodeState):
+            raise SnapshotError(f"a snapshot is an EpisodeState, got {type(snapshot).__name__}")
+        if snapshot.rules != self._rules_digest:
+            raise SnapshotError(
+                f"the snapshot of question {snapshot.question.id!r} was taken with another corpus, dialect, reward or "
+                f"limits (rules {snapshot.rules[:12]}…, here {self._rules_digest[:12]}…): restore it in an environment "
+                "made with the same arguments"
+            )
+        self._state = snapshot
+
+    def clone(self) -> SearchQAEnv:
+        """A new environment over the same dataset and search, not yet reset."""
+        env = type(self).__new__(type(self))
+        env.__dict__.update(self.__dict__)
+        env.action_space, env.observation_space = UnicodeText(), UnicodeText()
+        env._state, env._np_random, env._np_random_seed = None, None, None
+        return env
+
+    def render(self) -> str | None:
+        """The episode so far as text, in render mode ``ansi``."""
+        if self.render_mode is None:
+            return None
+        state = self.state
+        lines = [plain(self.dialect.prompt(state.question.question))]
+        lines += [f"{turn.text}{plain(turn.observation)}" for turn in state.turns()]
+        if (outcome := self.rules.outcome(state)) is not None:
+            lines.append(f"[{outcome.ended}] EM {outcome.em:g}, F1 {outcome.f1:.2f}, searches {outcome.searches}")
+        return "\n".join(lines)
+
+    def _info(self) -> dict[str, Any]:
+        state = self.state
+        info: dict[str, Any] = {"question_id": state.question.id, "turns": state.depth, "searches": state.searches}
+        if state.turn is not None:
+            info["action"] = dataclasses.asdict(state.turn.action)
+            info["hits"] = [{"id": h.passage.id, "title": h.passage.title, "score": h.score} for h in state.turn.hits]
+        if (outcome := self.rules.outcome(state)) is not None:
+            info.update(ended=outcome.ended, em=outcome.em, f1=outcome.f1, contains=outcome.contains)
+            info["prediction"] = outcome.prediction
+        return info
+
+
+def _named(name: str, known: Mapping[str, Any], what: str) -> Any:
+    if name not in known:
+        raise ValueError(f"unknown {what} {name!r}: one of {sorted(known)}")
+    return known[name]
