@@ -1,0 +1,133 @@
+"""Log-probabilities of what was sampled: packed, each tree token once, and unrolled, the plain reference.
+
+Both give ``log softmax(logits / T)`` at the rollout's temperature ``T`` and the entropy of the same distribution.
+Logits exist at positions that predict an action token only, and never all at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+
+from at2po_agent.packing import MicroBatch
+from at2po_agent.tree import ROOT, TurnTree
+
+MAX_LOGITS = 2**25  # elements of a [chunk, vocab] block: 128 MiB in float32
+
+
+def check_model(model: PreTrainedModel) -> None:
+    """Refuse a model that a tree mask would make silently wrong.
+
+    Raises:
+        ValueError: attention other than ``sdpa`` (``eager`` adds a boolean mask to the scores), layers without full
+            attention, or an output layer that is not the whole way from hidden state to logits.
+    """
+    name, config = type(model).__name__, model.config.get_text_config()
+    used = model.config._attn_implementation
+    if used != "sdpa":
+        raise ValueError(f"packed training of {name} needs attn_implementation='sdpa', not {used!r}: load it with that")
+    other = sorted({kind for kind in getattr(config, "layer_types", None) or () if kind != "full_attention"})
+    if other or (getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)):
+        raise ValueError(
+            f"{name} has layers without full attention ({', '.join(other) or 'sliding window'}), "
+            "which a tree mask cannot express: choose a model with full attention"
+        )
+    if model.training and getattr(config, "attention_dropout", 0.0):
+        raise ValueError(f"{name} would drop attention at random: call model.eval() or set attention_dropout=0")
+    probe = torch.arange(4, device=model.device)[None] % config.vocab_size
+    with torch.no_grad():
+        expected = model(input_ids=probe, use_cache=False).logits
+        hidden = model.base_model(input_ids=probe, use_cache=False).last_hidden_state
+        given = model.get_output_embeddings()(hidden)
+    if not torch.allclose(expected.float(), given.float(), rtol=1e-3, atol=1e-4):
+        raise ValueError(f"{name} scales or caps its logits after the output layer, which packed training does not do")
+
+
+def packed(model: PreTrainedModel, batch: MicroBatch, temperature: float) -> tuple[Tensor, Tensor]:
+    """Log-probability and entropy of every action token of a micro-batch, each tree token forwarded once.
+
+    Args:
+        model: a causal language model that ``check_model`` accepts.
+        batch: on the model's device.
+        temperature: of the rollout; the distribution is ``softmax(logits / temperature)``.
+
+    Returns:
+        ``logp [A]`` with gradient where enabled and ``entropy [A]`` without, nats; index both with ``batch.rows``.
+    """
+    hidden = model.base_model(
+        input_ids=batch.ids, attention_mask=batch.mask(), position_ids=batch.positions, use_cache=False
+    ).last_hidden_state
+    # An embedding look-up, because its backward is deterministic on many threads and that of x[index] is not.
+    hidden = functional.embedding(batch.predictors, hidden.flatten(0, 1))
+    return token_logprobs(model.get_output_embeddings(), hidden, batch.targets, temperature)
+
+
+def token_logprobs(
+    head: torch.nn.Module, hidden: Tensor, targets: Tensor, temperature: float, max_logits: int = MAX_LOGITS
+) -> tuple[Tensor, Tensor]:
+    """``log softmax(head(hidden) / temperature)[targets]`` and the entropies, in blocks of at most ``max_logits``.
+
+    With more than one block, a block's logits are computed again in the backward instead of being kept.
+
+    Args:
+        head: hidden state to logits.
+        hidden: ``[A, D]``.
+        targets: ``[A]`` ids.
+        temperature: greater than 0.
+        max_logits: elements of one ``[chunk, vocab]`` block.
+    """
+    weight = head.weight
+    assert isinstance(weight, Tensor)
+    chunk = max(1, max_logits // weight.shape[0])
+    block = partial(_block, head, temperature)
+    if len(targets) <= chunk:
+        return block(hidden, targets)
+    found = [
+        checkpoint(block, h, t, use_reentrant=False)
+        for h, t in zip(torch.split(hidden, chunk), torch.split(targets, chunk), strict=True)
+    ]
+    return torch.cat([logp for logp, _ in found]), torch.cat([entropy for _, entropy in found])
+
+
+def _block(head: torch.nn.Module, temperature: float, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    return _select(head(hidden), targets, temperature)
+
+
+def _select(logits: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    if logits.dtype in (torch.bfloat16, torch.float16):
+        logits = logits.float()
+    log_p = functional.log_softmax(logits if temperature == 1.0 else logits / temperature, dim=-1)
+    with torch.no_grad():
+        entropy = -(log_p.exp() * log_p).sum(-1)
+    return log_p.gather(1, targets[:, None])[:, 0], entropy
+
+
+def unrolled(model: PreTrainedModel, trees: Sequence[TurnTree], temperature: float) -> tuple[Tensor, Tensor]:
+    """The reference: every root-to-leaf path forwarded on its own by the plain causal model, padded on the right.
+
+    Returns:
+        ``logp [R]`` with gradient where enabled and ``entropy [R]`` without, nats, over all (leaf, position) in the
+        order of the packed rows of the same trees.
+    """
+    paths = [_path(tree, path) for tree in trees for _, path in tree.trajectories()]
+    length = max(len(ids) for ids, _ in paths)
+    ids = torch.tensor([row + [0] * (length - len(row)) for row, _ in paths], device=model.device)
+    sampled = torch.tensor([row + [False] * (length - len(row)) for _, row in paths], device=model.device)[:, 1:]
+    logits = model(input_ids=ids[:, :-1], use_cache=False).logits[sampled]
+    return _select(logits, ids[:, 1:][sampled], temperature)
+
+
+def _path(tree: TurnTree, path: Sequence[int]) -> tuple[list[int], list[bool]]:
+    """Ids of one trajectory, prompt included, and which of them the policy sampled."""
+    ids = list(tree[ROOT].observation)
+    sampled = [False] * len(ids)
+    for node in (tree[index] for index in path):
+        ids += (*node.action, *node.observation)
+        sampled += [True] * len(node.action) + [False] * len(node.observation)
+    return ids, sampled
