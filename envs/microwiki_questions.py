@@ -1,0 +1,144 @@
+"""Questions about a MicroWiki, with the searches that answer them and the searches that an imperfect searcher makes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from at2po_env.state import Question
+
+from .microwiki_text import COMPARISONS, RELATIONS, Comparison, Relation
+from .microwiki_world import Dice, Entity, World, shares
+
+TRIES = 200
+"""Draws in a row that may repeat an earlier question before a split counts as exhausted."""
+
+_KEYWORDS = tuple(sorted({r.keyword for r in RELATIONS.values()} | {c.keyword for c in COMPARISONS.values()}))
+
+
+def ask(world: World, split: str, count: int, hops: Sequence[float], comparison: float) -> tuple[Question, ...]:
+    """Make ``count`` different questions about the things of ``split``; ``hops[n - 1]`` is the share of n hops.
+
+    ``Question.metadata`` holds, one item per search: ``plan`` (the queries that find the answer), ``passages`` (the id
+    of the passage each should find), ``chain`` (what is read there; of a bridge question, the last item is the answer),
+    ``relations`` and ``wrong`` (faulty queries: ``keyword`` finds the other passage of the same thing, always with the
+    same word for a relation; ``random`` has another keyword; ``entity`` the right keyword beside another name, where
+    possible one from the passage just read). ``type`` is ``single``, ``bridge`` or ``comparison``, ``hops`` the number
+    of searches.
+
+    Raises:
+        ValueError: the split has too few things for so many different questions.
+    """
+    counts = shares(count, {**dict(enumerate(hops, 1)), 0: comparison})
+    dice = Dice(world.seed, "questions", split)
+    made: dict[str, tuple[Entity, dict[str, Any], tuple[str, ...]]] = {}
+    for n, wanted in counts.items():
+        paths = _paths(n) if n else []
+        until = len(made) + wanted
+        failures = 0
+        while len(made) < until:
+            drawn = _bridge(world, split, dice.pick(paths), dice) if n else _compare(world, split, dice)
+            if drawn is None or drawn[0] in made:
+                failures += 1
+                if failures > TRIES:
+                    kind = f"{n}-hop" if n else "comparison"
+                    raise ValueError(
+                        f"MicroWiki: {split}_questions={count} wants {wanted} {kind} questions, more than "
+                        f"{split}_entities gives; ask for fewer questions or more entities"
+                    )
+                continue
+            failures = 0
+            made[drawn[0]] = drawn[1:]
+    return tuple(
+        Question(f"{split}-{number:06d}", text, made[text][0].answers, made[text][2], made[text][1])
+        for number, text in enumerate(dice.shuffled(list(made)))
+    )
+
+
+Drawn = tuple[str, Entity, dict[str, Any], tuple[str, ...]]  # question, answer, metadata, supporting titles
+
+
+def _paths(hops: int) -> list[tuple[str, ...]]:
+    """Every chain of so many relations in which each starts at the kind where the one before ends."""
+    paths: list[tuple[str, ...]] = [()]
+    for _ in range(hops):
+        paths = [
+            (*path, name)
+            for path in paths
+            for name, relation in RELATIONS.items()
+            if not path or RELATIONS[path[-1]].target == relation.subject
+        ]
+    return paths
+
+
+def _bridge(world: World, split: str, path: tuple[str, ...], dice: Dice) -> Drawn | None:
+    """Walk ``path`` from a random start; nothing when the walk meets a thing twice."""
+    chain = [world.entities[dice.pick(world.members[split][RELATIONS[path[0]].subject])]]
+    for name in path:
+        chain.append(world.entities[chain[-1].links[name]])
+    if len({entity.index for entity in chain}) < len(chain):
+        return None
+    relations = [RELATIONS[name] for name in path]
+    text = chain[0].mention
+    for relation in relations:
+        text = f"{relation.phrase} {text}"
+    subjects = chain[:-1]
+    metadata = {
+        "type": "single" if len(path) == 1 else "bridge",
+        "hops": len(path),
+        "relations": list(path),
+        "plan": [f"{e.title} {r.keyword}" for e, r in zip(subjects, relations, strict=True)],
+        "passages": [e.passage_id(r.side) for e, r in zip(subjects, relations, strict=True)],
+        "chain": [entity.title for entity in chain[1:]],
+        "wrong": [
+            _wrong(entity, relation, _distraction(world, subjects[: step + 1], path[:step], dice), dice)
+            for step, (entity, relation) in enumerate(zip(subjects, relations, strict=True))
+        ],
+    }
+    return f"{relations[-1].ask} {text}?", chain[-1], metadata, tuple(e.title for e in subjects)
+
+
+def _compare(world: World, split: str, dice: Dice) -> Drawn | None:
+    """Set two random things of a kind against each other; nothing when they are equal."""
+    name = dice.pick(tuple(COMPARISONS))
+    comparison = COMPARISONS[name]
+    members = world.members[split][comparison.subject]
+    pair = [world.entities[dice.pick(members)] for _ in range(2)]
+    values = [int(entity.facts[comparison.fact]) for entity in pair]
+    if values[0] == values[1]:
+        return None
+    winner = pair[values.index(min(values) if comparison.smallest else max(values))]
+    metadata = {
+        "type": "comparison",
+        "hops": 2,
+        "relations": [name, name],
+        "plan": [f"{entity.title} {comparison.keyword}" for entity in pair],
+        "passages": [entity.passage_id(comparison.side) for entity in pair],
+        "chain": [str(value) for value in values],
+        "wrong": [_wrong(entity, comparison, other, dice) for entity, other in zip(pair, reversed(pair), strict=True)],
+    }
+    text = comparison.question.format(a=pair[0].mention, b=pair[1].mention)
+    return text, winner, metadata, tuple(entity.title for entity in pair)
+
+
+def _wrong(entity: Entity, relation: Relation | Comparison, other: Entity, dice: Dice) -> dict[str, str]:
+    return {
+        "keyword": f"{entity.title} {relation.misleading}",
+        "random": f"{entity.title} {dice.other(_KEYWORDS, relation.keyword)}",
+        "entity": f"{other.title} {relation.keyword}",
+    }
+
+
+def _distraction(world: World, chain: Sequence[Entity], path: Sequence[str], dice: Dice) -> Entity:
+    """What a careless reader takes as the end of ``chain``: another name in the passage just read."""
+    if not path:
+        start = chain[-1]
+        return world.entities[dice.other(world.members[start.split][start.kind], start.index)]
+    read = RELATIONS[path[-1]]
+    subject = chain[-2]
+    beside = [
+        target
+        for name, target in subject.links.items()
+        if RELATIONS[name].side == read.side and target != chain[-1].index
+    ]
+    return world.entities[dice.pick(beside)] if beside else subject
