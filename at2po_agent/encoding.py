@@ -1,0 +1,160 @@
+"""``Codec``: rendered text to token ids and back, so that untrusted text can never become a control token.
+
+Scaffold segments are encoded with every added token of the tokenizer; data segments (questions, passages) with none:
+``split_special_tokens=True`` is not enough, since Qwen3's ``<think>`` and ``<tool_call>`` are added and not special.
+Segments are encoded one by one, so scaffold ids are constants of a dialect and a tokenizer, whatever the data is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from at2po_env.state import Text, plain
+
+
+class EncodingError(ValueError):
+    """A tokenizer or its chat template cannot be used; the message says why."""
+
+
+class Codec:
+    """Encodes prompts and observations, decodes actions, with one tokenizer.
+
+    Args:
+        tokenizer: a transformers tokenizer with a ``tokenizers`` backend (a "fast" one).
+        eos_ids: further end-of-sequence ids beside the tokenizer's own, e.g. of a model's generation config.
+
+    Raises:
+        EncodingError: the tokenizer has no backend, or no end-of-sequence token is known.
+    """
+
+    eos_ids: frozenset[int]  # any of them ends a turn
+    vocab_size: int  # one more than the largest token id
+    digest: str  # SHA-256 over tokenizer, chat template and end-of-sequence ids
+
+    def __init__(self, tokenizer: Any, eos_ids: Iterable[int] = ()) -> None:
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            raise EncodingError(
+                f"{type(tokenizer).__name__} has no `tokenizers` backend: use the model's fast tokenizer"
+            )
+        self._tokenizer = tokenizer
+        self._scaffold = type(backend).from_str(backend.to_str())
+        self._scaffold.no_truncation()
+        self._scaffold.no_padding()
+        serialised = self._scaffold.to_str()
+        state = json.loads(serialised)
+        self._data = type(backend).from_str(json.dumps(state | {"added_tokens": []}))
+        unknown = tokenizer.unk_token_id  # what no token spells has to be something, and means nothing
+        self._control = frozenset(token["id"] for token in state["added_tokens"]) - {unknown}
+        self.vocab_size = 1 + max(self._scaffold.get_vocab(with_added_tokens=True).values(), default=-1)
+        own = () if tokenizer.eos_token_id is None else (int(tokenizer.eos_token_id),)
+        self.eos_ids = frozenset((*own, *eos_ids))
+        if not self.eos_ids:
+            raise EncodingError("the tokenizer has no end-of-sequence token: set `eos_token`, or pass eos_ids")
+        self._bos = self._start_of_raw_prompts()
+        rest = json.dumps([tokenizer.chat_template, sorted(self.eos_ids)], sort_keys=True)
+        self.digest = hashlib.sha256((serialised + rest).encode()).hexdigest()
+
+    @classmethod
+    def from_dir(cls, path: str | Path) -> Codec:
+        """Read the tokenizer of a Hugging Face model directory, with the end-of-sequence ids of its generation config.
+
+        Raises:
+            EncodingError: there is no tokenizer in ``path``.
+        """
+        from transformers import AutoTokenizer
+
+        folder = Path(path)
+        if not (folder / "tokenizer_config.json").is_file() and not (folder / "tokenizer.json").is_file():
+            raise EncodingError(f"no tokenizer in {folder}: expected tokenizer.json and tokenizer_config.json")
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return cls(tokenizer, _generation_eos(folder / "generation_config.json"))
+
+    def prompt(self, text: Text) -> tuple[int, ...]:
+        """Encode a first prompt: as the user message of the chat template, or raw with a line feed without one.
+
+        Raises:
+            EncodingError: the chat template drops, repeats or changes what stands in a message.
+        """
+        if self._tokenizer.chat_template is None:
+            return (*self._bos, *self.observation(text), *self._encode_scaffold("\n"))
+        holes = _placeholders(text)
+        content = "".join(hole or segment.text for hole, segment in zip(holes, text, strict=True))
+        rest = self._tokenizer.apply_chat_template(
+            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+        )
+        ids: list[int] = []
+        for hole, segment in zip(holes, text, strict=True):
+            if hole is None:
+                continue
+            if rest.count(hole) != 1:
+                raise EncodingError("the chat template does not keep a message's text once and unchanged")
+            before, rest = rest.split(hole)
+            ids += self._encode_scaffold(before)
+            ids += self._encode_data(segment.text)
+        return (*ids, *self._encode_scaffold(rest))
+
+    def observation(self, text: Text) -> tuple[int, ...]:
+        """Encode what follows an action: the segments alone, with no start token and no template."""
+        ids: list[int] = []
+        for segment in text:
+            ids += self._encode_data(segment.text) if segment.data else self._encode_scaffold(segment.text)
+        return tuple(ids)
+
+    def decode_action(self, ids: Sequence[int]) -> str:
+        """The text of one sampled turn; a final end-of-sequence token is left out, every other token is kept.
+
+        Bytes that are no UTF-8 become U+FFFD, ids without a token nothing.
+        """
+        kept = ids[:-1] if ids and ids[-1] in self.eos_ids else ids
+        return str(self._scaffold.decode(list(kept), skip_special_tokens=False))
+
+    def token_texts(self) -> list[str]:
+        """What every single token decodes to, by id; ``[vocab_size]``."""
+        return list(self._scaffold.decode_batch([[i] for i in range(self.vocab_size)], skip_special_tokens=False))
+
+    def _encode_scaffold(self, text: str) -> list[int]:
+        return list(self._scaffold.encode(text, add_special_tokens=False).ids)
+
+    def _encode_data(self, text: str) -> list[int]:
+        """Encode untrusted text; control tokens that the plain vocabulary spells are spelled in characters instead."""
+        text = _without_surrogates(text)
+        ids = list(self._data.encode(text, add_special_tokens=False).ids)
+        if self._control.isdisjoint(ids):
+            return ids
+        characters = (self._data.encode(character, add_special_tokens=False).ids for character in text)
+        return [i for piece in characters for i in piece if i not in self._control]
+
+    def _start_of_raw_prompts(self) -> tuple[int, ...]:
+        """The start token, where the tokenizer puts one before a text of its own accord."""
+        start = self._tokenizer.bos_token_id
+        return (int(start),) if start in self._scaffold.encode("", add_special_tokens=True).ids else ()
+
+
+def _without_surrogates(text: str) -> str:
+    """Join surrogate pairs and replace lone ones by U+FFFD: no tokenizer can encode them."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+def _placeholders(text: Text) -> list[str | None]:
+    """One string per data segment that occurs in no scaffold; templates only see these, never data."""
+    scaffold = plain(tuple(segment for segment in text if not segment.data))
+    mark = "DATA"
+    while mark in scaffold:
+        mark += "A"
+    return [f"{mark}{i}{mark}" if segment.data else None for i, segment in enumerate(text)]
+
+
+def _generation_eos(path: Path) -> tuple[int, ...]:
+    if not path.is_file():
+        return ()
+    eos = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
+    return tuple(eos) if isinstance(eos, list) else () if eos is None else (eos,)
