@@ -8,6 +8,7 @@ was being written when a process died is dropped when the run is opened again.
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import io
 import json
@@ -116,9 +117,9 @@ class RunDirectory:
                 path.unlink()
 
     def save_trees(self, step: int, records: Iterable[Mapping[str, Any]]) -> Path:
-        """Store the trees of one step, one JSON object each (see ``report.show_tree.tree_record``)."""
+        """Store the trees of one step, one JSON object each (see ``report.trees.tree_record``)."""
         path = self.path / "trees" / f"step_{step:06d}.jsonl.zst"
-        lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        lines = "".join(json.dumps(record, ensure_ascii=False, default=_plain) + "\n" for record in records)
         write_bytes(path, zstandard.ZstdCompressor(level=6).compress(lines.encode()))
         return path
 
@@ -214,7 +215,7 @@ def _fresh(name: str) -> Path:
 
 
 def _jsonable(value: Any) -> Any:
-    """Plain JSON values; numpy and torch scalars through ``item``, numbers that are not finite as null."""
+    """Plain JSON values; numbers that are not finite as null."""
     if isinstance(value, Mapping):
         return {str(key): _jsonable(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
@@ -223,6 +224,15 @@ def _jsonable(value: Any) -> Any:
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, str | int):
         return value
+    return _jsonable(_plain(value))
+
+
+def _plain(value: Any) -> Any:
+    """What JSON does not know by itself: dataclasses, mappings, numpy and torch scalars."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, Mapping):
+        return dict(value)
     if hasattr(value, "item"):
-        return _jsonable(value.item())
+        return value.item()
     raise TypeError(f"cannot write a {type(value).__name__} as JSON")

@@ -1,0 +1,118 @@
+"""What a run shows while it runs: a live display in a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.text import Text as Line
+
+from at2po_agent.results import Scores
+from at2po_agent.stats import mean_interval
+
+# metric, label, format; a metric that a step does not have is left out
+SHOWN = (
+    ("reward", "reward", "{:+.3f}"),
+    ("em", "EM", "{:.1%}"),
+    ("entropy", "entropy", "{:.3f}"),
+    ("tokens_per_second", "tokens/s", "{:,.0f}"),
+)
+
+
+class Display:
+    """Progress, reward, EM, entropy, tokens/s and time left of a run; use it as a context manager.
+
+    In a terminal one block is redrawn in place and evaluations and notes stay above it. Without one every step,
+    phase, evaluation and note is a line.
+    """
+
+    def __init__(self, steps: int, max_seconds: float | None = None, console: Console | None = None) -> None:
+        """A display for at most ``steps`` steps and ``max_seconds`` seconds of training."""
+        self.console = console or Console()
+        self._steps, self._max_seconds = steps, max_seconds
+        self._bars = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=self.console)
+        self._run = self._bars.add_task("training", total=steps)
+        self._phase: TaskID | None = None
+        self._numbers = Line("")
+        self._live = Live(Group(self._bars, self._numbers), console=self.console, refresh_per_second=4)
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._live.is_started:
+            self._live.stop()
+
+    def step(self, step: int, metrics: Mapping[str, float], seconds: float) -> None:
+        """Show a finished step.
+
+        Args:
+            step: steps done in all.
+            metrics: what of ``SHOWN`` is known, and anything else, which is not shown.
+            seconds: of training so far.
+        """
+        parts = [f"{label} {form.format(metrics[name])}" for name, label, form in SHOWN if name in metrics]
+        parts.append(f"{clock(self._left(step, seconds))} left")
+        self._bars.update(self._run, completed=step)
+        if self._live.is_started:
+            self._numbers.plain = "  ".join(parts)
+        else:
+            self._print(f"step {step}/{self._steps}  " + "  ".join(parts))
+
+    def phase(self, what: str, total: int | None = None) -> None:
+        """Say what is happening beside training steps, such as an evaluation of ``total`` questions."""
+        self.end_phase()
+        if self._live.is_started:
+            self._phase = self._bars.add_task(what, total=total)
+        else:
+            self._print(f"{what} …")
+
+    def advance(self, n: int = 1) -> None:
+        """``n`` more units of the phase are done."""
+        if self._phase is not None:
+            self._bars.advance(self._phase, n)
+
+    def end_phase(self) -> None:
+        """The phase is over."""
+        if self._phase is not None:
+            self._bars.remove_task(self._phase)
+            self._phase = None
+
+    def evaluation(self, scores: Scores) -> None:
+        """Show an evaluation: mean EM with its 95 % bootstrap interval."""
+        self.end_phase()
+        if not scores.em:
+            self._print(f"evaluation after step {scores.step}: no question was scored")
+            return
+        em = mean_interval(scores.em)
+        more = "".join(f"  {name} {value:.3g}" for name, value in scores.means.items())
+        self._print(
+            f"evaluation after step {scores.step}: EM {em.mean:.1%} [{em.low:.1%}, {em.high:.1%}]"
+            f" over {em.n} questions{more}"
+        )
+
+    def note(self, text: str) -> None:
+        """Say something that stays on the screen."""
+        self._print(text)
+
+    def _print(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _left(self, step: int, seconds: float) -> float:
+        by_steps = seconds / step * (self._steps - step) if step else math.inf
+        return min(by_steps, self._max_seconds - seconds) if self._max_seconds is not None else by_steps
+
+
+def clock(seconds: float) -> str:
+    """``1:02:03``, ``2:03``, or ``?`` for a time that is not known."""
+    if not math.isfinite(seconds):
+        return "?"
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
