@@ -1,1 +1,35 @@
 """Multi-turn question answering with a search tool, as Gymnasium environments that fork."""
+
+from at2po_env.core import ForkableEnv
+from at2po_env.dataset import DataError, DataNotFound, Dataset
+from at2po_env.dialect import DIALECTS, Dialect
+from at2po_env.registration import BENCHMARKS, load_benchmark, make, register
+from at2po_env.scoring import Outcome, contains, exact_match, f1
+from at2po_env.search_qa import SearchQAEnv
+from at2po_env.state import Action, EpisodeState, Question, Segment, SnapshotError, Text, Turn
+
+__all__ = [
+    "BENCHMARKS",
+    "DIALECTS",
+    "Action",
+    "DataError",
+    "DataNotFound",
+    "Dataset",
+    "Dialect",
+    "EpisodeState",
+    "ForkableEnv",
+    "Outcome",
+    "Question",
+    "SearchQAEnv",
+    "Segment",
+    "SnapshotError",
+    "Text",
+    "Turn",
+    "contains",
+    "exact_match",
+    "f1",
+    "load_benchmark",
+    "make",
+]
+
+register()

@@ -78,6 +78,8 @@ class SearchQAEnv(ForkableEnv[EpisodeState]):
             max_observation_chars=max_observation_chars,
             on_malformed=on_malformed,
         )
+        self.stop = spoken.stop
+        self.closes_search = False  # whoever opened the search closes it; ``make`` hands that over
         self.dataset = dataset
         self.search = search
         self.order = order
@@ -235,7 +237,13 @@ class SearchQAEnv(ForkableEnv[EpisodeState]):
         env.__dict__.update(self.__dict__)
         env.action_space, env.observation_space = UnicodeText(), UnicodeText()
         env._state, env._np_random, env._np_random_seed = None, None, None
+        env.closes_search = False
         return env
+
+    def close(self) -> None:
+        """Close the search if this environment was made to open it, for its clones and forks too."""
+        if self.closes_search:
+            self.search.close()
 
     def render(self) -> str | None:
         """The episode so far as text, in render mode ``ansi``."""

@@ -1,0 +1,110 @@
+"""The benchmarks as Gymnasium ids, and what is known about each without loading it."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+
+import search_backend
+from at2po_env.dataset import Benchmark, Dataset
+from at2po_env.search_qa import SearchQAEnv
+from search_backend.base import SearchBackend
+
+
+@dataclass(frozen=True)
+class BenchmarkEntry:
+    """One benchmark: its Gymnasium id, its module in ``envs``, the groups it is reported in, and other defaults."""
+
+    id: str
+    module: str
+    groups: tuple[str, ...]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+
+BENCHMARKS: Mapping[str, BenchmarkEntry] = {
+    "hotpotqa": BenchmarkEntry("AT2PO-HotpotQA-v0", "hotpotqa", ("multi-hop",)),
+    "microwiki": BenchmarkEntry("AT2PO-MicroWiki-v0", "microwiki", ("multi-hop", "generated")),
+}
+
+_ENV_ARGUMENTS = frozenset(inspect.signature(SearchQAEnv).parameters) - {"dataset", "search"}
+
+
+def load_benchmark(name: str) -> Benchmark:
+    """Import a benchmark's module.
+
+    Raises:
+        ValueError: there is no benchmark of this name.
+        ImportError: another package called ``envs`` hides ours; the message names its file.
+    """
+    if name not in BENCHMARKS:
+        raise ValueError(f"unknown benchmark {name!r}: one of {sorted(BENCHMARKS)}")
+    package = importlib.import_module("envs")
+    if getattr(package, "AT2PO_BENCHMARKS", None) is None:
+        hiding = package.__file__ or ", ".join(package.__path__)
+        raise ImportError(f"{hiding} hides the package `envs` of at2po: rename it, or take it off sys.path")
+    module = importlib.import_module(f"envs.{BENCHMARKS[name].module}")
+    benchmark: Benchmark = module.BENCHMARK
+    return benchmark
+
+
+def make(
+    benchmark: str,
+    *,
+    split: str = "train",
+    data_dir: str | Path | None = None,
+    search: str | SearchBackend | None = None,
+    **arguments: Any,
+) -> SearchQAEnv:
+    """Make the environment of a benchmark; ``gymnasium.make`` calls this.
+
+    Args:
+        benchmark: a name in ``BENCHMARKS``.
+        split: which questions.
+        data_dir: where the data is; the environment variable ``AT2PO_DATA`` where it is not given.
+        search: a URI for ``search_backend.open`` or a backend. Without it, the passages that come with the benchmark
+            are indexed once, in the cache directory.
+        **arguments: of ``SearchQAEnv``, and options of the benchmark (``world=`` of MicroWiki).
+
+    Raises:
+        DataNotFound: no data is installed; the message says how to get it.
+        TypeError: an argument that neither the environment nor the benchmark has.
+        ValueError: an argument with a wrong value.
+    """
+    source = load_benchmark(benchmark)
+    options = {name: value for name, value in arguments.items() if name not in _ENV_ARGUMENTS}
+    known = {p.name for p in inspect.signature(source.load).parameters.values() if p.kind is p.KEYWORD_ONLY}
+    if unknown := sorted(set(options) - known):
+        known |= _ENV_ARGUMENTS | {"split", "data_dir", "search"}
+        raise TypeError(f"{BENCHMARKS[benchmark].id} has no argument {unknown[0]!r}: it has {', '.join(sorted(known))}")
+    where = data_dir if data_dir is not None else os.environ.get("AT2PO_DATA")
+    folder = None if where is None else Path(where)
+    dataset = source.load(split, folder, **options)
+    if isinstance(search, str):
+        backend = search_backend.open(search)
+    else:
+        backend = search or _own_passages(source, dataset, folder, options)
+    defaults = dict(BENCHMARKS[benchmark].defaults)
+    env = SearchQAEnv(dataset, backend, **defaults | {n: v for n, v in arguments.items() if n in _ENV_ARGUMENTS})
+    env.closes_search = not isinstance(search, SearchBackend)
+    return env
+
+
+def _own_passages(source: Benchmark, dataset: Dataset, folder: Path | None, options: dict[str, Any]) -> SearchBackend:
+    # Equal digests mean equal sources, so every process and every split of one world shares one index.
+    where = search_backend.cache_dir() / "benchmarks" / f"{source.name}-{dataset.digest[:16]}"
+    return search_backend.build_or_open(
+        where, lambda: source.passages(dataset.split, folder, **options), expected_key=f"{source.name} {dataset.digest}"
+    )
+
+
+def register() -> None:
+    """Register every benchmark with Gymnasium; ``import at2po_env`` does it."""
+    for name, entry in BENCHMARKS.items():
+        gymnasium.register(entry.id, entry_point="at2po_env.registration:make", kwargs={"benchmark": name})
