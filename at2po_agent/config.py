@@ -48,7 +48,6 @@ class PolicyConfig:
 
     path: str = MISSING  # builtin:NAME or a Hugging Face model directory
     dtype: Literal["float32", "bfloat16"] = "float32"
-    attn: Literal["sdpa"] = "sdpa"  # eager attention is silently wrong with the packed update's boolean mask
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
@@ -61,7 +60,7 @@ class RolloutConfig:
     max_prompt_tokens: int = at_least(2000, 1)
     max_response_tokens: int = at_least(6192, 1)  # of a whole path: generated and observed
     max_turn_tokens: int = at_least(512, 1)
-    search_retries: int = at_least(3, 0)  # before a path is tried again from its snapshot, then pruned
+    retries: int = at_least(3, 0)  # of a path whose search or engine failed, from its snapshot; then it is pruned
     max_batch: int = at_least(256, 1)  # requests that the engine runs together
 
 
@@ -88,7 +87,6 @@ class UpdateConfig:
     max_tokens: int = at_least(8192, 1)  # packed tokens per forward pass
     epochs: int = at_least(1, 1)
     old_logprobs: Literal["rollout", "recompute"] = "rollout"
-    kl_coef: float = at_least(0.0, 0)  # to the starting policy
 
 
 @dataclass(frozen=True)
