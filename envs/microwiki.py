@@ -34,6 +34,12 @@ def _check_whole(name: str, value: object, smallest: int) -> None:
         raise ValueError(f"MicroWiki: {name} must be a whole number of at least {smallest}, got {value!r}")
 
 
+def _check_shares(name: str, value: object) -> None:
+    shares = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [None]
+    if not all(isinstance(share, float | int) and 0 <= share <= 1 for share in shares):
+        raise ValueError(f"MicroWiki: {name} takes shares from 0 to 1, got {value!r}")
+
+
 @dataclass(frozen=True)
 class WorldConfig:
     """Everything a world depends on.
@@ -61,9 +67,8 @@ class WorldConfig:
             if field.name not in ("hops", "comparison"):
                 smallest = MIN_ENTITIES if field.name.endswith("_entities") else 0
                 _check_whole(field.name, getattr(self, field.name), smallest)
-        for name, value in (("hops", self.hops), ("comparison", (self.comparison,))):
-            if isinstance(value, str) or not isinstance(value, Sequence) or not all(map(_is_share, value)):
-                raise ValueError(f"MicroWiki: {name} takes shares from 0 to 1, got {getattr(self, name)!r}")
+        _check_shares("hops", self.hops)
+        _check_shares("comparison", (self.comparison,))
         if not 1 <= len(self.hops) <= 4:
             raise ValueError(f"MicroWiki: hops needs the shares of 1 to 4 hop counts, got {len(self.hops)}")
         total = sum(self.hops) + self.comparison
@@ -96,10 +101,6 @@ PRESETS: Mapping[str, WorldConfig] = {
     ),
 }
 """Named worlds: for fast tests, for the quick start, and one of more than 100k passages of about 85 words."""
-
-
-def _is_share(value: object) -> bool:
-    return isinstance(value, float | int) and 0 <= value <= 1
 
 
 def world_config(world: str | Mapping[str, Any] | WorldConfig = "small") -> WorldConfig:

@@ -37,7 +37,7 @@ def ask(world: World, split: str, count: int, hops: Sequence[float], comparison:
         until = len(made) + wanted
         failures = 0
         while len(made) < until:
-            drawn = _bridge(world, split, dice.pick(paths), dice) if n else _compare(world, split, dice)
+            drawn = _bridge(world, split, dice.pick(paths), dice) if n else _compare(world, split, len(made) % 2, dice)
             if drawn is None or drawn[0] in made:
                 failures += 1
                 if failures > TRIES:
@@ -98,27 +98,27 @@ def _bridge(world: World, split: str, path: tuple[str, ...], dice: Dice) -> Draw
     return f"{relations[-1].ask} {text}?", chain[-1], metadata, tuple(e.title for e in subjects)
 
 
-def _compare(world: World, split: str, dice: Dice) -> Drawn | None:
-    """Set two random things of a kind against each other; nothing when they are equal."""
+def _compare(world: World, split: str, place: int, dice: Dice) -> Drawn | None:
+    """Set two random things of a kind against each other, the answer in ``place``; nothing when they are equal."""
     name = dice.pick(tuple(COMPARISONS))
     comparison = COMPARISONS[name]
     members = world.members[split][comparison.subject]
     pair = [world.entities[dice.pick(members)] for _ in range(2)]
-    values = [int(entity.facts[comparison.fact]) for entity in pair]
+    pair.sort(key=lambda entity: int(entity.facts[comparison.fact]), reverse=comparison.smallest == (place == 1))
+    values = [entity.facts[comparison.fact] for entity in pair]
     if values[0] == values[1]:
         return None
-    winner = pair[values.index(min(values) if comparison.smallest else max(values))]
     metadata = {
         "type": "comparison",
         "hops": 2,
         "relations": [name, name],
         "plan": [f"{entity.title} {comparison.keyword}" for entity in pair],
         "passages": [entity.passage_id(comparison.side) for entity in pair],
-        "chain": [str(value) for value in values],
+        "chain": values,
         "wrong": [_wrong(entity, comparison, other, dice) for entity, other in zip(pair, reversed(pair), strict=True)],
     }
     text = comparison.question.format(a=pair[0].mention, b=pair[1].mention)
-    return text, winner, metadata, tuple(entity.title for entity in pair)
+    return text, pair[place], metadata, tuple(entity.title for entity in pair)
 
 
 def _wrong(entity: Entity, relation: Relation | Comparison, other: Entity, dice: Dice) -> dict[str, str]:
