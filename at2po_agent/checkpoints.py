@@ -101,7 +101,7 @@ def save(
     with new_directory(final) as folder:
         _save_model(model, tokenizer, folder / "model")
         _save_tensors({"updater": updater.state_dict(), "rng": _get_rng()}, folder / "state.pt")
-        write_text(folder / "position.json", json.dumps(dict(position), ensure_ascii=False, allow_nan=False))
+        write_text(folder / "position.json", json.dumps(dict(position), ensure_ascii=False))
         files = {path.relative_to(folder).as_posix(): _sha256(path) for path in _files(folder)}
         write_text(folder / _LIST, json.dumps({"format": FORMAT, "step": step, "files": files}, indent=1))
     earlier = [path for path in _folders(directory) if _order(path)[0] < step]

@@ -1,7 +1,7 @@
 """A run's directory: what was asked, what it ran on, what happened at every step.
 
 Layout: ``config.yaml`` (re-runnable), ``manifest.json`` (versions and digests, one entry per session),
-``metrics.jsonl`` (one line per step, flushed), ``trees/step_000012.jsonl.zst`` (every tree of a step) and
+``metrics.jsonl`` (one line per step and per evaluation), ``trees/step_000012.jsonl.zst`` (every tree of a step) and
 ``checkpoints/``. One process at a time holds it. Every file but ``metrics.jsonl`` is replaced as a whole; a line that
 was being written when a process died is dropped when the run is opened again.
 """
@@ -24,6 +24,7 @@ import zstandard
 
 from at2po_agent.atomic import write_all, write_bytes, write_text, writing
 from at2po_agent.config import ConfigError, TrainConfig, load_config, to_yaml
+from at2po_agent.results import Scores
 
 RESUMABLE = ("train", "eval", "checkpoint", "log")  # sections that may change when a run goes on
 
@@ -104,17 +105,28 @@ class RunDirectory:
                 file.truncate(start)
                 raise
 
+    def log_evaluation(self, step: int, scores: Scores, seconds: float) -> None:
+        """Append a line with the means, and store the score of every question in ``evaluations/``."""
+        path = self.path / "evaluations" / f"step_{step:06d}.json"
+        with writing(path):
+            path.parent.mkdir(exist_ok=True)
+        write_text(path, json.dumps(_jsonable(dataclasses.asdict(scores)), ensure_ascii=False) + "\n")
+        em = sum(scores.em) / len(scores.em) if scores.em else math.nan
+        means = {f"eval_{name}": value for name, value in scores.means.items()}
+        self.log(step, {"eval_em": em, "eval_questions": len(scores.em), **means}, {"eval": seconds})
+
     def metrics(self) -> list[dict[str, Any]]:
         """Every line logged so far."""
         return list(read_metrics(self.path))
 
     def rewind(self, step: int) -> None:
-        """Forget what was logged after ``step``, the one that the run goes on from: metrics lines and trees."""
+        """Forget what was logged after ``step``, the one that the run goes on from; -1 forgets everything."""
         kept = [line for line in self.metrics() if line["step"] <= step]
         write_text(self._metrics, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
-        for path in tree_files(self.path):
-            if step_of(path) > step:
-                path.unlink()
+        with writing(self.path):
+            for path in [*tree_files(self.path), *(self.path / "evaluations").glob("step_*.json")]:
+                if step_of(path) > step:
+                    path.unlink()
 
     def save_trees(self, step: int, records: Iterable[Mapping[str, Any]]) -> Path:
         """Store the trees of one step, one JSON object each (see ``report.trees.tree_record``)."""
@@ -173,7 +185,7 @@ def tree_files(path: Path) -> list[Path]:
 
 
 def step_of(path: Path) -> int:
-    """The step that a tree file is of."""
+    """The step that a file is of."""
     return int(path.name.removeprefix("step_").partition(".")[0])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -49,15 +49,16 @@ class Display:
         if self._live.is_started:
             self._live.stop()
 
-    def step(self, step: int, metrics: Mapping[str, float], seconds: float) -> None:
+    def step(self, step: int, metrics: Mapping[str, Any], seconds: float) -> None:
         """Show a finished step.
 
         Args:
             step: steps done in all.
-            metrics: what of ``SHOWN`` is known, and anything else, which is not shown.
+            metrics: of the step; those of ``SHOWN`` that it has are shown.
             seconds: of training so far.
         """
-        parts = [f"{label} {form.format(metrics[name])}" for name, label, form in SHOWN if name in metrics]
+        known = [(name, label, form) for name, label, form in SHOWN if metrics.get(name) is not None]
+        parts = [f"{label} {form.format(metrics[name])}" for name, label, form in known]
         parts.append(f"{clock(self._left(step, seconds))} left")
         self._bars.update(self._run, completed=step)
         if self._live.is_started:

@@ -1,0 +1,248 @@
+"""The ``at2po-agent`` command: train, export, show-tree, gates, warm-start.
+
+Everything heavy is imported by the command that needs it, so that ``--help`` and a wrong key answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from at2po_agent.structured import ConfigError
+
+if TYPE_CHECKING:
+    from at2po_agent.run_dir import RunDirectory
+
+PROGRAM = "at2po-agent"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status.
+
+    0: done; 1: a gate is not passed; 2: something asked for is wrong or missing, one line on stderr says what;
+    130 and 143: ended by Ctrl-C or SIGTERM. An error that nobody foresaw keeps its traceback.
+    """
+    arguments = _parse(argv)
+    command: Callable[[argparse.Namespace], int] = arguments.command
+    try:
+        return command(arguments)
+    except KeyboardInterrupt:
+        print(f"{PROGRAM}: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except Exception as error:
+        if not isinstance(error, _expected()):
+            raise
+        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
+        return 2
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Like ``parse_args``, but key=value may stand anywhere between the options."""
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    if rest and (not hasattr(arguments, "overrides") or any(text.startswith("-") for text in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        arguments.overrides += rest
+    return arguments
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=PROGRAM, description="Train search agents with AT²PO and look at the runs.")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {version('at2po')}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    train = commands.add_parser("train", help="train a policy, or go on with a run")
+    train.add_argument("--cfg", type=Path, metavar="FILE", help="YAML configuration")
+    train.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run from its last checkpoint")
+    train.add_argument("--print-config", action="store_true", help="print the whole configuration and stop")
+    train.add_argument("overrides", nargs="*", metavar="key=value", help="laid over the file, e.g. train.steps=10")
+    train.set_defaults(command=_train)
+
+    export = commands.add_parser("export", help="write a run's policy as a Hugging Face folder")
+    export.add_argument("source", type=Path, metavar="RUN", help="a run directory, or one of its checkpoints")
+    export.add_argument("out", type=Path, metavar="OUT", help="a folder that does not exist yet")
+    export.set_defaults(command=_export)
+
+    show = commands.add_parser("show-tree", help="print a stored tree: turns, entropy, value, advantage, reward")
+    show.add_argument("run", type=Path, metavar="RUN", help="a run directory")
+    show.add_argument("--step", type=int, metavar="N", help="default: the last that was stored")
+    show.add_argument("--index", type=int, metavar="I", help="which tree of the step, from 0; default: the first")
+    show.add_argument("--question", metavar="ID", help="the tree of this question")
+    show.add_argument("--full", action="store_true", help="do not cut long texts")
+    show.set_defaults(command=_show_tree)
+
+    gates = commands.add_parser("gates", help="measure whether an environment is worth training on")
+    gates.add_argument("env", metavar="ENV_ID", help="a Gymnasium id, e.g. AT2PO-MicroWiki-v0")
+    gates.add_argument("--policy", metavar="PATH", help="measure this policy too, e.g. builtin:microwiki")
+    gates.add_argument(
+        "--import", dest="imports", action="append", default=[], metavar="MODULE", help="import it first"
+    )
+    what = "questions=500, split=test, or anything that gymnasium.make is to pass on"
+    gates.add_argument("overrides", nargs="*", metavar="key=value", help=what)
+    gates.set_defaults(command=_gates)
+
+    warm = commands.add_parser("warm-start", help="make a starting policy by imitating a scripted searcher")
+    warm.add_argument("--cfg", type=Path, required=True, metavar="FILE", help="YAML configuration")
+    warm.add_argument("overrides", nargs="*", metavar="key=value", help="laid over the file")
+    warm.set_defaults(command=_warm_start)
+    return parser
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from at2po_agent.config import load_config, to_yaml
+
+    if arguments.print_config:
+        config_file = arguments.resume / "config.yaml" if arguments.resume else arguments.cfg
+        print(to_yaml(load_config(config_file, arguments.overrides)), end="")
+        return 0
+    if arguments.resume and arguments.cfg:
+        raise ConfigError("give --cfg for a new run or --resume to go on with one: a run keeps its own configuration")
+
+    from at2po_agent.run_dir import RunDirectory
+
+    if arguments.resume:
+        run = RunDirectory.resume(arguments.resume, arguments.overrides)
+    else:
+        run = RunDirectory.create(load_config(arguments.cfg, arguments.overrides))
+    with run:
+        return _train_in(run)
+
+
+def _train_in(run: RunDirectory) -> int:
+    from at2po_agent.report.display import Display
+    from at2po_agent.report.summary import summary
+    from at2po_agent.trainer import train
+
+    limits = run.config.train
+    stop = threading.Event()
+    with Display(limits.steps, limits.max_seconds) as display, stopping(stop) as received:
+        display.note(f"run directory: {run.path}")
+        result = train(run.config, run, display, stop)
+    display.console.print(summary(result))
+    if received:
+        display.note(f"stopped after step {result.steps}; go on with: {PROGRAM} train --resume {run.path}")
+        return 128 + received[0]
+    return 0
+
+
+@contextmanager
+def stopping(stop: threading.Event) -> Iterator[list[int]]:
+    """The first Ctrl-C or SIGTERM sets ``stop``, the second ends the process at once; yields the signals received.
+
+    Ending at once is safe: what a run writes appears whole or not at all, or is repaired on resume.
+    """
+    received: list[int] = []
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        if stop.is_set():
+            os.write(2, b"\x1b[?25h" if os.isatty(2) else b"")  # the live display hides the cursor
+            os._exit(128 + number)
+        stop.set()
+        os.write(
+            2, b"\nstopping after this step, with a checkpoint; once more to end at once\n"
+        )  # print may not re-enter
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from at2po_agent.checkpoints import export
+
+    found = export(arguments.source, arguments.out, lambda problem: print(problem, file=sys.stderr))
+    print(f"{found.path} (step {found.step}) → {arguments.out}")
+    return 0
+
+
+def _show_tree(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from at2po_agent.report.trees import find_tree, render
+
+    step, index, record = find_tree(arguments.run, arguments.step, arguments.index, arguments.question)
+    console = Console(highlight=False)
+    console.print(f"step {step}, tree {index}, question {record['tree']['question_id']}", markup=False)
+    console.print(render(record, width=0 if arguments.full else 300))
+    return 0
+
+
+def _gates(arguments: argparse.Namespace) -> int:
+    from omegaconf import OmegaConf
+    from rich.console import Console
+
+    from at2po_agent.gates import gates
+
+    for text in arguments.overrides:
+        if not text.partition("=")[1]:
+            raise ConfigError(f"{text!r}: write it as key=value, for example questions=200")
+    kwargs: Any = OmegaConf.to_container(OmegaConf.from_dotlist(arguments.overrides))
+    for module in arguments.imports:
+        importlib.import_module(module)
+    if arguments.policy:
+        kwargs["policy_em"] = _policy_em(arguments.env, arguments.policy, kwargs)
+    report = gates(arguments.env, **kwargs)
+    Console().print(report.to_table())
+    return 0 if report.passed else 1
+
+
+def _policy_em(env_id: str, policy: str, kwargs: Mapping[str, Any]) -> Callable[[Sequence[str]], Mapping[str, float]]:
+    """Greedy exact match of a policy, question by question, on the split that the gates are measured on."""
+    from at2po_agent.config import EnvConfig, EvalConfig, PolicyConfig, TrainConfig
+    from at2po_agent.evaluate import evaluate
+    from at2po_agent.session import open_session
+
+    passed_on = {key: value for key, value in kwargs.items() if key not in ("split", "fit_split", "questions")}
+    split = kwargs.get("split", "test")
+    config = TrainConfig(
+        env=EnvConfig(env_id, split, passed_on), policy=PolicyConfig(policy), eval=EvalConfig(split=split)
+    )
+
+    def exact_match(ids: Sequence[str]) -> dict[str, float]:
+        with closing(open_session(config)) as session:
+            found = asyncio.run(evaluate(session.eval_env, ids, session.policy, session.codec, limits=session.limits))
+        return {episode.question_id: episode.em for episode in found.episodes}
+
+    return exact_match
+
+
+def _warm_start(arguments: argparse.Namespace) -> int:
+    from at2po_agent.warmstart import run
+
+    run(arguments.cfg, arguments.overrides)
+    return 0
+
+
+def _expected() -> tuple[type[Exception], ...]:
+    """Errors whose message is for the user; looked up only when something went wrong."""
+    import gymnasium
+
+    from at2po_agent.atomic import DiskError
+    from at2po_agent.policy.base import PolicyError
+    from at2po_agent.run_dir import RunDirError
+    from at2po_env.dataset import DataError, DataNotFound
+    from search_backend.base import SearchError
+
+    known = [ConfigError, DiskError, PolicyError, RunDirError, DataError, DataNotFound, SearchError]
+    checkpoints = sys.modules.get("at2po_agent.checkpoints")  # it loads torch; not loaded, it raised nothing
+    return (*known, gymnasium.error.Error, *([checkpoints.CheckpointError] if checkpoints else []))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
