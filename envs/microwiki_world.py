@@ -110,7 +110,7 @@ class World:
         people = self.members[entity.split]["person"]
         order = dice.shuffled(DETAILS)
         for position in range(self.detail):
-            other = self.entities[dice.pick(people)].title
+            other = self.entities[dice.other(people, entity.index)].title
             yield order[position % len(order)].format(adjective=dice.pick(WORDS["adjective"]), other=other)
 
 
