@@ -7,7 +7,7 @@ every token of the tree is stored, and later forwarded, once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -114,3 +114,101 @@ class TurnTree:
         """Yield ``(leaf, path)`` for every scored leaf."""
         for leaf in self.leaves:
             yield leaf, self.path(leaf)
+
+    def prune(self) -> int:
+        """Remove the nodes that lead to no scored leaf (infrastructure ended their paths); return how many there were.
+
+        The others keep their order and get new indices, also in ``proposals`` and ``fresh``; proposals under a removed
+        node go with it. The root stays.
+
+        Raises:
+            ValueError: paths are still open, so a node without a leaf may yet get one.
+        """
+        if self.open_paths:
+            raise ValueError(f"{self.open_paths} paths are still open: prune a tree when it is grown")
+        kept = sorted({ROOT}.union(*(path for _, path in self.trajectories())))
+        removed = len(self.nodes) - len(kept)
+        if not removed:
+            return 0
+        new = {old: index for index, old in enumerate(kept)}
+        self.nodes = [self.nodes[old] for old in kept]
+        for node in self.nodes:
+            node.parent = new.get(node.parent, -1)
+            node.children = [new[child] for child in node.children if child in new]
+        surviving = (
+            tuple(b._replace(node=new[b.node]) for b in branches if b.node in new) for branches in self.proposals
+        )
+        self.proposals = [branches for branches in surviving if branches]
+        self.fresh = tuple(new[index] for index in self.fresh if index in new)
+        return removed
+
+    def to_json(self, encode_snapshot: Callable[[Any], Any] | None = None) -> dict[str, Any]:
+        """Everything needed to re-open the tree, as JSON values; ``depth`` and ``children`` follow from the rest.
+
+        Args:
+            encode_snapshot: turns a node's snapshot into JSON values. Without it snapshots are not stored, and the
+                re-opened tree can be looked at and trained on, but not grown.
+        """
+
+        def stored(node: TurnNode) -> dict[str, Any]:
+            values = {name: getattr(node, name) for name in _STORED}
+            if encode_snapshot is not None and node.snapshot is not None:
+                values["snapshot"] = encode_snapshot(node.snapshot)
+            return values
+
+        return {
+            "question_id": self.question_id,
+            "nodes": [stored(node) for node in self.nodes],
+            "proposals": self.proposals,
+            "open_paths": self.open_paths,
+            "fresh": self.fresh,
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any], decode_snapshot: Callable[[Any], Any] | None = None) -> TurnTree:
+        """Re-open what ``to_json`` wrote, before or after a trip through a JSON file.
+
+        Args:
+            stored: the value of ``to_json``.
+            decode_snapshot: the inverse of ``encode_snapshot``. Without it the nodes have no snapshots.
+
+        Raises:
+            ValueError: ``stored`` is not a stored tree; the message names what is missing or wrong.
+        """
+        try:
+            root, *turns = (_node(values, decode_snapshot) for values in stored["nodes"])
+            tree = cls(root.observation, root.snapshot, stored["question_id"])
+            for node in turns:
+                node.depth = tree[node.parent].depth + 1
+                tree.add(node)
+            tree.proposals = [tuple(Branch(*branch) for branch in branches) for branches in stored["proposals"]]
+            tree.open_paths = stored["open_paths"]
+            tree.fresh = tuple(stored["fresh"])
+        except (KeyError, TypeError, IndexError, ValueError) as error:
+            raise ValueError(f"not a stored tree: {type(error).__name__}: {error}") from error
+        return tree
+
+
+_STORED = (
+    "parent",
+    "group",
+    "action",
+    "logp",
+    "observation",
+    "leaf",
+    "reward",
+    "ended",
+    "top_logprobs",
+    "version",
+    "info",
+)
+
+
+def _node(values: Mapping[str, Any], decode_snapshot: Callable[[Any], Any] | None) -> TurnNode:
+    node = TurnNode(depth=0, **{name: values[name] for name in _STORED})
+    node.action, node.logp, node.observation = tuple(node.action), tuple(node.logp), tuple(node.observation)
+    node.top_logprobs = tuple(tuple((token, logp) for token, logp in position) for position in node.top_logprobs)
+    node.info = dict(node.info)
+    if decode_snapshot is not None and "snapshot" in values:
+        node.snapshot = decode_snapshot(values["snapshot"])
+    return node
