@@ -15,19 +15,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from at2po_agent.admission import Lockstep
+from at2po_agent.expansion import Expansion
 from at2po_agent.policy.base import Completion, Policy, PolicyUnavailable, Request, Sampling
 from at2po_agent.tree import ROOT, Branch, TurnNode, TurnTree
 from at2po_env.core import ForkableEnv
 from at2po_env.state import Text
 from search_backend.base import SearchUnavailable
-
-
-class Expansion(Protocol):
-    """Where to grow the tree next (see ``expansion.py``)."""
-
-    def propose(self, tree: TurnTree, rng: np.random.Generator) -> Sequence[Branch]:
-        """Return the nodes under which to sample a new child; each is followed to its end."""
-        ...
 
 
 class Encoder(Protocol):
@@ -90,9 +83,9 @@ class _Grower:
             )
         self.env, self.policy, self.encoder = env, policy, encoder
         self.sampling = replace(sampling, stop=sampling.stop or env.stop)
+        self.rewards = [0.0]  # [nodes] summed from the root to each node
         self.limits, self.key = limits, key
         self.tree = TurnTree(prompt, snapshot=env.snapshot(), question_id=question_id)
-        self.returns = [0.0]  # [nodes] rewards from the root to each node
 
     def start(self, branch: Branch, number: int) -> _Path:
         env = self.env.clone()
@@ -131,7 +124,7 @@ class _Grower:
                 observation = ()
                 _, reward, terminated, truncated, info = env.end("length_limit")
         leaf = terminated or truncated
-        total = self.returns[path.node] + reward
+        total = self.rewards[path.node] + reward
         return TurnNode(
             parent=path.node,
             group=path.group,
@@ -161,7 +154,7 @@ class _Grower:
         return None
 
     def add(self, path: _Path, node: TurnNode) -> int:
-        self.returns.append(node.reward or 0.0)
+        self.rewards.append(node.reward or 0.0)
         if not node.leaf:
             node.reward = None
         path.node = self.tree.add(node)
@@ -198,7 +191,8 @@ async def grow(
     Raises:
         PromptTooLong: the prompt alone exceeds ``limits.max_prompt_tokens``.
     """
-    grower = _Grower(env, policy, encoder, sampling or Sampling(), limits or Limits(), key, question_id)
+    sampling = replace(sampling or Sampling(), top_logprobs=expansion.top_logprobs)
+    grower = _Grower(env, policy, encoder, sampling, limits or Limits(), key, question_id)
     tree, rng = grower.tree, np.random.default_rng(key)
     pending: dict[asyncio.Task[list[TurnNode | None]], Sequence[_Path]] = {}
     ready: list[_Path] = []
@@ -237,6 +231,11 @@ class Rollout:
     trees: tuple[TurnTree, ...]
     dropped: dict[str, str]  # question id → why it has no tree
     lost_paths: int  # paths that infrastructure ended for good
+
+    @property
+    def generated_tokens(self) -> int:
+        """Tokens that the policy sampled, each once however many paths share it."""
+        return sum(len(node.action) for tree in self.trees for node in tree.nodes)
 
 
 async def rollout(

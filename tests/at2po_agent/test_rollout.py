@@ -18,6 +18,8 @@ FAST = Limits(retries=2, retry_seconds=0.001)
 class ChainsThenBranches:
     """Three chains, then two more under the most recent inner turn, then nothing."""
 
+    top_logprobs = 0
+
     def propose(self, tree: TurnTree, rng: np.random.Generator) -> Sequence[Branch]:
         if not tree.proposals:
             return [Branch(ROOT, g) for g in range(3)]
@@ -31,6 +33,8 @@ class ChainsThenBranches:
 @dataclass(frozen=True)
 class BranchEveryFirstTurn:
     """While chains run: every fresh inner turn of depth 1 gets one more child, as AEPO branches."""
+
+    top_logprobs = 0
 
     def propose(self, tree: TurnTree, rng: np.random.Generator) -> Sequence[Branch]:
         if not tree.proposals:

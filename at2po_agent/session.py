@@ -1,0 +1,143 @@
+"""What a run works with, opened from its configuration: environments, policy, codec and algorithm."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import torch
+import transformers
+from transformers import PreTrainedModel
+
+import at2po_env  # noqa: F401 (registers the Gymnasium ids)
+from at2po_agent import algorithms
+from at2po_agent.algorithms import Algorithm
+from at2po_agent.config import ConfigError, PolicyConfig, TrainConfig
+from at2po_agent.encoding import Codec
+from at2po_agent.policy.local import LocalPolicy
+from at2po_agent.policy.paths import resolve_policy
+from at2po_agent.rollout import Limits
+from at2po_env.core import ForkableEnv
+from at2po_env.search_qa import SearchQAEnv
+
+PACKAGES = ("at2po", "gymnasium", "numpy", "omegaconf", "tantivy", "tokenizers", "torch", "transformers")
+
+
+@dataclass(frozen=True)
+class Session:
+    """Everything that a training run shares between its steps."""
+
+    env: SearchQAEnv
+    eval_env: SearchQAEnv
+    policy: LocalPolicy
+    algorithm: Algorithm
+    limits: Limits
+    reference: PreTrainedModel | None  # frozen copy of the starting policy, where the objective has a KL term
+
+    @property
+    def codec(self) -> Codec:
+        """The policy's own."""
+        codec: Codec = self.policy.codec
+        return codec
+
+    def manifest(self) -> dict[str, Any]:
+        """What decides the run's results besides its configuration: data, index, dialect, versions, code."""
+        return {
+            "env": _env_manifest(self.env),
+            "eval_env": _env_manifest(self.eval_env),
+            "policy": {"codec": self.codec.digest, "parameters": self.policy.model.num_parameters()},
+            "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+            "python": platform.python_version(),
+            "machine": {"cpu": platform.processor() or platform.machine(), "torch_threads": torch.get_num_threads()},
+            "git": _git_state(),
+        }
+
+    def close(self) -> None:
+        """Stop the engine and release the indexes."""
+        self.policy.close()
+        self.env.close()
+        self.eval_env.close()
+
+
+def open_session(config: TrainConfig) -> Session:
+    """Open environments, policy and algorithm; everything that can be wrong with them is said here, before any work.
+
+    Raises:
+        ConfigError: the environment is unknown or cannot be trained on, or a component's settings are wrong.
+        PolicyError: there is no such policy.
+        DataNotFound: the benchmark's data is not installed.
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    torch.use_deterministic_algorithms(config.deterministic)
+    transformers.utils.logging.disable_progress_bar()  # the display has its own
+    for module in config.env.imports:
+        importlib.import_module(module)
+    algorithm = algorithms.build(
+        config.algorithm.name, config.algorithm.expansion, config.algorithm.credit, config.algorithm.objective
+    )
+    env = _make(config.env.id, config.env.split, config.env.kwargs)
+    eval_env = _make(config.env.id, config.eval.split, {**config.env.kwargs, **config.eval.kwargs})
+    rollout = config.rollout
+    policy = _load(config.policy, max_batch=rollout.max_batch, deterministic=config.deterministic)
+    limits = Limits(
+        max_prompt_tokens=rollout.max_prompt_tokens,
+        max_response_tokens=rollout.max_response_tokens,
+        max_turn_tokens=rollout.max_turn_tokens,
+        retries=rollout.retries,
+    )
+    reference = _load(config.policy).model.requires_grad_(False) if algorithm.objective.kl_coef else None
+    return Session(env, eval_env, policy, algorithm, limits, reference)
+
+
+def _load(config: PolicyConfig, **options: Any) -> LocalPolicy:
+    device = config.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[config.dtype]
+    return LocalPolicy.from_pretrained(resolve_policy(config.path), dtype=dtype, device=device, **options)
+
+
+def _make(env_id: str, split: str, kwargs: Mapping[str, Any]) -> SearchQAEnv:
+    try:
+        env = gymnasium.make(env_id, split=split, **kwargs).unwrapped
+    except gymnasium.error.Error as error:
+        raise ConfigError(f"env.id: {error}") from error
+    if not isinstance(env, SearchQAEnv):
+        kind = "forkable, but not a SearchQAEnv" if isinstance(env, ForkableEnv) else "not forkable"
+        raise ConfigError(f"env.id: {env_id} is {kind}; training needs a SearchQAEnv (see examples/own_task.py)")
+    return env
+
+
+def _env_manifest(env: SearchQAEnv) -> dict[str, Any]:
+    data = env.dataset
+    return {
+        "dataset": {
+            "name": data.name,
+            "split": data.split,
+            "questions": len(data.questions),
+            "digest": data.digest,
+            "notes": dict(data.notes),
+        },
+        "search": {**env.search.manifest.to_json(), "digest": env.search.manifest.digest},
+        "dialect": {"name": env.dialect.name, "digest": env.dialect.digest},
+    }
+
+
+def _git_state() -> dict[str, Any] | None:
+    """Commit and cleanliness of the checkout that this code runs from; None where it runs from an installed wheel."""
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        return None
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False).stdout
+
+    return {"commit": git("rev-parse", "HEAD").strip(), "clean": not git("status", "--porcelain").strip()}

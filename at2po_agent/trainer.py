@@ -1,0 +1,300 @@
+"""The run loop: questions → trees → credit → update → evaluation → checkpoint, again until a limit is reached."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from threading import Event
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from at2po_agent import checkpoints
+from at2po_agent.config import TrainConfig
+from at2po_agent.credit import TurnCredit
+from at2po_agent.evaluate import Evaluation, evaluate
+from at2po_agent.gates import group_of
+from at2po_agent.packing import Credited
+from at2po_agent.policy.base import Sampling
+from at2po_agent.report.display import Display
+from at2po_agent.report.loggers import open_loggers
+from at2po_agent.report.trees import tree_record
+from at2po_agent.results import Result, Scores
+from at2po_agent.rollout import Rollout, rollout
+from at2po_agent.run_dir import RunDirectory
+from at2po_agent.session import Session, open_session
+from at2po_agent.tree import TurnTree
+from at2po_agent.update import Updater
+from at2po_env.state import Question
+
+
+def train(config: TrainConfig, run: RunDirectory, display: Display, stop: Event) -> Result:
+    """Train until ``train.steps`` or ``train.max_seconds`` is reached, or ``stop`` is set.
+
+    A run directory that has a checkpoint is continued from it, bit for bit in deterministic mode. A checkpoint is
+    always written at the end, also after ``stop``.
+
+    Args:
+        config: what to train, on what, and how.
+        run: open; holds metrics, trees and checkpoints.
+        display: told about every step.
+        stop: set from a signal handler; the step under way is finished first.
+    """
+    with closing(open_session(config)) as session:
+        trainer = _Trainer(config, run, display, stop, session)
+        run.add_session(session.manifest())
+        try:
+            return trainer.run_to_end()
+        finally:
+            for logger in trainer.loggers:
+                logger.close()
+
+
+@dataclass
+class _Position:
+    """Where a run is: everything that decides the next step besides weights and optimiser."""
+
+    step: int = 0
+    seconds: float = 0.0  # of training: rollout, credit and update
+    tokens: int = 0  # generated in training
+    trees: int = 0
+    dropped: int = 0
+    before: dict[str, Any] | None = None  # the evaluation at the start
+
+
+class _Trainer:
+    def __init__(self, config: TrainConfig, run: RunDirectory, display: Display, stop: Event, session: Session):
+        self.config, self.run, self.display, self.stop, self.session = config, run, display, stop, session
+        rollouts, update = config.rollout, config.update
+        self.updater = Updater(
+            session.policy.model,
+            session.algorithm.objective,
+            update,
+            temperature=rollouts.temperature,
+            total_steps=config.train.steps * math.ceil(rollouts.questions / update.mini_batch) * update.epochs,
+            reference=session.reference,
+        )
+        self.at = _Position()
+        self.saved: Path | None = None  # the last checkpoint, and the step it is of
+        self.saved_step = -1
+        self.questions = {question.id: question for question in session.env.questions}
+        self.eval_questions = session.eval_env.questions[: config.eval.questions]
+        self._resume()
+        self.loggers = open_loggers(config, run.path, self.at.step)
+
+    def run_to_end(self) -> Result:
+        """Train, then say what came of it."""
+        config, at, after = self.config, self.at, None
+        if at.step == 0 and config.eval.at_start and self.eval_questions:
+            at.before = asdict(self._evaluate())
+        while not self._is_over():
+            self._step()
+            if config.eval.every and at.step % config.eval.every == 0 and self.eval_questions and not self._is_over():
+                self._evaluate()
+            if config.checkpoint.every and at.step % config.checkpoint.every == 0:
+                self._save()
+        stopped = self.stop.is_set()
+        if config.eval.at_end and self.eval_questions and not stopped:
+            after = self._evaluate()
+        self._save()
+        return Result(
+            steps=at.step,
+            seconds=at.seconds,
+            generated_tokens=at.tokens,
+            trees=at.trees,
+            dropped=at.dropped,
+            before=Scores(**{key: _tuples(value) for key, value in at.before.items()}) if at.before else None,
+            after=after,
+            checkpoint=self.saved,
+            stopped=stopped,
+        )
+
+    def _is_over(self) -> bool:
+        limits = self.config.train
+        out_of_time = limits.max_seconds is not None and self.at.seconds >= limits.max_seconds
+        return self.stop.is_set() or self.at.step >= limits.steps or out_of_time
+
+    def _step(self) -> None:
+        """One rollout batch and the updates it allows."""
+        config, at, session = self.config, self.at, self.session
+        started = perf_counter()
+        session.policy.clear_cache()  # of the weights before the update, and so that a resumed run computes the same
+        prefilled = session.policy.stats.prefilled_tokens
+        grown = asyncio.run(
+            rollout(
+                session.env,
+                self._questions(at.step),
+                session.policy,
+                session.codec,
+                session.algorithm.expansion,
+                sampling=Sampling(temperature=config.rollout.temperature),
+                limits=session.limits,
+                key=(config.seed, at.step),
+                deterministic=config.deterministic,
+            )
+        )
+        rollout_seconds = perf_counter() - started
+        generated = grown.generated_tokens
+        credited = self._credit(grown)
+        metrics = _rollout_metrics(grown, credited) | {
+            "generated_tokens": generated,
+            "prefilled_tokens": session.policy.stats.prefilled_tokens - prefilled,
+        }
+        metrics |= {f"update_{name}": value for name, value in self._update(credited).items()}
+        seconds = perf_counter() - started
+        at.step, at.seconds, at.tokens = at.step + 1, at.seconds + seconds, at.tokens + generated
+        at.trees, at.dropped = at.trees + len(grown.trees), at.dropped + len(grown.trees) - len(credited)
+        every = config.log.trees_every
+        if every and at.step % every == 0:
+            self.run.save_trees(at.step, [self._tree_record(*one) for one in credited])
+        timings = {"step": seconds, "rollout": rollout_seconds, "update": seconds - rollout_seconds}
+        self._log(metrics, timings | {"tokens_per_second": generated / seconds})
+        self.display.step(at.step, metrics | {"tokens_per_second": generated / seconds}, at.seconds)
+
+    def _questions(self, step: int) -> list[str]:
+        """The question ids of a step: every question once an epoch, in an order that the seed decides."""
+        ids, batch = list(self.questions), self.config.rollout.questions
+        chosen = []
+        for position in range(step * batch, (step + 1) * batch):
+            order = np.random.default_rng([self.config.seed, position // len(ids)]).permutation(len(ids))
+            chosen.append(ids[order[position % len(ids)]])
+        return chosen
+
+    def _credit(self, grown: Rollout) -> list[Credited]:
+        """Prune what has no score, drop trees with fewer than two scored leaves, assign credit to the others."""
+        credited = []
+        for tree in grown.trees:
+            tree.prune()
+            if len(tree.leaves) >= 2:
+                credited.append(Credited(tree, self.session.algorithm.credit(tree, _rewards(tree))))
+        return credited
+
+    def _update(self, credited: Sequence[Credited]) -> dict[str, float]:
+        if not credited:
+            self.display.note(f"step {self.at.step + 1}: no tree has two scored leaves, nothing to update on")
+            return {}
+        updated = self.updater.update(credited)
+        self.session.policy.version = self.at.step + 1
+        return updated
+
+    def _tree_record(self, tree: TurnTree, advantages: Sequence[Sequence[float]]) -> dict[str, Any]:
+        credit, question = self.session.algorithm.credit, self.questions[tree.question_id]
+        return tree_record(
+            tree,
+            question=question.question,
+            answers=question.answers,
+            advantages=advantages,
+            values=list(credit.values(tree, _rewards(tree))) if isinstance(credit, TurnCredit) else None,
+            decode=self.session.codec.decode_action,
+        )
+
+    def _log(self, metrics: dict[str, Any], timings: dict[str, float]) -> None:
+        self.run.log(self.at.step, metrics, timings)
+        numbers = {name: value for name, value in (metrics | timings).items() if value is not None}
+        for logger in self.loggers:
+            logger.log(self.at.step, numbers)
+
+    def _evaluate(self) -> Scores:
+        """Greedy EM on the held-out questions, shown and logged."""
+        config, session, step = self.config, self.session, self.at.step
+        started = perf_counter()
+        session.policy.clear_cache()
+        self.display.phase("evaluation", total=len(self.eval_questions))
+        evaluation = asyncio.run(
+            evaluate(
+                session.eval_env,
+                [question.id for question in self.eval_questions],
+                session.policy,
+                session.codec,
+                limits=session.limits,
+                batch=config.eval.batch,
+                deterministic=config.deterministic,
+                on_episode=lambda episode: self.display.advance(),
+            )
+        )
+        scores = _scores(step, evaluation, self.eval_questions)
+        self.run.log_evaluation(step, scores, perf_counter() - started)
+        self.display.evaluation(scores)
+        return scores
+
+    def _save(self) -> None:
+        if self.saved_step == self.at.step:
+            return
+        self.saved = checkpoints.save(
+            self.run.checkpoints,
+            step=self.at.step,
+            model=self.session.policy.model,
+            tokenizer=self.session.codec.tokenizer,
+            updater=self.updater,
+            position=asdict(self.at),
+            keep=self.config.checkpoint.keep,
+        )
+        self.saved_step = self.at.step
+
+    def _resume(self) -> None:
+        found = checkpoints.latest(self.run.checkpoints, self.display.note)
+        if found is None:
+            return
+        found.restore(self.session.policy.model, self.updater)
+        self.at = _Position(**found.position)
+        self.session.policy.version = self.at.step
+        self.run.rewind(self.at.step)
+        self.saved, self.saved_step = found.path, self.at.step
+        self.display.note(f"going on from step {self.at.step} ({found.path})")
+
+
+def _rewards(tree: TurnTree) -> dict[int, float]:
+    return {leaf: float(tree[leaf].reward or 0.0) for leaf in tree.leaves}
+
+
+def _rollout_metrics(grown: Rollout, credited: Sequence[Credited]) -> dict[str, Any]:
+    """What the trees of a step say: means over leaves or turns, null where there is none, and counts."""
+    trees = [tree for tree, _ in credited]
+    leaves = [tree[leaf] for tree in trees for leaf in tree.leaves]
+    turns = [node for tree in trees for node in tree.nodes[1:]]
+
+    def mean(values: Sequence[float]) -> float | None:
+        return fmean(values) if values else None
+
+    return {
+        "reward": mean([leaf.reward or 0.0 for leaf in leaves]),
+        "em": mean([leaf.info["em"] for leaf in leaves]),
+        "f1": mean([leaf.info["f1"] for leaf in leaves]),
+        "entropy": mean([turn.entropy for turn in turns]),
+        "turns": mean([leaf.depth for leaf in leaves]),
+        "searches": mean([leaf.info["searches"] for leaf in leaves]),
+        "malformed": mean([leaf.ended == "malformed" for leaf in leaves]),
+        "leaves": len(leaves),
+        "trees": len(trees),
+        "trees_with_signal": sum(len(set(_rewards(tree).values())) > 1 for tree in trees),
+        "trees_dropped": len(grown.trees) - len(trees),
+        "questions_dropped": len(grown.dropped),
+        "paths_lost": grown.lost_paths,
+        "unique_tokens": sum(len(node.action) + len(node.observation) for tree in trees for node in tree.nodes),
+    }
+
+
+def _scores(step: int, evaluation: Evaluation, questions: Sequence[Question]) -> Scores:
+    episodes = {episode.question_id: episode for episode in evaluation.episodes}
+    scored = [question for question in questions if question.id in episodes]
+
+    def mean(name: str) -> float:
+        return fmean(getattr(episode, name) for episode in evaluation.episodes) if episodes else math.nan
+
+    return Scores(
+        step=step,
+        ids=tuple(question.id for question in scored),
+        em=tuple(episodes[question.id].em for question in scored),
+        groups=tuple(group_of(question) for question in scored),
+        means={"f1": mean("f1"), "searches": mean("searches"), "errors": len(evaluation.errors)},
+    )
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,96 @@
+"""Train on your own task: your questions and passages as JSON lines, your reward, the same training loop.
+
+Run it as it is: it writes a little task about a lighthouse archive into a temporary folder and trains two steps on it.
+For your own, replace the two files and ``brevity_reward``.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import gymnasium
+
+from at2po_agent.config import load_config
+from at2po_agent.report.display import Display
+from at2po_agent.run_dir import RunDirectory
+from at2po_agent.trainer import train
+from at2po_env.dataset import Dataset
+from at2po_env.scoring import Outcome
+from at2po_env.search_qa import SearchQAEnv
+from at2po_env.state import Question
+from search_backend import build_or_open
+from search_backend.corpus import read_passages
+
+LIGHTS = {
+    "Gannet Rock": "Amara Quill",
+    "Seal Point": "Bo Tarn",
+    "Otter Head": "Cleo Marsh",
+    "Raven Stack": "Dov Pellham",
+    "Heron Bar": "Edda Rook",
+    "Plover Skerry": "Finn Sallow",
+    "Tern Ledge": "Gita Thorne",
+    "Wren Holm": "Hale Umber",
+}
+
+
+def write_task(folder: Path) -> None:
+    """``questions.jsonl`` with id, question and answers; ``passages.jsonl`` with id, title and text."""
+    with open(folder / "questions.jsonl", "w", encoding="utf-8") as questions:
+        for i, (rock, keeper) in enumerate(LIGHTS.items()):
+            row = {"id": f"q{i}", "question": f"Who kept the light of {rock}?", "answers": [keeper]}
+            questions.write(json.dumps(row) + "\n")
+    with open(folder / "passages.jsonl", "w", encoding="utf-8") as passages:
+        for i, (rock, keeper) in enumerate(LIGHTS.items()):
+            row = {"id": f"p{i}", "title": rock, "text": f"The light of {rock} was kept by {keeper} for many years."}
+            passages.write(json.dumps(row) + "\n")
+
+
+def brevity_reward(outcome: Outcome) -> float:
+    """Your own idea of good: the right answer, and a little less for every search it took."""
+    if outcome.ended != "answer":
+        return -1.0
+    return outcome.f1 - 0.1 * outcome.searches
+
+
+def make_env(split: str, folder: str, **kwargs: Any) -> SearchQAEnv:
+    """What ``gymnasium.make`` calls: your questions, your index, the environment of this project."""
+    lines = Path(folder, "questions.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    questions = tuple(Question(row["id"], row["question"], tuple(row["answers"])) for row in rows)
+    passages = Path(folder, "passages.jsonl")
+    search = build_or_open(Path(folder, "index"), lambda: read_passages(passages), expected_key="lighthouses")
+    return SearchQAEnv(Dataset.of(questions, name="lighthouses", split=split), search, reward=brevity_reward, **kwargs)
+
+
+def main() -> None:
+    """Register the task, then train on it for two steps."""
+    gymnasium.register("Lighthouses-v0", entry_point=f"{__name__}:make_env")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_task(folder)
+        config = load_config(
+            None,
+            [
+                "env.id=Lighthouses-v0",
+                f"env.kwargs={{folder: {folder}, dialect: bare, k: 1, max_searches: 3}}",
+                "policy.path=builtin:microwiki",
+                "algorithm.expansion={chains: 4, per_round: 2, rounds: 1}",
+                "rollout.questions=4",
+                "update.lr=3e-4",
+                "train.steps=2",
+                "eval.questions=8",
+                f"run_dir={folder / 'run'}",
+            ],
+        )
+        with (
+            RunDirectory.create(config) as run,
+            Display(config.train.steps, config.train.max_seconds) as display,
+        ):
+            result = train(config, run, display, Event())
+        print(f"{result.steps} steps on {result.trees} trees, {result.generated_tokens} generated tokens")
+
+
+if __name__ == "__main__":
+    main()
