@@ -1,0 +1,84 @@
+"""``KVSlots``: keys and values of the running sequences in one preallocated tensor, one slot per sequence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from at2po_agent.policy.base import PolicyError
+
+_COLUMNS = 64  # columns are added in blocks of this many
+
+
+class KVSlots:
+    """A transformers cache whose rows start and end at different times.
+
+    ``states`` is ``[layers, 2, slots, heads, columns, head_dim]`` (keys, values). Sequences are aligned at column 0.
+    Nothing is ever uninitialised: a masked column still takes part as 0 · value, and 0 · NaN is NaN.
+    """
+
+    def __init__(self, config: Any, dtype: torch.dtype, device: torch.device) -> None:
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        self.states = torch.zeros(config.num_hidden_layers, 2, 0, heads, 0, dim, dtype=dtype, device=device)
+        self._slots = slice(0, 0)
+        self._columns = torch.zeros(0, 0, dtype=torch.long, device=device)  # [rows, tokens] where to write
+        self._seen = 0
+
+    def reserve(self, slots: int, columns: int) -> None:
+        """Make room for ``slots`` sequences of ``columns`` tokens."""
+        layers, two, had_slots, heads, had_columns, dim = self.states.shape
+        if slots <= had_slots and columns <= had_columns:
+            return
+        columns = max(had_columns, -(-columns // _COLUMNS) * _COLUMNS)
+        grown = self.states.new_zeros(layers, two, max(slots, had_slots), heads, columns, dim)
+        grown[:, :, :had_slots, :, :had_columns] = self.states
+        self.states = grown
+
+    def aim(self, slots: slice, columns: torch.Tensor, seen: int) -> None:
+        """Choose where the next forward pass writes (``columns[rows, tokens]``) and how many columns it reads."""
+        self._slots, self._columns, self._seen = slots, columns, seen
+
+    def read(self, slot: int, length: int) -> torch.Tensor:
+        """A copy of the first ``length`` states of a slot; ``[layers, 2, heads, length, head_dim]``."""
+        return self.states[:, :, slot, :, :length].clone()
+
+    def write(self, slot: int, states: torch.Tensor, length: int) -> None:
+        """Set the first ``length`` states of a slot."""
+        self.states[:, :, slot, :, :length] = states[:, :, :, :length]
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Copy the first ``length`` states of one slot to another."""
+        self.states[:, :, target, :, :length] = self.states[:, :, source, :, :length]
+
+    def update(
+        self, key: torch.Tensor, value: torch.Tensor, layer: int, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Called by every attention layer: store its new states, return all it may look at.
+
+        Args:
+            key: ``[rows, heads, tokens, head_dim]``.
+            value: likewise.
+            layer: index of the layer.
+            args: what some architectures pass besides.
+            kwargs: likewise.
+
+        Raises:
+            PolicyError: the layers of this architecture do not have one shape.
+        """
+        heads, dim = self.states.shape[3], self.states.shape[5]
+        if key.shape != value.shape or key.shape[1] != heads or key.shape[3] != dim:
+            raise PolicyError(
+                f"layer {layer} has keys {list(key.shape)} and values {list(value.shape)}, the model's config says "
+                f"{heads} heads of {dim}: the local engine does not support this architecture"
+            )
+        keys, values = self.states[layer, 0, self._slots], self.states[layer, 1, self._slots]
+        columns = self._columns[:, None, :, None].expand(-1, heads, -1, dim)
+        keys.scatter_(2, columns, key)
+        values.scatter_(2, columns, value)
+        return keys[:, :, : self._seen], values[:, :, : self._seen]
+
+    def get_seq_length(self, layer: int = 0) -> int:
+        """Unused: positions are always passed; transformers asks for it."""
+        return 0

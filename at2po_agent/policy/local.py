@@ -1,0 +1,239 @@
+"""``LocalPolicy``: samples turns from a transformers model in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from at2po_agent.encoding import Codec
+from at2po_agent.policy.base import Completion, PolicyError, Request, Sampling
+from at2po_agent.policy.batch import Batch, Row, Stats
+
+
+class _Call:
+    """One ``generate``: its waiting rows, and the completions that are there already."""
+
+    def __init__(self, requests: Sequence[Request], sampling: Sampling) -> None:
+        self.sampling = sampling
+        self.future: Future[list[Completion]] = Future()
+        self._completions: list[Completion | None] = [None] * len(requests)
+        self._missing = len(requests)
+        self.waiting = deque(
+            Row(request, sampling, self._finisher(i), self.future.cancelled) for i, request in enumerate(requests)
+        )
+
+    def _finisher(self, index: int) -> Any:
+        def finished(completion: Completion) -> None:
+            self._completions[index] = completion
+            self._missing -= 1
+            if not self._missing and self.future.set_running_or_notify_cancel():
+                self.future.set_result([c for c in self._completions if c is not None])
+
+        return finished
+
+    @property
+    def done(self) -> bool:
+        return self.future.done()
+
+    def fail(self, error: BaseException) -> None:
+        if not self.future.done() and self.future.set_running_or_notify_cancel():
+            self.future.set_exception(error)
+
+
+class LocalPolicy:
+    """A ``Policy`` on torch and transformers, on the live module that a trainer may update between calls.
+
+    One worker thread runs one batch. Calls that arrive while it runs join it between two tokens, if their sampling
+    parameters are equal and there is room. In deterministic mode every call runs alone, in the order of arrival, so
+    that equal calls after equal calls give equal bits.
+
+    After an update of the weights set ``version`` and call ``clear_cache``; a run that must be repeatable clears the
+    cache whenever it starts something that can be started from a checkpoint.
+
+    Args:
+        model: a causal LM with full attention, loaded with ``attn_implementation="sdpa"``.
+        codec: its tokenizer.
+        max_batch: sequences that run at the same time.
+        deterministic: run every call alone.
+        cache_bytes: bound of the states that are kept for later turns and siblings.
+
+    Raises:
+        PolicyError: the model's attention is not supported.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        codec: Codec,
+        *,
+        max_batch: int = 256,
+        deterministic: bool = True,
+        cache_bytes: int = 512 * 2**20,
+    ) -> None:
+        _check_attention(model.config)
+        self.model, self.codec = model, codec
+        self.max_batch, self.deterministic = max_batch, deterministic
+        self.version = 0
+        self._vocabulary = model.get_input_embeddings().num_embeddings
+        self._positions = _positions(model.config)
+        self._batch = Batch(model, codec, cache_bytes)
+        self._calls: deque[_Call] = deque()  # in order of arrival; a call leaves when it is done
+        self._changed = threading.Condition()
+        self._worker: threading.Thread | None = None
+        self._closed = False
+
+    @classmethod
+    def from_pretrained(
+        cls, path: str | Path, *, dtype: torch.dtype = torch.float32, device: str = "cpu", **options: Any
+    ) -> Self:
+        """Load a Hugging Face model directory.
+
+        Args:
+            path: with config, weights and tokenizer.
+            dtype: float32 is the safe choice on a CPU.
+            device: where to run.
+            options: see the class.
+
+        Raises:
+            PolicyError: there is no model in ``path``, or its attention is not supported.
+        """
+        from transformers import AutoModelForCausalLM
+
+        if not (Path(path) / "config.json").is_file():
+            raise PolicyError(f"no model in {path}: expected config.json, weights and a tokenizer")
+        model = AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, attn_implementation="sdpa", local_files_only=True
+        )
+        return cls(model.to(device), Codec.from_dir(path), **options)
+
+    @property
+    def stats(self) -> Stats:
+        """Token counts since the policy was made."""
+        return self._batch.stats
+
+    async def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
+        """Continue every prompt by one turn, results in the order of the requests.
+
+        Raises:
+            PolicyError: a request cannot be run, the policy is closed, or the model's logits are not finite.
+        """
+        self._check(requests, sampling)
+        if not requests:
+            return []
+        call = _Call(requests, sampling)
+        with self._changed:
+            if self._closed:
+                raise PolicyError("the policy is closed")
+            if self._worker is None:
+                self._worker = threading.Thread(target=self._work, name="at2po-engine", daemon=True)
+                self._worker.start()
+            self._calls.append(call)
+            self._changed.notify()
+        return await asyncio.wrap_future(call.future)
+
+    def clear_cache(self) -> None:
+        """Forget every key and value: call it after each change of the weights.
+
+        Raises:
+            PolicyError: sequences are running, and would mix two versions.
+        """
+        with self._changed:
+            if any(not call.done for call in self._calls):
+                raise PolicyError("the weights changed while turns are being sampled: wait for `generate` first")
+            self._batch.clear_cache()
+
+    def close(self) -> None:
+        """Stop the worker; calls that are not finished fail."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        if self._worker is not None:
+            self._worker.join()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not self._closed and not self._calls:
+                    self._changed.wait()
+                if self._closed:
+                    self._fail(PolicyError("the policy was closed"))
+                    return
+                rows = self._admissible()
+            try:
+                self._advance(rows)
+            except Exception as error:
+                with self._changed:
+                    self._fail(error)
+            with self._changed:
+                while self._calls and self._calls[0].done:
+                    self._calls.popleft()
+
+    def _advance(self, rows: Sequence[Row]) -> None:
+        self._batch.version = self.version
+        if self.model.training:
+            self.model.eval()
+        self._batch.drop_cancelled()
+        if rows:
+            self._batch.admit(rows)
+        elif self._batch.rows:
+            self._batch.step()
+
+    def _admissible(self) -> list[Row]:
+        """Waiting rows that may join the batch now."""
+        room = self.max_batch - len(self._batch.rows)
+        rows: list[Row] = []
+        for call in [call for call in self._calls if not call.done]:
+            if call.sampling != self._calls[0].sampling or (self.deterministic and call is not self._calls[0]):
+                break
+            while call.waiting and len(rows) < room:
+                rows.append(call.waiting.popleft())
+        return rows
+
+    def _fail(self, error: Exception) -> None:
+        for call in self._calls:
+            call.fail(error)
+        self._calls.clear()
+        self._batch.reset()
+
+    def _check(self, requests: Sequence[Request], sampling: Sampling) -> None:
+        if sampling.temperature < 0 or sampling.top_logprobs < 0 or "" in sampling.stop:
+            raise PolicyError(f"temperature and top_logprobs must be 0 or more, stop strings not empty: {sampling}")
+        for request in requests:
+            where = f"request {request.key}"
+            if not request.prompt:
+                raise PolicyError(f"{where}: the prompt is empty")
+            if request.max_new_tokens < 1:
+                raise PolicyError(f"{where}: max_new_tokens is {request.max_new_tokens}, at least 1 is needed")
+            if min(request.prompt) < 0 or max(request.prompt) >= self._vocabulary:
+                raise PolicyError(f"{where}: an id of the prompt is not among the model's {self._vocabulary} tokens")
+            if len(request.prompt) + request.max_new_tokens > self._positions:
+                raise PolicyError(
+                    f"{where}: a prompt of {len(request.prompt)} tokens and {request.max_new_tokens} new ones exceed "
+                    f"the model's {self._positions} positions: shorten the prompt or lower max_new_tokens"
+                )
+
+
+def _check_attention(config: Any) -> None:
+    if config._attn_implementation != "sdpa":
+        raise PolicyError(
+            f"the local engine needs attn_implementation='sdpa', not {config._attn_implementation!r}: "
+            "eager attention silently misreads boolean masks"
+        )
+    kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
+    if kinds:
+        raise PolicyError(f"the local engine does not support layers with {', '.join(sorted(kinds))}")
+
+
+def _positions(config: Any) -> int:
+    """Positions the model can use; within its window, sliding attention is full attention."""
+    positions = int(config.max_position_embeddings)
+    if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
+        positions = min(positions, int(config.sliding_window))
+    return positions

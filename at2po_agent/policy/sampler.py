@@ -1,0 +1,62 @@
+"""Sampling one token per row, with noise that depends on a request's key and on nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from at2po_agent.policy.base import PolicyError
+
+
+class Sampled(NamedTuple):
+    """One token per row, with its log-probability and, where asked for, those of the most likely tokens."""
+
+    ids: list[int]  # [rows]
+    logprobs: list[float]  # [rows], nats
+    top: list[tuple[tuple[int, float], ...]]  # [rows][k] of (id, logprob), most likely first
+
+
+def uniforms(key: tuple[int, ...], count: int) -> NDArray[np.float64]:
+    """The noise of one request: number ``t`` in [0, 1) samples its token ``t``; ``[count]``.
+
+    Counter-based (Philox 4x64, Salmon et al. 2011), keyed by a hash of ``key``: what else is sampled, in which order
+    and in which process changes nothing.
+    """
+    digest = hashlib.blake2b(",".join(map(str, key)).encode(), digest_size=16).digest()
+    raw = np.random.Philox(key=int.from_bytes(digest, "little")).random_raw(count)
+    return np.asarray((raw >> np.uint64(11)) * 2.0**-53)
+
+
+def sample(logits: torch.Tensor, noise: Sequence[float], temperature: float, top: int) -> Sampled:
+    """Sample from ``softmax(logits / temperature)`` by inverting its distribution function; greedy at temperature 0.
+
+    Args:
+        logits: ``[rows, vocabulary]``.
+        noise: one uniform number in [0, 1) per row.
+        temperature: log-probabilities are of this temperature; greedy ones of temperature 1.
+        top: how many of the most likely tokens to report.
+
+    Raises:
+        PolicyError: the logits are not finite.
+    """
+    logp = torch.log_softmax(logits.float() / (temperature or 1.0), dim=-1)
+    if temperature == 0:
+        chosen = logp.argmax(dim=-1, keepdim=True)
+    else:
+        cumulative = logp.double().exp_().cumsum_(dim=-1)
+        target = torch.tensor(noise, dtype=torch.float64, device=logits.device)[:, None] * cumulative[:, -1:]
+        chosen = torch.searchsorted(cumulative, target, right=True).clamp_(max=logits.shape[-1] - 1)
+    logprobs = logp.gather(1, chosen)[:, 0].tolist()
+    if not np.isfinite(logprobs).all():
+        raise PolicyError("the model's logits are not finite: its weights are broken, or its precision is too low")
+    return Sampled(chosen[:, 0].tolist(), logprobs, _most_likely(logp, top) if top else [()] * len(logprobs))
+
+
+def _most_likely(logp: torch.Tensor, top: int) -> list[tuple[tuple[int, float], ...]]:
+    values, ids = logp.topk(min(top, logp.shape[-1]), dim=-1)
+    return [tuple(zip(i, v, strict=True)) for i, v in zip(ids.tolist(), values.tolist(), strict=True)]

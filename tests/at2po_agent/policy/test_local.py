@@ -1,0 +1,444 @@
+"""The local engine against transformers' own forward pass, token by token and without caches."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+from at2po_agent.encoding import Codec
+from at2po_agent.policy.base import Completion, PolicyError, Request, Sampling
+from at2po_agent.policy.local import LocalPolicy
+from at2po_agent.policy.sampler import uniforms
+from tests.real_tokenizers import byte_bpe
+
+ARCHITECTURES = {
+    "qwen3": (Qwen3Config, Qwen3ForCausalLM),
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+    "llama": (LlamaConfig, LlamaForCausalLM),
+}
+CODEC = Codec(byte_bpe())
+NEVER = Sampling(stop=())
+
+
+def tiny(architecture: str = "qwen3", **options: Any) -> Any:
+    config, model = ARCHITECTURES[architecture]
+    sizes = {"vocab_size": CODEC.vocab_size, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256}
+    extra = {"head_dim": 16} if architecture == "qwen3" else {}
+    torch.manual_seed(0)
+    # wide initial weights: the distributions of a fresh model are else nearly uniform
+    settings = {**sizes, **heads, **extra, "initializer_range": 0.4, "attn_implementation": "sdpa", **options}
+    return model(config(**settings)).eval()
+
+
+@pytest.fixture
+def policy() -> Iterator[LocalPolicy]:
+    policy = LocalPolicy(tiny(), CODEC)
+    yield policy
+    policy.close()
+
+
+def run(policy: LocalPolicy, requests: list[Request], sampling: Sampling = NEVER) -> list[Completion]:
+    return asyncio.run(policy.generate(requests, sampling))
+
+
+def prompts(count: int, seed: int = 0) -> list[tuple[int, ...]]:
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(1, 40, (count,), generator=generator).tolist()
+    return [tuple(torch.randint(0, CODEC.vocab_size, (n,), generator=generator).tolist()) for n in lengths]
+
+
+def requests(count: int, new: int = 12, seed: int = 0) -> list[Request]:
+    return [Request(prompt, new, (seed, i)) for i, prompt in enumerate(prompts(count, seed))]
+
+
+@torch.no_grad()
+def reference(model: Any, request: Request, sampling: Sampling) -> Completion:
+    """Token by token, each from one forward pass over everything before it."""
+    ids: list[int] = []
+    logprobs: list[float] = []
+    noise = uniforms(request.key, request.max_new_tokens)
+    finish = "length"
+    while len(ids) < request.max_new_tokens:
+        logits = model(input_ids=torch.tensor([[*request.prompt, *ids]]), use_cache=False).logits[0, -1].double()
+        logp = torch.log_softmax(logits / (sampling.temperature or 1), -1)
+        below = torch.cumsum(logp.exp(), 0) <= noise[len(ids)]
+        ids.append(int(below.sum() if sampling.temperature else logp.argmax()))
+        logprobs.append(float(logp[ids[-1]]))
+        if ids[-1] in CODEC.eos_ids:
+            finish = "eos"
+            break
+        if any(stop in CODEC.decode_action(ids) for stop in sampling.stop):
+            finish = "stop"
+            break
+    return Completion(tuple(ids), tuple(logprobs), finish)
+
+
+def assert_same(found: list[Completion], expected: list[Completion]) -> None:
+    for one, other in zip(found, expected, strict=True):
+        assert one.ids == other.ids
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
+        assert one.finish == other.finish
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0])
+def test_equals_the_plain_forward_pass(architecture: str, temperature: float) -> None:
+    """Ragged prompts, stops and ends, a batch that is too small for all, and a second turn on the cached first."""
+    model = tiny(architecture)
+    sampling = Sampling(temperature, stop=("e", "th"))
+    policy = LocalPolicy(model, CODEC, max_batch=5)
+    try:
+        first = requests(12)
+        found = run(policy, first, sampling)
+        assert_same(found, [reference(model, request, sampling) for request in first])
+        assert {completion.finish for completion in found} >= {"stop", "length"}
+        second = [
+            Request((*request.prompt, *completion.ids, *prompt), 8, (1, i))
+            for i, (request, completion, prompt) in enumerate(zip(first, found, prompts(12, seed=1), strict=True))
+        ]
+        assert_same(run(policy, second, sampling), [reference(model, request, sampling) for request in second])
+    finally:
+        policy.close()
+
+
+def test_greedy_equals_transformers_generate(policy: LocalPolicy) -> None:
+    request = requests(1, new=20)[0]
+    ids = torch.tensor([request.prompt])
+    expected = policy.model.generate(
+        ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=20, pad_token_id=0, eos_token_id=None
+    )
+    found = run(policy, [request], Sampling(temperature=0, stop=()))[0]
+    assert found.ids == tuple(expected[0, len(request.prompt) :].tolist())[: len(found.ids)]
+
+
+def test_samples_the_softmax() -> None:
+    """Frequencies over 4,000 keys of one prompt stand within five standard errors of the model's probabilities."""
+    policy = LocalPolicy(tiny(), CODEC, max_batch=4000)
+    prompt = prompts(1)[0]
+    try:
+        found = run(policy, [Request(prompt, 1, (i,)) for i in range(4000)], Sampling(0.8, stop=()))
+        assert policy.stats.prefilled_tokens == len(prompt)
+    finally:
+        policy.close()
+    with torch.no_grad():
+        probability = torch.softmax(policy.model(torch.tensor([prompt])).logits[0, -1].double() / 0.8, -1)
+    counts = torch.bincount(torch.tensor([c.ids[0] for c in found]), minlength=CODEC.vocab_size) / 4000
+    error = (probability * (1 - probability) / 4000).sqrt()
+    assert ((counts - probability).abs() <= 5 * error + 1 / 4000).all()
+
+
+def test_noise_depends_on_key_and_position_alone() -> None:
+    assert (uniforms((1, 2), 5) == uniforms((1, 2), 9)[:5]).all()
+    assert not set(uniforms((1, 2), 9)) & set(uniforms((12,), 9))
+    many = uniforms((7,), 20_000)
+    assert many.min() >= 0 and many.max() < 1
+    assert many.mean() == pytest.approx(0.5, abs=5 / math.sqrt(12 * 20_000))
+
+
+def test_result_does_not_depend_on_the_rest_of_the_batch(policy: LocalPolicy) -> None:
+    many = requests(9, new=10)
+    together = run(policy, many)
+    policy.clear_cache()
+    alone = [run(policy, [request])[0] for request in reversed(many)]
+    assert_same(together, alone[::-1])
+
+
+def test_stop_may_span_tokens_and_its_last_token_stays_whole(policy: LocalPolicy) -> None:
+    """A stop made of the end of one sampled token and the start of the next, which goes on after it."""
+    texts = CODEC.token_texts()
+    for request, free in zip(many := requests(60, new=20), run(policy, many), strict=True):
+        for t in range(1, len(free.ids)):
+            left, right = texts[free.ids[t - 1]], texts[free.ids[t]]
+            stop = left[-1:] + right[:1]
+            if (left + right).isascii() and len(right) > 1 and CODEC.decode_action(free.ids[:t]).count(stop) == 0:
+                found = run(policy, [request], Sampling(stop=("never", stop)))[0]
+                assert (found.ids, found.finish) == (free.ids[: t + 1], "stop")
+                return
+    pytest.fail("no token pair of that kind was sampled: use more requests")
+
+
+def test_end_of_sequence_is_the_last_token(policy: LocalPolicy) -> None:
+    finished = [c for c in run(policy, requests(200, new=60)) if c.finish == "eos"]
+    assert finished
+    for completion in finished:
+        assert [i in CODEC.eos_ids for i in completion.ids] == [False] * (len(completion.ids) - 1) + [True]
+
+
+def test_top_logprobs_are_the_model_s_most_likely(policy: LocalPolicy) -> None:
+    request = requests(1, new=4)[0]
+    found = run(policy, [request], Sampling(0.5, stop=(), top_logprobs=3))[0]
+    assert len(found.top_logprobs) == len(found.ids)
+    for t, top in enumerate(found.top_logprobs):
+        with torch.no_grad():
+            logits = policy.model(torch.tensor([[*request.prompt, *found.ids[:t]]])).logits[0, -1]
+        values, ids = torch.log_softmax(logits / 0.5, -1).topk(3)
+        assert [i for i, _ in top] == ids.tolist()
+        assert [v for _, v in top] == pytest.approx(values.tolist(), abs=1e-4)
+    assert run(policy, [request])[0].top_logprobs == ()
+
+
+def test_only_new_tokens_are_computed(policy: LocalPolicy) -> None:
+    """Twins share one prompt, a second turn starts where the first ended, siblings reuse the prompt alone."""
+    prompt = prompts(1)[0]
+    first = run(policy, [Request(prompt, 6, (i,)) for i in range(4)])
+    assert (policy.stats.prompt_tokens, policy.stats.prefilled_tokens) == (4 * len(prompt), len(prompt))
+    assert policy.stats.generated_tokens == sum(len(c.ids) for c in first)
+    before = policy.stats.prefilled_tokens
+    run(policy, [Request((*prompt, *first[0].ids, 1, 2, 3), 6, (9,))])
+    assert policy.stats.prefilled_tokens - before == 1 + 3  # the last sampled token was never read
+    before = policy.stats.prefilled_tokens
+    run(policy, [Request(prompt, 6, (10,))])
+    assert policy.stats.prefilled_tokens - before == 1  # its logits are needed again
+    policy.clear_cache()
+    run(policy, [Request(prompt, 6, (11,))])
+    assert policy.stats.prefilled_tokens - before == 1 + len(prompt)
+
+
+def test_shared_instructions_are_read_once(policy: LocalPolicy) -> None:
+    instructions = prompts(1)[0] * 20
+    asked = [Request((*instructions[:100], i, *range(i)), 3, (i,)) for i in range(6)]
+    found = run(policy, asked)
+    assert policy.stats.prefilled_tokens == 100 + sum(1 + i for i in range(6))
+    assert_same(found, [reference(policy.model, request, NEVER) for request in asked])
+
+
+def test_new_weights_are_used_after_clear_cache() -> None:
+    policy = LocalPolicy(tiny(), CODEC)
+    asked = requests(3)
+    try:
+        old = run(policy, asked)
+        with torch.no_grad():
+            for parameter in policy.model.parameters():
+                parameter.mul_(0.9)
+        policy.version = 7
+        policy.clear_cache()
+        new = run(policy, asked)
+        assert_same(new, [reference(policy.model, request, NEVER) for request in asked])
+    finally:
+        policy.close()
+    assert {c.version for c in old} == {0} and {c.version for c in new} == {7}
+    assert [c.ids for c in old] != [c.ids for c in new]
+
+
+def test_small_caches_change_nothing() -> None:
+    asked, model = requests(6), tiny()
+    results = []
+    for cache_bytes in (0, 20_000, 2**30):
+        policy = LocalPolicy(model, CODEC, cache_bytes=cache_bytes)
+        try:
+            first = run(policy, asked)
+            again = [
+                Request((*r.prompt, *c.ids, 5), 6, (2, i)) for i, (r, c) in enumerate(zip(asked, first, strict=True))
+            ]
+            results.append((policy.stats.prefilled_tokens, run(policy, again), policy.stats.prefilled_tokens))
+        finally:
+            policy.close()
+    for _, found, _ in results[1:]:
+        assert_same(found, results[0][1])
+    none, some, all_ = (after - before for before, _, after in results)
+    assert none > some > all_ == 2 * 6
+
+
+def test_deterministic_repeats_are_equal_bit_for_bit() -> None:
+    """The same calls in the same order, on fresh engines: ids, log-probabilities and all."""
+
+    async def calls(policy: LocalPolicy) -> list[list[Completion]]:
+        return await asyncio.gather(*(policy.generate(requests(7, seed=i), Sampling(stop=("e",))) for i in range(4)))
+
+    outcomes = []
+    for _ in range(2):
+        policy = LocalPolicy(tiny(), CODEC, max_batch=5, deterministic=True)
+        try:
+            outcomes.append(asyncio.run(calls(policy)))
+        finally:
+            policy.close()
+    assert outcomes[0] == outcomes[1]
+
+
+def test_calls_join_a_running_batch() -> None:
+    """A short call that arrives late overtakes a long one, and both are what they would have been alone."""
+    policy = LocalPolicy(tiny(), CODEC, deterministic=False)
+    long, short = Request(prompts(1)[0], 200, (0,)), requests(3, new=2, seed=5)
+
+    async def both() -> tuple[list[str], list[Completion], list[Completion]]:
+        order: list[str] = []
+
+        async def one(name: str, asked: list[Request], sampling: Sampling) -> list[Completion]:
+            found = await policy.generate(asked, sampling)
+            order.append(name)
+            return found
+
+        first = asyncio.create_task(one("long", [long], NEVER))
+        while policy.stats.generated_tokens < 3:
+            await asyncio.sleep(0.001)
+        second = asyncio.create_task(one("short", short, NEVER))
+        return order, await first, await second
+
+    policy.codec.eos_ids, ends = frozenset(), policy.codec.eos_ids
+    try:
+        order, first, second = asyncio.run(both())
+        assert order == ["short", "long"]
+        assert_same(first, [reference(policy.model, long, NEVER)])
+        assert_same(second, [reference(policy.model, request, NEVER) for request in short])
+    finally:
+        policy.codec.eos_ids = ends
+        policy.close()
+
+
+def test_calls_with_other_sampling_wait_their_turn() -> None:
+    policy = LocalPolicy(tiny(), CODEC, deterministic=False)
+    asked = requests(4)
+    kinds = [Sampling(0.0, stop=()), Sampling(1.0, stop=()), Sampling(1.0, stop=("e",)), Sampling(0.0, stop=())]
+
+    async def all_() -> list[list[Completion]]:
+        return await asyncio.gather(*(policy.generate(asked, kind) for kind in kinds))
+
+    try:
+        for found, kind in zip(asyncio.run(all_()), kinds, strict=True):
+            assert_same(found, [reference(policy.model, request, kind) for request in asked])
+    finally:
+        policy.close()
+
+
+def test_cancelled_call_leaves_the_engine_to_others(policy: LocalPolicy) -> None:
+    async def cancel() -> list[Completion]:
+        task = asyncio.create_task(policy.generate([Request((1, 2), 200, (i,)) for i in range(3)], NEVER))
+        while not policy.stats.generated_tokens:
+            await asyncio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return await policy.generate(requests(2), NEVER)
+
+    assert_same(asyncio.run(cancel()), [reference(policy.model, request, NEVER) for request in requests(2)])
+    assert policy.stats.generated_tokens < 500
+
+
+@pytest.mark.parametrize(
+    ("request_", "sampling", "message"),
+    [
+        (Request((), 5, (3,)), NEVER, r"request \(3,\): the prompt is empty"),
+        (Request((1, 10_000), 5, (0,)), NEVER, "not among the model's"),
+        (Request((1, -1), 5, (0,)), NEVER, "not among the model's"),
+        (Request((1,) * 250, 7, (0,)), NEVER, "exceed the model's 256 positions"),
+        (Request((1,), 0, (0,)), NEVER, "max_new_tokens is 0"),
+        (Request((1,), 5, (0,)), Sampling(temperature=-1), "temperature"),
+        (Request((1,), 5, (0,)), Sampling(stop=("",)), "stop strings not empty"),
+    ],
+)
+def test_bad_requests_are_refused_before_anything_runs(
+    policy: LocalPolicy, request_: Request, sampling: Sampling, message: str
+) -> None:
+    with pytest.raises(PolicyError, match=message):
+        run(policy, [*requests(2), request_], sampling)
+    assert policy.stats.forwards == 0
+    assert run(policy, []) == []
+
+
+def test_last_position_can_be_used(policy: LocalPolicy) -> None:
+    asked = [Request((1,) * 250, 6, (0,)), *requests(2)]
+    assert_same(run(policy, asked), [reference(policy.model, request, NEVER) for request in asked])
+
+
+def test_broken_weights_reach_every_caller_and_the_engine_recovers(policy: LocalPolicy) -> None:
+    weight = policy.model.model.norm.weight
+    with torch.no_grad():
+        weight.fill_(math.nan)
+
+    async def two() -> list[Any]:
+        calls = (policy.generate(requests(2, seed=i), NEVER) for i in range(2))
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    assert [type(error) for error in asyncio.run(two())] == [PolicyError, PolicyError]
+    with torch.no_grad():
+        weight.fill_(1.0)
+    assert_same(run(policy, requests(3)), [reference(policy.model, request, NEVER) for request in requests(3)])
+
+
+def test_any_exception_of_the_worker_reaches_the_caller(policy: LocalPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        raise MemoryError("no memory for the batch")
+
+    monkeypatch.setattr(policy.model, "forward", broken)
+    with pytest.raises(MemoryError, match="no memory"):
+        run(policy, requests(2))
+
+
+def test_cache_cannot_be_cleared_under_running_rows(policy: LocalPolicy) -> None:
+    async def clear() -> None:
+        task = asyncio.create_task(policy.generate([Request((1, 2), 200, (0,))], NEVER))
+        while not policy.stats.generated_tokens:
+            await asyncio.sleep(0.001)
+        with pytest.raises(PolicyError, match="wait for `generate`"):
+            policy.clear_cache()
+        await task
+        policy.clear_cache()
+
+    asyncio.run(clear())
+
+
+def test_close_ends_running_calls_and_the_thread(policy: LocalPolicy) -> None:
+    async def close() -> None:
+        task = asyncio.create_task(policy.generate([Request((1, 2), 200, (0,))], NEVER))
+        while not policy.stats.generated_tokens:
+            await asyncio.sleep(0.001)
+        await asyncio.to_thread(policy.close)
+        with pytest.raises(PolicyError, match="closed"):
+            await task
+        with pytest.raises(PolicyError, match="closed"):
+            await policy.generate(requests(1), NEVER)
+
+    asyncio.run(close())
+    assert not any(thread.name == "at2po-engine" and thread.is_alive() for thread in threading.enumerate())
+
+
+def test_training_mode_and_dropout_do_not_reach_sampling() -> None:
+    policy = LocalPolicy(tiny(attention_dropout=0.9), CODEC)
+    policy.model.train()
+    try:
+        found = run(policy, requests(3))
+        assert_same(found, [reference(policy.model, request, NEVER) for request in requests(3)])
+    finally:
+        policy.close()
+
+
+def test_eager_attention_and_state_space_layers_are_refused() -> None:
+    with pytest.raises(PolicyError, match="eager"):
+        LocalPolicy(tiny(attn_implementation="eager"), CODEC)
+    model = tiny()
+    model.config.layer_types = ["full_attention", "linear_attention"]
+    with pytest.raises(PolicyError, match="linear_attention"):
+        LocalPolicy(model, CODEC)
+
+
+def test_sliding_windows_bound_the_positions() -> None:
+    policy = LocalPolicy(tiny(use_sliding_window=True, sliding_window=20, max_window_layers=1), CODEC)
+    try:
+        asked = [Request((1, 2, 3), 17, (0,))]
+        assert_same(run(policy, asked), [reference(policy.model, asked[0], NEVER)])
+        with pytest.raises(PolicyError, match="20 positions"):
+            run(policy, [Request((1, 2, 3), 18, (0,))])
+    finally:
+        policy.close()
+
+
+def test_from_pretrained_reads_a_model_directory(tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match="no model in"):
+        LocalPolicy.from_pretrained(tmp_path)
+    model = tiny()
+    model.save_pretrained(tmp_path)
+    byte_bpe().save_pretrained(tmp_path)
+    policy = LocalPolicy.from_pretrained(tmp_path, max_batch=2)
+    try:
+        assert_same(run(policy, requests(3)), [reference(model, request, NEVER) for request in requests(3)])
+    finally:
+        policy.close()
