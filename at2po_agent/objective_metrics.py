@@ -1,0 +1,63 @@
+"""What an objective reports beside its loss, in a form that adds up over micro-batches.
+
+Every metric is a mean over the whole mini-batch: like the loss, it is a sum over the micro-batch's rows divided by the
+mini-batch's totals, so micro-batches are combined by adding. Names that end in ``_min`` or ``_max`` are extremes and
+are combined by taking the smallest or largest. ``merge`` does both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+from at2po_agent.segments import segment_count, segment_softmax, segment_sum
+
+
+def merge(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """The metrics of a mini-batch from those of its micro-batches."""
+    merged: dict[str, float] = {}
+    for part in parts:
+        for name, value in part.items():
+            if name not in merged:
+                merged[name] = value
+            elif name.endswith("_min"):
+                merged[name] = min(merged[name], value)
+            elif name.endswith("_max"):
+                merged[name] = max(merged[name], value)
+            else:
+                merged[name] += value
+    return merged
+
+
+def turn_kl_entropy(delta: Tensor, turn_ids: Tensor, sequence_ids: Tensor) -> Tensor:
+    """How evenly the policy's change is spread over a trajectory's turns: 1 evenly, 0 all in one turn.
+
+    ``q_k = Σ_{t∈T_k} Δ_t / Σ_t Δ_t``, ``p = softmax(q)`` over the trajectory's turns, and the result is
+    ``−Σ p log p / log #turns`` (AT²PO, arXiv 2601.04767, and its code's ``turn_kl_entropy``).
+
+    Args:
+        delta: [R] ``logp − logp_old`` of every row.
+        turn_ids: [R] turn of every row, 0..K-1, unique over (trajectory, turn).
+        sequence_ids: [R] trajectory of every row, 0..S-1.
+
+    Returns:
+        [S] one value per trajectory; 0 where it has one turn or no difference.
+    """
+    turns = int(turn_ids.max()) + 1
+    sequence_of = torch.zeros(turns, dtype=torch.int64, device=delta.device).index_copy(0, turn_ids, sequence_ids)
+    n_turns = segment_count(sequence_of)
+    of_turn = segment_sum(delta, turn_ids, turns)
+    total = segment_sum(of_turn, sequence_of, len(n_turns))
+    counts = (n_turns > 1) & (total != 0)
+    share = of_turn / torch.where(counts, total, 1.0)[sequence_of]
+    p = segment_softmax(share, sequence_of, len(n_turns))
+    entropy = -segment_sum(torch.xlogy(p, p), sequence_of, len(n_turns))
+    return torch.where(counts, entropy / n_turns.clamp(min=2).log(), 0.0)
+
+
+def as_floats(metrics: Mapping[str, Tensor]) -> dict[str, float]:
+    """Read scalars off the device in one transfer."""
+    values = torch.stack([value.detach().double() for value in metrics.values()]).tolist()
+    return dict(zip(metrics, values, strict=True))
