@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from typing import Any
 
 from at2po_env.state import Question
@@ -16,8 +17,13 @@ TRIES = 200
 _KEYWORDS = tuple(sorted({r.keyword for r in RELATIONS.values()} | {c.keyword for c in COMPARISONS.values()}))
 
 
+Drawn = tuple[str, Entity, dict[str, Any], tuple[str, ...]]  # question, answer, metadata, supporting titles
+
+
 def ask(world: World, split: str, count: int, hops: Sequence[float], comparison: float) -> tuple[Question, ...]:
     """Make ``count`` different questions about the things of ``split``; ``hops[n - 1]`` is the share of n hops.
+
+    The first few hundred have the same mix as all of them, so that an evaluation may stop there.
 
     ``Question.metadata`` holds, one item per search: ``plan`` (the queries that find the answer), ``passages`` (the id
     of the passage each should find), ``chain`` (what is read there; of a bridge question, the last item is the answer),
@@ -31,31 +37,36 @@ def ask(world: World, split: str, count: int, hops: Sequence[float], comparison:
     """
     counts = shares(count, {**dict(enumerate(hops, 1)), 0: comparison})
     dice = Dice(world.seed, "questions", split)
-    made: dict[str, tuple[Entity, dict[str, Any], tuple[str, ...]]] = {}
+    spread: list[tuple[float, Drawn]] = []  # each number of hops is spread evenly between 0 and 1
     for n, wanted in counts.items():
-        paths = _paths(n) if n else []
-        until = len(made) + wanted
-        failures = 0
-        while len(made) < until:
-            drawn = _bridge(world, split, dice.pick(paths), dice) if n else _compare(world, split, len(made) % 2, dice)
-            if drawn is None or drawn[0] in made:
-                failures += 1
-                if failures > TRIES:
-                    kind = f"{n}-hop" if n else "comparison"
-                    raise ValueError(
-                        f"MicroWiki: {split}_questions={count} wants {wanted} {kind} questions, more than "
-                        f"{split}_entities gives; ask for fewer questions or more entities"
-                    )
-                continue
-            failures = 0
-            made[drawn[0]] = drawn[1:]
+        for number, drawn in enumerate(_different(world, split, n, wanted, dice)):
+            spread.append(((number + dice.below(1000) / 1000) / wanted, drawn))
+    spread.sort(key=itemgetter(0))
     return tuple(
-        Question(f"{split}-{number:06d}", text, made[text][0].answers, made[text][2], made[text][1])
-        for number, text in enumerate(dice.shuffled(list(made)))
+        Question(f"{split}-{number:06d}", text, answer.answers, titles, metadata)
+        for number, (_, (text, answer, metadata, titles)) in enumerate(spread)
     )
 
 
-Drawn = tuple[str, Entity, dict[str, Any], tuple[str, ...]]  # question, answer, metadata, supporting titles
+def _different(world: World, split: str, hops: int, wanted: int, dice: Dice) -> Iterator[Drawn]:
+    """Questions of so many hops (0: comparisons), no two alike."""
+    paths = _paths(hops)
+    seen: set[str] = set()
+    failures = 0
+    while len(seen) < wanted:
+        drawn = _bridge(world, split, dice.pick(paths), dice) if hops else _compare(world, split, len(seen), dice)
+        if drawn is not None and drawn[0] not in seen:
+            seen.add(drawn[0])
+            yield drawn
+            failures = 0
+            continue
+        failures += 1
+        if failures > TRIES:
+            kind = f"{hops}-hop" if hops else "comparison"
+            raise ValueError(
+                f"MicroWiki: {split}_questions wants {wanted} different {kind} questions, more than {split}_entities "
+                "gives; ask for fewer questions or more entities"
+            )
 
 
 def _paths(hops: int) -> list[tuple[str, ...]]:
@@ -98,9 +109,13 @@ def _bridge(world: World, split: str, path: tuple[str, ...], dice: Dice) -> Draw
     return f"{relations[-1].ask} {text}?", chain[-1], metadata, tuple(e.title for e in subjects)
 
 
-def _compare(world: World, split: str, place: int, dice: Dice) -> Drawn | None:
-    """Set two random things of a kind against each other, the answer in ``place``; nothing when they are equal."""
-    name = dice.pick(tuple(COMPARISONS))
+def _compare(world: World, split: str, number: int, dice: Dice) -> Drawn | None:
+    """Set two random things of a kind against each other; nothing when they are equal.
+
+    Every sort of comparison comes equally often, and has its answer first as often as second.
+    """
+    names = tuple(COMPARISONS)
+    name, place = names[number // 2 % len(names)], number % 2
     comparison = COMPARISONS[name]
     members = world.members[split][comparison.subject]
     pair = [world.entities[dice.pick(members)] for _ in range(2)]

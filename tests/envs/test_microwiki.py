@@ -16,7 +16,7 @@ from search_backend.base import Passage
 
 # SHA-256 over all questions and passages of `tiny`, made on CPython 3.11. If it changes on purpose, raise
 # envs.microwiki.VERSION: caches and recorded results go by the digest of the configuration and that version.
-TINY = "89d616cee165a042e7820e43f8cbd8f27c175562ca6184eb9a6e31525fc9fe6c"
+TINY = "569fd7a6b0900c9db0483d30859076be85a27182e8cf72976ac908458a2a2be0"
 
 ROOT = Path(__file__).parents[2]
 FINGERPRINT = "from tests.envs.test_microwiki import fingerprint; print(fingerprint())"
@@ -90,6 +90,18 @@ def test_small_has_the_size_and_the_mix_it_promises():
     assert min(lengths) >= 13 and max(lengths) <= 16
 
 
+def test_the_first_questions_have_the_mix_of_all():
+    first = BENCHMARK.load("test", None, world="small").questions[:500]
+    assert Counter(map(kind, first)) == {
+        "comparison": pytest.approx(40, abs=1),
+        1: pytest.approx(175, abs=1),
+        2: pytest.approx(185, abs=1),
+        3: pytest.approx(100, abs=1),
+    }
+    compared = [q.supporting_titles.index(q.answers[0]) for q in first if kind(q) == "comparison"]
+    assert sum(compared) == pytest.approx(20, abs=1)
+
+
 def test_large_streams_more_than_100k_long_passages():
     stream = BENCHMARK.passages("train", None, world="large")
     first = list(islice(stream, 100))
@@ -139,7 +151,7 @@ def test_a_bad_world_is_refused_by_the_name_of_its_field(world, named):
 
 
 def test_more_questions_than_there_are_is_an_error_that_says_which():
-    with pytest.raises(ValueError, match=r"dev_questions=5000 wants 1750 1-hop questions.*dev_entities"):
+    with pytest.raises(ValueError, match=r"dev_questions wants 1750 different 1-hop questions.*dev_entities"):
         BENCHMARK.load("dev", None, world={"preset": "tiny", "dev_questions": 5000})
 
 
