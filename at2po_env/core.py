@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import Any, Generic, Self, TypeVar
 
 import gymnasium
@@ -16,7 +16,7 @@ SnapshotT = TypeVar("SnapshotT")
 StepResult = tuple[str, float, bool, bool, dict[str, Any]]
 
 
-class ForkableEnv(gymnasium.Env[str, str], Generic[SnapshotT]):
+class ForkableEnv(gymnasium.Env[str, str], ABC, Generic[SnapshotT]):
     """A text environment with ``snapshot``, ``restore`` and ``fork``.
 
     Actions and observations are text: an action is one model turn, an observation what the model reads next.

@@ -30,8 +30,7 @@ def exact_match(prediction: str, answers: Sequence[str]) -> float:
     Raises:
         ValueError: there is no gold answer.
     """
-    predicted = normalise(prediction)
-    return _best(answers, lambda gold: float(predicted == gold))
+    return _best(prediction, answers, _exact)[0]
 
 
 def f1(prediction: str, answers: Sequence[str]) -> float:
@@ -42,8 +41,7 @@ def f1(prediction: str, answers: Sequence[str]) -> float:
     Raises:
         ValueError: there is no gold answer.
     """
-    predicted = normalise(prediction)
-    return _best(answers, lambda gold: _f1(predicted, gold))
+    return _best(prediction, answers, _f1)[0]
 
 
 def contains(prediction: str, answers: Sequence[str]) -> float:
@@ -52,17 +50,27 @@ def contains(prediction: str, answers: Sequence[str]) -> float:
     Raises:
         ValueError: there is no gold answer.
     """
-    predicted = normalise(prediction)
-    # An answer such as "The" normalises to nothing, and nothing is a substring of everything.
-    return _best(answers, lambda gold: float(gold in predicted if gold else gold == predicted))
+    return _best(prediction, answers, _cover)[0]
 
 
-def _best(answers: Sequence[str], score: Callable[[str], float]) -> float:
+def _best(prediction: str, answers: Sequence[str], *scores: Callable[[str, str], float]) -> list[float]:
+    """The best of each score over the answers; every text is normalised once."""
     if isinstance(answers, str):
         raise TypeError("answers is a sequence of gold answers, not one string")
     if not answers:
         raise ValueError("no gold answer to score against")
-    return max(score(normalise(answer)) for answer in answers)
+    predicted = normalise(prediction)
+    golds = [normalise(answer) for answer in answers]
+    return [max(score(predicted, gold) for gold in golds) for score in scores]
+
+
+def _exact(predicted: str, gold: str) -> float:
+    return float(predicted == gold)
+
+
+def _cover(predicted: str, gold: str) -> float:
+    # An answer such as "The" normalises to nothing, and nothing is a substring of everything.
+    return float(gold in predicted if gold else gold == predicted)
 
 
 def _f1(predicted: str, gold: str) -> float:
@@ -97,7 +105,7 @@ def judge(question: Question, ended: EndReason, prediction: str | None, searches
     """Score the end of an episode; ``prediction`` is None where it has no answer."""
     if prediction is None:
         return Outcome(question, ended, None, 0.0, 0.0, 0.0, searches, turns)
-    em, best_f1, cover = (score(prediction, question.answers) for score in (exact_match, f1, contains))
+    em, best_f1, cover = _best(prediction, question.answers, _exact, _f1, _cover)
     return Outcome(question, ended, prediction, em, best_f1, cover, searches, turns)
 
 

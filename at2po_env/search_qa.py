@@ -260,7 +260,8 @@ class SearchQAEnv(ForkableEnv[EpisodeState]):
         state = self.state
         info: dict[str, Any] = {"question_id": state.question.id, "turns": state.depth, "searches": state.searches}
         if state.turn is not None:
-            info["action"] = dataclasses.asdict(state.turn.action)
+            action = state.turn.action
+            info["action"] = {"kind": action.kind, "content": action.content, "why": action.why}
             info["hits"] = [{"id": h.passage.id, "title": h.passage.title, "score": h.score} for h in state.turn.hits]
         if (outcome := self.rules.outcome(state)) is not None:
             info.update(ended=outcome.ended, em=outcome.em, f1=outcome.f1, contains=outcome.contains)

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium
+import pytest
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.utils.env_checker import check_env
+from gymnasium.wrappers import RecordEpisodeStatistics, TimeLimit
+
+import at2po_env
+from at2po_env.registration import BENCHMARKS, load_benchmark
+from search_backend import EmbeddedIndex, SearchUnavailable
+from tests.at2po_env.doubles import TOWERS, FakeSearch
+
+ROOT = Path(__file__).parents[2]
+MICROWIKI = "at2po_env:AT2PO-MicroWiki-v0"
+HOTPOTQA = "at2po_env:AT2PO-HotpotQA-v0"
+TINY = {"world": "tiny", "split": "dev"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    """Indexes are built in a cache directory of these tests' own, which their subprocesses inherit."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AT2PO_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def ask(env, action):
+    return env.step(action.format(plan=env.unwrapped.state.question.metadata["plan"][0]))
+
+
+def test_microwiki_passes_the_checker():
+    check_env(gymnasium.make(MICROWIKI, **TINY).unwrapped)
+
+
+def test_hotpotqa_passes_the_checker(data_dir):
+    check_env(gymnasium.make(HOTPOTQA, split="dev", data_dir=str(data_dir)).unwrapped)
+
+
+def test_microwiki_searches_its_own_passages_without_any_setting():
+    env = gymnasium.make(MICROWIKI, **TINY)
+    env.reset(seed=1)
+    observation, *_, info = ask(env, "<search>{plan}</search>")
+    question = env.unwrapped.state.question
+    assert question.supporting_titles[0] in {hit["title"] for hit in info["hits"]}
+    assert observation.startswith("\n<result>\n(1) ")
+    assert env.step(f"<answer>{question.answers[0]}</answer>")[1] == 1.0
+
+
+def test_the_index_of_a_benchmark_is_built_once(monkeypatch):
+    gymnasium.make(MICROWIKI, **TINY)
+    source = type(load_benchmark("microwiki"))
+    monkeypatch.setattr(source, "passages", lambda *_, **__: pytest.fail("built again"))
+    gymnasium.make(MICROWIKI, **TINY)
+
+
+def test_keyword_arguments_reach_the_environment(tmp_path):
+    EmbeddedIndex.build(tmp_path / "index", TOWERS)
+    uri = f"embedded:{tmp_path / 'index'}"
+    env = gymnasium.make(
+        MICROWIKI, split="test", search=uri, k=1, max_searches=2, reward="f1", dialect="bare", world="tiny"
+    ).unwrapped
+    assert (env.rules.k, env.rules.max_searches, env.dialect.name, env.dataset.split) == (1, 2, "bare", "test")
+    env.reset(seed=1)
+    observation, *_, info = env.step("<search>tower london</search>")
+    assert [hit["id"] for hit in info["hits"]] == ["p2"]
+    assert observation == "<result> Tower B : Tower B stands in London. </result>"
+    env.close()
+    with pytest.raises(SearchUnavailable):
+        env.search.search(["tower"], 1)  # it was opened for this environment
+
+
+def test_a_backend_that_was_passed_in_stays_open():
+    search = FakeSearch()
+    env = gymnasium.make(MICROWIKI, search=search, **TINY)
+    env.reset(seed=1)
+    env.step("<search>Tower</search>")
+    env.close()
+    assert search.calls and not search.closed
+
+
+def test_a_spec_makes_the_same_environment_again():
+    env = gymnasium.make(MICROWIKI, k=2, **TINY)
+    spec = EnvSpec.from_json(env.spec.to_json())
+    again = gymnasium.make(spec)
+    assert again.unwrapped.rules == env.unwrapped.rules
+    assert again.reset(seed=5)[0] == env.reset(seed=5)[0]
+    assert pickle.loads(pickle.dumps(env.spec)).kwargs == env.spec.kwargs
+
+
+def test_restoring_through_the_wrappers_of_make():
+    env = RecordEpisodeStatistics(TimeLimit(gymnasium.make(MICROWIKI, **TINY), 4))
+    env.reset(seed=1)
+    first = ask(env, "<search>{plan}</search>")[0]
+    snapshot = env.unwrapped.snapshot()
+    fresh = RecordEpisodeStatistics(TimeLimit(gymnasium.make(MICROWIKI, **TINY), 2))
+    for _ in range(2):  # the wrappers' counters start again with every restore
+        assert fresh.reset(options={"snapshot": snapshot})[0] == first
+        *_, truncated, info = fresh.step("<search>x</search>")
+        assert not truncated
+        *_, info = fresh.step("<answer>x</answer>")
+        assert info["episode"]["l"] == 2
+        assert info["turns"] == 3
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_vector_environments(mode):
+    extra = {"shared_memory": False, "context": "spawn"} if mode == "async" else {}
+    envs = gymnasium.make_vec(MICROWIKI, num_envs=2, vectorization_mode=mode, vector_kwargs=extra, **TINY)
+    observations, info = envs.reset(seed=3)
+    assert len(set(info["question_id"])) == 2
+    single = gymnasium.make(MICROWIKI, **TINY)
+    assert observations[1] == single.reset(seed=4)[0]
+    observations, rewards, terminated, _, info = envs.step(("<search>the</search>", "<answer>x</answer>"))
+    assert observations[0].startswith("\n<result>") and observations[1] == ""
+    assert terminated.tolist() == [False, True]
+    assert (info["ended"][1], info["hits"][0][0]["id"] is not None, rewards[1]) == ("answer", True, 0.0)
+    snapshot = envs.call("snapshot")[0]
+    restored, info = envs.reset(options={"snapshot": snapshot})
+    assert restored == (observations[0], observations[0])
+    assert info["turns"].tolist() == [1, 1]
+    assert envs.call("snapshot") == (snapshot, snapshot)
+    envs.close()
+
+
+CONTINUE = """
+import json, sys, gymnasium
+data = json.load(sys.stdin)
+env = gymnasium.make("at2po_env:AT2PO-MicroWiki-v0", world="tiny", split="dev")
+observation, info = env.reset(options={"snapshot": data["snapshot"]})
+steps = [env.step(action) for action in data["actions"]]
+json.dump({"observation": observation, "steps": steps, "digest": env.unwrapped.snapshot().digest}, sys.stdout)
+"""
+
+
+def run(code: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    variables = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "77"} | environment
+    return subprocess.run(
+        [sys.executable, "-c", code], input=stdin, capture_output=True, text=True, env=variables, cwd=ROOT, check=False
+    )
+
+
+def test_a_snapshot_continues_in_another_process_exactly():
+    env = gymnasium.make(MICROWIKI, **TINY).unwrapped
+    env.reset(seed=2)
+    observation, *_ = ask(env, "<search>{plan}</search>")
+    snapshot, actions = env.snapshot().to_json(), ["<search>river</search>", "<answer>\ud83d\ude00 x</answer>"]
+    done = run(CONTINUE, json.dumps({"snapshot": snapshot, "actions": actions}))
+    assert done.returncode == 0, done.stderr
+    there = json.loads(done.stdout)
+    here = json.loads(json.dumps([env.step(action) for action in actions]))
+    assert there == {"observation": observation, "steps": here, "digest": env.snapshot().digest}
+
+
+def test_a_package_that_hides_ours_is_named(tmp_path):
+    (tmp_path / "envs.py").write_text("")
+    code = f'import sys; sys.path.insert(0, {str(tmp_path)!r}); import at2po_env; at2po_env.make("microwiki")'
+    done = run(code)
+    assert f"ImportError: {tmp_path / 'envs.py'} hides the package `envs` of at2po" in done.stderr
+
+
+def test_missing_data_says_how_to_get_it(monkeypatch, tmp_path):
+    monkeypatch.delenv("AT2PO_DATA", raising=False)
+    with pytest.raises(
+        at2po_env.DataNotFound, match=r"(?s)Download http.*data_dir=DIR or set AT2PO_DATA=DIR.*MicroWiki"
+    ):
+        gymnasium.make(HOTPOTQA)
+    monkeypatch.setenv("AT2PO_DATA", str(tmp_path))
+    with pytest.raises(at2po_env.DataNotFound, match=str(tmp_path)):
+        gymnasium.make(HOTPOTQA)
+
+
+def test_data_is_found_by_the_environment_variable(monkeypatch, data_dir):
+    monkeypatch.setenv("AT2PO_DATA", str(data_dir))
+    assert len(gymnasium.make(HOTPOTQA, split="dev", search=FakeSearch()).unwrapped.questions) > 100
+
+
+def test_wrong_arguments_are_named():
+    with pytest.raises(TypeError, match=r"AT2PO-MicroWiki-v0 has no argument 'max_serches': it has .*max_searches"):
+        gymnasium.make(MICROWIKI, max_serches=3)
+    with pytest.raises(TypeError, match="AT2PO-HotpotQA-v0 has no argument 'world'"):
+        gymnasium.make(HOTPOTQA, world="tiny")
+    with pytest.raises(ValueError, match="unknown benchmark 'hotpot': one of"):
+        at2po_env.make("hotpot")
+    with pytest.raises(ValueError, match="split"):
+        gymnasium.make(MICROWIKI, split="holdout")
+
+
+def test_every_benchmark_is_registered_in_its_groups():
+    for name, entry in BENCHMARKS.items():
+        assert gymnasium.spec(entry.id).kwargs == {"benchmark": name}
+        assert load_benchmark(name).name == name
+        assert entry.groups
