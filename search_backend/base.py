@@ -25,6 +25,10 @@ class BadQuery(SearchError):
     """The request itself is wrong (``k < 1``, not a string); trying again will not help."""
 
 
+class TapeMiss(SearchError):
+    """A tape that is only replayed does not hold what was asked; record it first."""
+
+
 class CorpusError(SearchError):
     """A passage file or an index on disk cannot be used; the message names file, line and field."""
 
@@ -71,6 +75,21 @@ class Manifest:
             "analyzer": self.analyzer,
             "parameters": dict(self.parameters),
         }
+
+
+def check_request(queries: Sequence[str], k: int) -> None:
+    """Refuse what no backend can answer; every backend calls this first.
+
+    Raises:
+        BadQuery: ``k`` is not an integer of at least 1, ``queries`` is one bare string, or an item is not a string.
+    """
+    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        raise BadQuery(f"k must be an integer of at least 1, not {k!r}")
+    if isinstance(queries, str):
+        raise BadQuery("queries must be a list of strings, not one string; write [query]")
+    for position, query in enumerate(queries):
+        if not isinstance(query, str):
+            raise BadQuery(f"query {position} is of type {type(query).__name__}, not a string")
 
 
 @runtime_checkable

@@ -1,0 +1,238 @@
+"""Build an index directory from a stream of passages: sorted by id, bounded in memory, all or nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import json
+import os
+import pickle
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import tantivy
+
+from search_backend import index_files
+from search_backend.base import CorpusError, Manifest, Passage
+
+Progress = Callable[[str, int], None]
+"""Called with the phase (``reading``, then ``indexing``) and the number of passages it has done so far."""
+
+_PROGRESS_EVERY = 10_000
+_ABANDONED_AFTER_S = 3600.0
+_SURROGATE = re.compile("[\ud800-\udfff]")
+# id, position in the input, title, text: sorts by id, and equal ids by position
+_Row = tuple[str, int, str, str]
+
+
+def build_index(
+    target: Path,
+    passages: Iterable[Passage],
+    *,
+    analyzer: str,
+    title_boost: int,
+    memory_mb: int,
+    key: str | None,
+    progress: Progress | None,
+    outdated: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Build the index ``target`` beside it and rename it into place; return whether it got there.
+
+    ``outdated`` is asked at the end about what is there by then: it gives way if so. Otherwise the result is False and
+    nothing changed.
+
+    Raises:
+        CorpusError: The passages are unusable, or the index cannot be written. Nothing is left behind.
+    """
+    if isinstance(title_boost, bool) or not isinstance(title_boost, int) or not 1 <= title_boost <= 100:
+        raise CorpusError(f"title_boost must be an integer from 1 to 100, not {title_boost!r}")
+    if memory_mb < 32:
+        raise CorpusError(f"memory_mb must be at least 32, not {memory_mb!r}")
+    index_files.make_analyzer(analyzer)
+    report = progress or (lambda phase, done: None)
+    with _workshop(target) as work:
+        scratch, content = work / "runs", work / "index"
+        rows = _sorted_rows(passages, scratch, memory_mb * 1_000_000 // 4, report)
+        with _writing(target):
+            digest, count = _write_segments(content, rows, analyzer, title_boost, memory_mb * 1_000_000 // 2, report)
+            manifest = Manifest(
+                backend="embedded",
+                corpus_digest=digest,
+                passages=count,
+                analyzer=analyzer,
+                parameters={
+                    "engine": "tantivy " + ".".join(tantivy.__version__.split(".")[:2]),
+                    "k1": index_files.K1,
+                    "b": index_files.B,
+                    "title_boost": title_boost,
+                    "max_query_terms": index_files.MAX_QUERY_TERMS,
+                },
+            )
+            index_files.write_manifest(content, manifest, key)
+            if outdated():
+                os.replace(target, work / "replaced")
+            return _publish(content, target)
+
+
+def _publish(finished: Path, target: Path) -> bool:
+    """Rename a finished directory into place unless another one is there already."""
+    try:
+        os.replace(finished, target)
+    except OSError:
+        # Linux says ENOTEMPTY, others EEXIST or EACCES: only the directory itself tells "taken" from "failed".
+        if target.is_dir() and any(target.iterdir()):
+            return False
+        raise
+    if hasattr(os, "O_DIRECTORY"):
+        parent = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(parent)
+        finally:
+            os.close(parent)
+    return True
+
+
+@contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    """Name the index in what the disk and tantivy (which raises ValueError) complain about."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise CorpusError(f"the index {target} cannot be written: {error}; nothing was left behind") from error
+
+
+@contextmanager
+def _workshop(target: Path) -> Iterator[Path]:
+    """A directory beside ``target`` (same file system, so the rename is atomic), gone afterwards whatever happens."""
+    prefix = f".{target.name}.building-"
+    with _writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for abandoned in target.parent.glob(f"{prefix}*"):
+            if time.time() - _last_change(abandoned) > _ABANDONED_AFTER_S:
+                shutil.rmtree(abandoned, ignore_errors=True)
+        work = target.parent / f"{prefix}{uuid.uuid4().hex}"
+        work.mkdir()
+        (work / "runs").mkdir()
+        (work / "index").mkdir()
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _last_change(directory: Path) -> float:
+    """Latest change below ``directory``, seconds since the epoch; now, if it is vanishing while we look."""
+    try:
+        return max(path.stat().st_mtime for path in (directory, *directory.rglob("*")))
+    except FileNotFoundError:
+        return time.time()
+
+
+def _sorted_rows(passages: Iterable[Passage], scratch: Path, run_bytes: int, report: Progress) -> Iterator[Passage]:
+    """Merge sort by id. Sorting makes ties go by id, finds equal ids, and frees the digest from the input's order."""
+    runs: list[Path] = []
+    rows: list[_Row] = []
+    size = position = 0
+    for position, passage in enumerate(passages, 1):
+        row = _checked(passage, position)
+        rows.append(row)
+        size += 300 + len(row[2]) + len(row[3])
+        if size >= run_bytes:
+            runs.append(_spill(sorted(rows), scratch / str(len(runs))))
+            rows, size = [], 0
+        if position % _PROGRESS_EVERY == 0:
+            report("reading", position)
+    report("reading", position)
+    if position == 0:
+        raise CorpusError("the corpus has no passages; there is nothing to index")
+    rows.sort()
+    return _unique(heapq.merge(*(_read_run(run) for run in runs), rows))
+
+
+def _checked(passage: Passage, position: int) -> _Row:
+    if not isinstance(passage, Passage):
+        raise CorpusError(f"item {position} of the corpus is of type {type(passage).__name__}, not a Passage")
+    for name in ("id", "title", "text"):
+        if not isinstance(getattr(passage, name), str):
+            raise CorpusError(f"passage {position} (id {passage.id!r}): {name} is not a string")
+    if not passage.id:
+        raise CorpusError(f"passage {position} (title {passage.title!r}): id is empty")
+    if _encodable(passage.id) != passage.id:
+        raise CorpusError(f"passage {position}: id {passage.id!r} is not valid unicode (a lone surrogate)")
+    return passage.id, position, _encodable(passage.title), _encodable(passage.text)
+
+
+def _encodable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return _SURROGATE.sub("\ufffd", text)
+    return text
+
+
+def _spill(rows: list[_Row], path: Path) -> Path:
+    with _writing(path), path.open("wb") as stream:
+        for row in rows:
+            pickle.dump(row, stream, protocol=5)
+    return path
+
+
+def _read_run(path: Path) -> Iterator[_Row]:
+    with path.open("rb") as stream:
+        while stream.peek(1):
+            yield pickle.load(stream)
+
+
+def _unique(rows: Iterable[_Row]) -> Iterator[Passage]:
+    last: _Row | None = None
+    for row in rows:
+        if last is not None and row[0] == last[0]:
+            raise CorpusError(
+                f"two passages have the id {row[0]!r}: number {last[1]} (title {last[2]!r}) and number {row[1]} "
+                f"(title {row[2]!r}); ids must be unique"
+            )
+        last = row
+        yield Passage(row[0], row[2], row[3])
+
+
+def _write_segments(
+    directory: Path, passages: Iterable[Passage], analyzer: str, title_boost: int, heap_bytes: int, report: Progress
+) -> tuple[str, int]:
+    """Write the passages, which come in id order; return the corpus digest and their number.
+
+    The digest is the SHA-256 over each passage's id, title and text as UTF-8, each after its length (8 bytes, big
+    endian), in id order.
+    """
+    index = index_files.create_index(directory, analyzer)
+    # One thread: documents keep their order, so within a segment the engine's own tie-break is already the id.
+    writer = index.writer(min(heap_bytes, 2_000_000_000), 1)
+    digest = hashlib.sha256()
+    count = 0
+    try:
+        for count, passage in enumerate(passages, 1):
+            for part in (passage.id, passage.title, passage.text):
+                encoded = part.encode()
+                digest.update(len(encoded).to_bytes(8, "big") + encoded)
+            writer.add_document(_document(passage, count, title_boost))
+            if count % _PROGRESS_EVERY == 0:
+                report("indexing", count)
+        writer.commit()
+    finally:
+        # Also after a failure: the engine's threads must not write into a directory that is being removed.
+        writer.wait_merging_threads()
+    report("indexing", count)
+    return digest.hexdigest(), count
+
+
+def _document(passage: Passage, rank: int, title_boost: int) -> tantivy.Document:
+    document = tantivy.Document()
+    document.add_unsigned(index_files.RANK, rank)
+    stored = json.dumps([passage.id, passage.title, passage.text], ensure_ascii=False)
+    document.add_bytes(index_files.STORED, stored.encode())
+    document.add_text(index_files.CONTENT, "\n".join([*[passage.title] * title_boost, passage.text]))
+    return document

@@ -1,0 +1,121 @@
+"""What lies in an index directory: tantivy's segments, its analyzer and ``manifest.json``.
+
+``manifest.json`` is written last, so a directory without it was never finished.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import tantivy
+
+from search_backend.base import CorpusError, Manifest
+
+FORMAT = "at2po-index/1"
+MANIFEST_NAME = "manifest.json"
+
+K1 = 1.2
+B = 0.75
+"""BM25's constants; tantivy compiles them in."""
+
+MAX_QUERY_TERMS = 128
+"""Distinct terms of a query that are searched, in order of appearance; the rest is ignored."""
+
+MAX_TERM_BYTES = 255
+"""Longer runs of letters and digits are neither indexed nor searched (Lucene's limit too)."""
+
+ANALYZERS = ("standard", "english")
+_ANALYZER_IN_SCHEMA = "at2po"
+CONTENT, STORED, RANK = "content", "stored", "rank"
+
+
+def resolve(directory: str | os.PathLike[str]) -> Path:
+    """The absolute path, with ``~`` for the home directory; symbolic links stay as they are."""
+    return Path(directory).expanduser().absolute()
+
+
+def occupied(target: Path) -> bool:
+    """Whether something is there that an index must not overwrite: a file, or a directory that is not empty."""
+    return target.exists() and (not target.is_dir() or any(target.iterdir()))
+
+
+def make_analyzer(name: str) -> tantivy.TextAnalyzer:
+    """Return the analyzer of that name: maximal runs of letters and digits, lower-cased; ``english`` stems them too.
+
+    Raises:
+        CorpusError: There is no such analyzer.
+    """
+    if name not in ANALYZERS:
+        raise CorpusError(f"unknown analyzer {name!r}; known: {', '.join(ANALYZERS)}")
+    builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())
+    builder = builder.filter(tantivy.Filter.remove_long(MAX_TERM_BYTES + 1)).filter(tantivy.Filter.lowercase())
+    if name == "english":
+        builder = builder.filter(tantivy.Filter.stemmer("english"))
+    return builder.build()
+
+
+def create_index(directory: Path, analyzer: str) -> tantivy.Index:
+    """Create an empty index in ``directory``, which exists."""
+    schema = tantivy.SchemaBuilder()
+    schema.add_text_field(CONTENT, tokenizer_name=_ANALYZER_IN_SCHEMA, index_option="freq")
+    schema.add_bytes_field(STORED, stored=True)
+    schema.add_unsigned_field(RANK, fast=True)
+    index = tantivy.Index(schema.build(), path=str(directory))
+    index.register_tokenizer(_ANALYZER_IN_SCHEMA, make_analyzer(analyzer))
+    return index
+
+
+def write_manifest(directory: Path, manifest: Manifest, key: str | None) -> None:
+    """Seal a finished index: record every file's size and flush all of it to the disk."""
+    # tantivy writes some files for the owner only; an index is shared like any other file.
+    shared_mode = directory.stat().st_mode & 0o666
+    sizes: dict[str, int] = {}
+    for file in sorted(directory.iterdir()):
+        file.chmod(shared_mode)
+        if not file.name.startswith("."):
+            sizes[file.name] = file.stat().st_size
+    content = {"format": FORMAT, "key": key, "manifest": manifest.to_json(), "files": sizes}
+    with (directory / MANIFEST_NAME).open("w", encoding="utf-8") as stream:
+        json.dump(content, stream, indent=2)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def is_ours(directory: Path) -> bool:
+    """Whether the directory holds an index of this project, of any version and state, and so may be replaced."""
+    try:
+        content = json.loads((directory / MANIFEST_NAME).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and str(content.get("format")).startswith(FORMAT.split("/")[0] + "/")
+
+
+def read_manifest(directory: Path) -> tuple[Manifest, str | None]:
+    """Return the manifest and the cache key of a finished index, having checked that its files are whole.
+
+    Raises:
+        CorpusError: The directory is missing, is no finished index, or a file is missing or of another size.
+    """
+    if not directory.is_dir():
+        raise CorpusError(f"there is no index directory {directory}; build one with EmbeddedIndex.build")
+    path = directory / MANIFEST_NAME
+    try:
+        content = json.loads(path.read_bytes())
+        if content["format"] != FORMAT:
+            raise CorpusError(f"{path} has format {content['format']!r}, this version reads {FORMAT!r}; build it again")
+        manifest, key, sizes = Manifest(**content["manifest"]), content["key"], dict(content["files"])
+    except FileNotFoundError:
+        raise CorpusError(
+            f"{directory} is not a finished index ({MANIFEST_NAME} is missing); delete it and build it again"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CorpusError(f"{path} cannot be read ({error!r}); delete the directory and build it again") from error
+    for name, size in sizes.items():
+        file = directory / name
+        actual = file.stat().st_size if file.is_file() else None
+        if actual != size:
+            found = "is missing" if actual is None else f"has {actual} bytes instead of {size}"
+            raise CorpusError(f"the index {directory} is damaged: {name} {found}; delete it and build it again")
+    return manifest, key
