@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from at2po_agent.stats import mean_interval, paired_interval
+
+
+def test_three_values_against_every_possible_resample():
+    # 27 equally likely resamples of (0, 0, 3): mean 0 with 8/27, 1 with 12/27, 2 with 6/27, 3 with 1/27 (≈ 3.7 %)
+    values = (0.0, 0.0, 3.0)
+    exact = [sum(sample) / 3 for sample in itertools.product(values, repeat=3)]
+    for level, want in ((0.95, (0.0, 3.0)), (0.80, (0.0, 2.0)), (0.30, (1.0, 1.0))):
+        low, high = np.quantile(exact, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
+        assert (low, high) == want
+        found = mean_interval(values, level=level, resamples=20_000)
+        assert (found.low, found.high) == want
+    assert found.mean == 1.0
+    assert found.n == 3
+
+
+def test_a_proportion_agrees_with_the_normal_approximation():
+    values = [1.0] * 300 + [0.0] * 700
+    found = mean_interval(values)
+    half = 1.959964 * math.sqrt(0.3 * 0.7 / 1000)
+    assert found.mean == pytest.approx(0.3)
+    assert found.low == pytest.approx(0.3 - half, abs=0.003)
+    assert found.high == pytest.approx(0.3 + half, abs=0.003)
+
+
+def test_a_paired_interval_knows_that_questions_are_the_same():
+    # every question gains exactly 0.1, whatever its difficulty: unpaired noise is large, the paired interval has no width
+    before = [float(i % 2) for i in range(50)]
+    found = paired_interval(before, [value + 0.1 for value in before])
+    assert (found.mean, found.low, found.high) == pytest.approx((0.1, 0.1, 0.1))
+    swapped = paired_interval(before, before[::-1])
+    assert swapped.mean == 0
+    assert swapped.low < -0.1 < 0.1 < swapped.high
+    assert paired_interval([0, 0, 1], [1, 1, 1]).mean == pytest.approx(2 / 3)  # after − before
+
+
+def test_the_seed_decides_and_blocks_do_not(monkeypatch: pytest.MonkeyPatch):
+    values = [i**0.5 for i in range(40)]
+    first = mean_interval(values, seed=5)
+    assert mean_interval(values, seed=5) == first
+    assert mean_interval(values, seed=6) != first
+    monkeypatch.setattr("at2po_agent.stats._BLOCK_VALUES", 100)
+    assert mean_interval(values, seed=5) == first
+
+
+@pytest.mark.parametrize("values", [[], [math.nan], [1.0, math.inf], [[1.0], [2.0]]])
+def test_values_without_an_interval(values):
+    with pytest.raises(ValueError, match="interval needs"):
+        mean_interval(values)
+
+
+def test_wrong_arguments():
+    with pytest.raises(ValueError, match="level is 95"):
+        mean_interval([1.0], level=95)
+    with pytest.raises(ValueError, match="resamples"):
+        mean_interval([1.0], resamples=0)
+    with pytest.raises(ValueError, match="equal lengths, got 2 and 1"):
+        paired_interval([1.0, 2.0], [1.0])

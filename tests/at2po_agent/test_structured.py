@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from at2po_agent.config import TrainConfig, load_config, to_yaml
+from at2po_agent.structured import ConfigError
+
+GOOD = """\
+env:
+  id: AT2PO-MicroWiki-v0
+  kwargs: {k: 1}
+policy:
+  path: builtin:microwiki
+update:
+  lr: 1e-5
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "run.yaml"
+    path.write_text(GOOD)
+    return path
+
+
+def error(path: Path | None, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, overrides)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_file_over_defaults_and_overrides_over_file(file: Path):
+    config = load_config(
+        file, ["update.lr=2e-6", "env.kwargs.split_size=7", "train.max_seconds=300", "env.imports=[a, b]"]
+    )
+    assert config.update.lr == 2e-6
+    assert config.env.kwargs == {"k": 1, "split_size": 7}
+    assert config.train.max_seconds == 300.0
+    assert config.env.imports == ("a", "b")
+    assert config.rollout.questions == 64  # the paper's, untouched
+    assert load_config(file).update.lr == 1e-5
+
+
+def test_the_written_configuration_is_rerunnable(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("WHERE", "/data/x")
+    config = load_config(
+        file, ["env.kwargs.data_dir=${oc.env:WHERE}", "algorithm.expansion.rounds=3", "env.imports=[a]"]
+    )
+    assert config.env.kwargs["data_dir"] == "/data/x"
+    monkeypatch.delenv("WHERE")
+    (tmp_path / "again.yaml").write_text(to_yaml(config))
+    assert load_config(tmp_path / "again.yaml") == config
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("train.lr=3", ["override 'train.lr=3'", "no key 'train.lr'", "did you mean update.lr?"]),
+        ("update.lrr=3", ["update.lr"]),
+        ("zzzz=1", ["no key 'zzzz'", "--print-config"]),
+        ("update.lr=fast", ["update.lr", "'fast'", "Float"]),
+        ("update.schedule=step", ["update.schedule", "'cosine'"]),
+        ("eval.every=2.5", ["eval.every", "Integer"]),
+        ("deterministic=perhaps", ["deterministic", "perhaps"]),
+        ("env=3", ["env is a section", "kwargs"]),
+        ("env.kwargs=3", ["env.kwargs"]),
+        ("env.id=null", ["env.id"]),
+        ("train.steps=-1", ["override 'train.steps=-1'", "train.steps is -1", "at least 0"]),
+        ("update.lr=nan", ["update.lr is nan"]),
+        ("rollout.temperature=0", ["rollout.temperature", "above 0"]),
+        ("train.steps", ["key=value"]),
+        ("=3", ["key=value"]),
+        ("env.kwargs={a: [}", ["not valid YAML"]),
+        ("env.id=${oc.env:AT2PO_NOT_SET}", ["env.id", "AT2PO_NOT_SET"]),
+    ],
+)
+def test_a_wrong_override_names_its_key_and_what_is_wrong(file: Path, override: str, parts: list[str]):
+    message = error(file, override)
+    assert [part for part in parts if part not in message] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        (GOOD + "train:\n  stepps: 3\n", [":9: ", "'train.stepps'", "train.steps?"]),
+        (GOOD + "train:\n  steps: many\n", [":9: ", "train.steps", "'many'"]),
+        (GOOD + "train:\n  steps: -4\n", [":9: ", "train.steps is -4"]),
+        (GOOD + "train:\n", [":8: ", "train is a section"]),
+        (GOOD + "env: {}\n", [":8", "duplicate key"]),
+        ("a: b: c\n", [":1: ", "not valid YAML"]),
+        ("\tname: x\n", [":1: ", "not valid YAML"]),
+        ("- 1\n", [":1: ", "mapping"]),
+        ("just text", [":1: ", "mapping"]),
+        ("1: 2\n", ["no key '1'"]),
+        ("", ["env.id is not set", "env.id=VALUE"]),
+        ("policy: {path: p}\n", ["env.id is not set"]),
+    ],
+)
+def test_a_wrong_file_names_the_line(tmp_path: Path, text: str, parts: list[str]):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    message = error(path)
+    assert message.startswith(str(path))
+    assert [part for part in parts if part not in message] == []
+
+
+def test_files_that_cannot_be_read(tmp_path: Path):
+    assert "no such file" in error(tmp_path / "missing.yaml")
+    assert "cannot be read" in error(tmp_path)
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00\x01")
+    assert "cannot be read" in error(tmp_path / "binary.yaml")
+
+
+def test_the_defaults_are_the_papers():
+    config = TrainConfig()
+    assert (config.rollout.questions, config.update.mini_batch, config.train.steps) == (64, 8, 240)
+    assert (config.update.lr, config.update.weight_decay, config.update.grad_clip) == (1e-6, 0.01, 1.0)
+    assert (config.rollout.max_prompt_tokens, config.rollout.max_response_tokens) == (2000, 6192)
