@@ -74,7 +74,9 @@ def _cover(predicted: str, gold: str) -> float:
 
 
 def _f1(predicted: str, gold: str) -> float:
-    if predicted != gold and (predicted in _CLOSED_ANSWERS or gold in _CLOSED_ANSWERS):
+    if predicted == gold:
+        return float(bool(gold))  # as officially: two texts without a token share none
+    if predicted in _CLOSED_ANSWERS or gold in _CLOSED_ANSWERS:
         return 0.0
     predicted_tokens, gold_tokens = predicted.split(), gold.split()
     same = sum((Counter(predicted_tokens) & Counter(gold_tokens)).values())
