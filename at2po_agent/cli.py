@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib
 import os
 import signal
 import sys
@@ -187,14 +186,14 @@ def _gates(arguments: argparse.Namespace) -> int:
     from omegaconf import OmegaConf
     from rich.console import Console
 
+    from at2po_agent.config import import_tasks
     from at2po_agent.gates import gates
 
     for text in arguments.overrides:
         if not text.partition("=")[1]:
             raise ConfigError(f"{text!r}: write it as key=value, for example questions=200")
     kwargs: Any = OmegaConf.to_container(OmegaConf.from_dotlist(arguments.overrides))
-    for module in arguments.imports:
-        importlib.import_module(module)
+    import_tasks(arguments.imports)
     if arguments.policy:
         kwargs["policy_em"] = _policy_em(arguments.env, arguments.policy, kwargs)
     report = gates(arguments.env, **kwargs)

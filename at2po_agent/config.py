@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+import importlib
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +30,7 @@ __all__ = [
     "TrainConfig",
     "TrainLimits",
     "UpdateConfig",
+    "import_tasks",
     "load_config",
     "to_yaml",
 ]
@@ -154,3 +158,20 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> TrainConfig
         ConfigError: see ``structured.load``.
     """
     return load(TrainConfig, path, overrides)
+
+
+def import_tasks(modules: Sequence[str]) -> None:
+    """Import the modules that register a user's own environments; the working directory is searched too.
+
+    Raises:
+        ConfigError: there is no such module. What goes wrong inside one keeps its own error.
+    """
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # last, so that a file beside the user shadows nothing
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+                raise
+            raise ConfigError(f"env.imports: there is no module {module!r} in {os.getcwd()} or installed") from error

@@ -34,7 +34,10 @@ class RunDirError(Exception):
 
 
 class RunDirectory:
-    """A run directory that this process holds until ``close``. Make one with ``create`` or ``resume``."""
+    """A run directory that this process holds until ``close``. Make one with ``create`` or ``resume``.
+
+    As a context manager it removes a new directory that an error ended before ``add_session``.
+    """
 
     def __init__(self, path: Path, config: TrainConfig, *, resumed: bool) -> None:
         self.path, self.config, self.resumed = path, config, resumed
@@ -150,7 +153,9 @@ class RunDirectory:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is not None and not self.resumed and not (self.path / "manifest.json").exists():
+            shutil.rmtree(self.path)  # what it needs could not be opened: nothing ran
         self.close()
 
     def _repair(self) -> None:

@@ -55,7 +55,7 @@ def test_a_directory_replaces_what_a_killed_process_left(tmp_path: Path):
 
 def test_a_place_that_cannot_be_written(tmp_path: Path):
     (tmp_path / "file").touch()
-    with pytest.raises(DiskError, match="cannot write .*: File exists"), new_directory(tmp_path / "file" / "new"):
+    with pytest.raises(DiskError, match=r"cannot write .*: File exists"), new_directory(tmp_path / "file" / "new"):
         pass
-    with pytest.raises(DiskError, match="cannot write .*No such file"):
+    with pytest.raises(DiskError, match=r"cannot write .*No such file"):
         write_text(tmp_path / "missing" / "x", "")

@@ -49,6 +49,15 @@ def test_an_existing_run_is_never_overwritten(run: RunDirectory):
     assert len(run.metrics()) == 1
 
 
+@pytest.mark.parametrize("began", [False, True])
+def test_a_run_that_could_not_begin_leaves_nothing(tmp_path: Path, began: bool):
+    with pytest.raises(RuntimeError), RunDirectory.create(config(tmp_path / "run")) as run:
+        if began:
+            run.add_session({})
+        raise RuntimeError("no such policy")
+    assert (tmp_path / "run").exists() == began
+
+
 def test_a_place_that_cannot_be_written_leaves_nothing(tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(DiskError, match=r"cannot write .*file/run: Not a directory"):
@@ -110,7 +119,7 @@ def test_a_disk_that_fills_up_leaves_no_torn_line(run: RunDirectory):
     with disk_with_room_for(100):
         with pytest.raises(DiskError, match=f"cannot write {run.path}: File too large"):
             run.log(2, {"long": "x" * 200})
-        with pytest.raises(DiskError, match="step_000001.jsonl.zst: File too large"):
+        with pytest.raises(DiskError, match=r"step_000001.jsonl.zst: File too large"):
             run.save_trees(1, [{"n": i} for i in range(1000)])
     assert (run.path / "metrics.jsonl").read_text() == '{"step": 1, "em": 0.5}\n'
     assert sorted(path.name for path in run.path.rglob("*")) == before

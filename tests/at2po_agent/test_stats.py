@@ -32,7 +32,7 @@ def test_a_proportion_agrees_with_the_normal_approximation():
 
 
 def test_a_paired_interval_knows_that_questions_are_the_same():
-    # every question gains exactly 0.1, whatever its difficulty: unpaired noise is large, the paired interval has no width
+    # every question gains exactly 0.1, whatever its difficulty: the interval has no width
     before = [float(i % 2) for i in range(50)]
     found = paired_interval(before, [value + 0.1 for value in before])
     assert (found.mean, found.low, found.high) == pytest.approx((0.1, 0.1, 0.1))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from at2po_agent.config import TrainConfig, load_config, to_yaml
+from at2po_agent.config import load_config, to_yaml
 from at2po_agent.structured import ConfigError
 
 GOOD = """\
@@ -112,10 +112,3 @@ def test_files_that_cannot_be_read(tmp_path: Path):
     assert "cannot be read" in error(tmp_path)
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00\x01")
     assert "cannot be read" in error(tmp_path / "binary.yaml")
-
-
-def test_the_defaults_are_the_papers():
-    config = TrainConfig()
-    assert (config.rollout.questions, config.update.mini_batch, config.train.steps) == (64, 8, 240)
-    assert (config.update.lr, config.update.weight_decay, config.update.grad_clip) == (1e-6, 0.01, 1.0)
-    assert (config.rollout.max_prompt_tokens, config.rollout.max_response_tokens) == (2000, 6192)
