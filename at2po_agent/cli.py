@@ -197,7 +197,9 @@ def _gates(arguments: argparse.Namespace) -> int:
     if arguments.policy:
         kwargs["policy_em"] = _policy_em(arguments.env, arguments.policy, kwargs)
     report = gates(arguments.env, **kwargs)
-    Console().print(report.to_table())
+    console = Console()
+    wide = None if console.is_terminal else 160  # a file or a pipe has no width of its own
+    console.print(report.to_table(), width=wide)
     return 0 if report.passed else 1
 
 

@@ -18,13 +18,10 @@ def summary(result: Result) -> RenderableType:
     parts: list[RenderableType] = []
     if result.before and result.after:
         parts.append(_table(result.before, result.after))
-    dropped = f" ({result.dropped} dropped: fewer than two scored leaves)" if result.dropped else ""
-    parts.append(
-        Line(
-            f"{result.steps} steps, {clock(result.seconds)} of training, {result.trees:,} trees{dropped}, "
-            f"{result.generated_tokens:,} generated tokens"
-        )
-    )
+    spent = f"{clock(result.seconds)} of training, {result.trees:,} trees, {result.generated_tokens:,} generated tokens"
+    parts.append(Line(f"{result.steps} steps, {spent}"))
+    if result.dropped:
+        parts.append(Line(f"{result.dropped:,} trees were dropped: they had fewer than two scored leaves"))
     if result.checkpoint:
         parts.append(Line(f"checkpoint: {result.checkpoint}"))
     return Group(*parts)
@@ -37,7 +34,7 @@ def _table(before: Scores, after: Scores) -> Table:
     group = dict(zip(before.ids, before.groups, strict=True))
     ids = [id for id in before.ids if id in last]
     table = Table(title=f"Exact match on {len(ids)} unseen questions, greedy", title_justify="left")
-    for name in ("questions", "n", "before", "after", "difference, points", "95 % paired interval"):
+    for name in ("questions", "n", "before", "after", "gain, points", "95 % paired interval"):
         table.add_column(name, justify="left" if name == "questions" else "right", no_wrap=True)
     if ids:
         _add_row(table, "all", [first[id] for id in ids], [last[id] for id in ids])
