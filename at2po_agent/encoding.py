@@ -41,7 +41,7 @@ class Codec:
             raise EncodingError(
                 f"{type(tokenizer).__name__} has no `tokenizers` backend: use the model's fast tokenizer"
             )
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._scaffold = type(backend).from_str(backend.to_str())
         self._scaffold.no_truncation()
         self._scaffold.no_padding()
@@ -80,11 +80,11 @@ class Codec:
         Raises:
             EncodingError: the chat template drops, repeats or changes what stands in a message.
         """
-        if self._tokenizer.chat_template is None:
+        if self.tokenizer.chat_template is None:
             return (*self._bos, *self.observation(text), *self._encode_scaffold("\n"))
         holes = _placeholders(text)
         content = "".join(hole or segment.text for hole, segment in zip(holes, text, strict=True))
-        rest = self._tokenizer.apply_chat_template(
+        rest = self.tokenizer.apply_chat_template(
             [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
         )
         ids: list[int] = []
@@ -131,7 +131,7 @@ class Codec:
 
     def _start_of_raw_prompts(self) -> tuple[int, ...]:
         """The start token, where the tokenizer puts one before a text of its own accord."""
-        start = self._tokenizer.bos_token_id
+        start = self.tokenizer.bos_token_id
         return (int(start),) if start in self._scaffold.encode("", add_special_tokens=True).ids else ()
 
 

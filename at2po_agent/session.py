@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 import platform
 import subprocess
@@ -19,7 +18,7 @@ from transformers import PreTrainedModel
 import at2po_env  # noqa: F401 (registers the Gymnasium ids)
 from at2po_agent import algorithms
 from at2po_agent.algorithms import Algorithm
-from at2po_agent.config import ConfigError, PolicyConfig, TrainConfig
+from at2po_agent.config import ConfigError, PolicyConfig, TrainConfig, import_tasks
 from at2po_agent.encoding import Codec
 from at2po_agent.policy.local import LocalPolicy
 from at2po_agent.policy.paths import resolve_policy
@@ -78,8 +77,7 @@ def open_session(config: TrainConfig) -> Session:
         torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(config.deterministic)
     transformers.utils.logging.disable_progress_bar()  # the display has its own
-    for module in config.env.imports:
-        importlib.import_module(module)
+    import_tasks(config.env.imports)
     algorithm = algorithms.build(
         config.algorithm.name, config.algorithm.expansion, config.algorithm.credit, config.algorithm.objective
     )
@@ -110,6 +108,8 @@ def _make(env_id: str, split: str, kwargs: Mapping[str, Any]) -> SearchQAEnv:
         env = gymnasium.make(env_id, split=split, **kwargs).unwrapped
     except gymnasium.error.Error as error:
         raise ConfigError(f"env.id: {error}") from error
+    except (TypeError, ValueError) as error:  # an argument that the environment does not have, or with a wrong value
+        raise ConfigError(f"env.kwargs or split: {error}") from error
     if not isinstance(env, SearchQAEnv):
         kind = "forkable, but not a SearchQAEnv" if isinstance(env, ForkableEnv) else "not forkable"
         raise ConfigError(f"env.id: {env_id} is {kind}; training needs a SearchQAEnv (see examples/own_task.py)")

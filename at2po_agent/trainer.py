@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import fmean
 from threading import Event
 from time import perf_counter
 from typing import Any
@@ -18,8 +17,8 @@ import numpy as np
 from at2po_agent import checkpoints
 from at2po_agent.config import TrainConfig
 from at2po_agent.credit import TurnCredit
-from at2po_agent.evaluate import Evaluation, evaluate
-from at2po_agent.gates import group_of
+from at2po_agent.evaluate import evaluate
+from at2po_agent.metrics import rewards_of, rollout_metrics, scores
 from at2po_agent.packing import Credited
 from at2po_agent.policy.base import Sampling
 from at2po_agent.report.display import Display
@@ -31,7 +30,6 @@ from at2po_agent.run_dir import RunDirectory
 from at2po_agent.session import Session, open_session
 from at2po_agent.tree import TurnTree
 from at2po_agent.update import Updater
-from at2po_env.state import Question
 
 
 def train(config: TrainConfig, run: RunDirectory, display: Display, stop: Event) -> Result:
@@ -95,7 +93,7 @@ class _Trainer:
             at.before = asdict(self._evaluate())
         while not self._is_over():
             self._step()
-            if config.eval.every and at.step % config.eval.every == 0 and self.eval_questions and not self._is_over():
+            if self._evaluation_is_due():
                 self._evaluate()
             if config.checkpoint.every and at.step % config.checkpoint.every == 0:
                 self._save()
@@ -116,9 +114,17 @@ class _Trainer:
         )
 
     def _is_over(self) -> bool:
+        return self.stop.is_set() or self._at_limit()
+
+    def _at_limit(self) -> bool:
         limits = self.config.train
         out_of_time = limits.max_seconds is not None and self.at.seconds >= limits.max_seconds
-        return self.stop.is_set() or self.at.step >= limits.steps or out_of_time
+        return self.at.step >= limits.steps or out_of_time
+
+    def _evaluation_is_due(self) -> bool:
+        """Also when a stop has been asked for: a resumed run has the same evaluations as one that was never stopped."""
+        every = self.config.eval.every
+        return bool(every and self.at.step % every == 0 and self.eval_questions and not self._at_limit())
 
     def _step(self) -> None:
         """One rollout batch and the updates it allows."""
@@ -142,7 +148,7 @@ class _Trainer:
         rollout_seconds = perf_counter() - started
         generated = grown.generated_tokens
         credited = self._credit(grown)
-        metrics = _rollout_metrics(grown, credited) | {
+        metrics = rollout_metrics(grown, credited) | {
             "generated_tokens": generated,
             "prefilled_tokens": session.policy.stats.prefilled_tokens - prefilled,
         }
@@ -172,7 +178,7 @@ class _Trainer:
         for tree in grown.trees:
             tree.prune()
             if len(tree.leaves) >= 2:
-                credited.append(Credited(tree, self.session.algorithm.credit(tree, _rewards(tree))))
+                credited.append(Credited(tree, self.session.algorithm.credit(tree, rewards_of(tree))))
         return credited
 
     def _update(self, credited: Sequence[Credited]) -> dict[str, float]:
@@ -190,7 +196,7 @@ class _Trainer:
             question=question.question,
             answers=question.answers,
             advantages=advantages,
-            values=list(credit.values(tree, _rewards(tree))) if isinstance(credit, TurnCredit) else None,
+            values=list(credit.values(tree, rewards_of(tree))) if isinstance(credit, TurnCredit) else None,
             decode=self.session.codec.decode_action,
         )
 
@@ -218,10 +224,10 @@ class _Trainer:
                 on_episode=lambda episode: self.display.advance(),
             )
         )
-        scores = _scores(step, evaluation, self.eval_questions)
-        self.run.log_evaluation(step, scores, perf_counter() - started)
-        self.display.evaluation(scores)
-        return scores
+        found = scores(step, evaluation, self.eval_questions)
+        self.run.log_evaluation(step, found, perf_counter() - started)
+        self.display.evaluation(found)
+        return found
 
     def _save(self) -> None:
         if self.saved_step == self.at.step:
@@ -240,6 +246,8 @@ class _Trainer:
     def _resume(self) -> None:
         found = checkpoints.latest(self.run.checkpoints, self.display.note)
         if found is None:
+            if self.run.resumed:  # stopped before its first checkpoint: from the start
+                self.run.rewind(-1)
             return
         found.restore(self.session.policy.model, self.updater)
         self.at = _Position(**found.position)
@@ -247,53 +255,6 @@ class _Trainer:
         self.run.rewind(self.at.step)
         self.saved, self.saved_step = found.path, self.at.step
         self.display.note(f"going on from step {self.at.step} ({found.path})")
-
-
-def _rewards(tree: TurnTree) -> dict[int, float]:
-    return {leaf: float(tree[leaf].reward or 0.0) for leaf in tree.leaves}
-
-
-def _rollout_metrics(grown: Rollout, credited: Sequence[Credited]) -> dict[str, Any]:
-    """What the trees of a step say: means over leaves or turns, null where there is none, and counts."""
-    trees = [tree for tree, _ in credited]
-    leaves = [tree[leaf] for tree in trees for leaf in tree.leaves]
-    turns = [node for tree in trees for node in tree.nodes[1:]]
-
-    def mean(values: Sequence[float]) -> float | None:
-        return fmean(values) if values else None
-
-    return {
-        "reward": mean([leaf.reward or 0.0 for leaf in leaves]),
-        "em": mean([leaf.info["em"] for leaf in leaves]),
-        "f1": mean([leaf.info["f1"] for leaf in leaves]),
-        "entropy": mean([turn.entropy for turn in turns]),
-        "turns": mean([leaf.depth for leaf in leaves]),
-        "searches": mean([leaf.info["searches"] for leaf in leaves]),
-        "malformed": mean([leaf.ended == "malformed" for leaf in leaves]),
-        "leaves": len(leaves),
-        "trees": len(trees),
-        "trees_with_signal": sum(len(set(_rewards(tree).values())) > 1 for tree in trees),
-        "trees_dropped": len(grown.trees) - len(trees),
-        "questions_dropped": len(grown.dropped),
-        "paths_lost": grown.lost_paths,
-        "unique_tokens": sum(len(node.action) + len(node.observation) for tree in trees for node in tree.nodes),
-    }
-
-
-def _scores(step: int, evaluation: Evaluation, questions: Sequence[Question]) -> Scores:
-    episodes = {episode.question_id: episode for episode in evaluation.episodes}
-    scored = [question for question in questions if question.id in episodes]
-
-    def mean(name: str) -> float:
-        return fmean(getattr(episode, name) for episode in evaluation.episodes) if episodes else math.nan
-
-    return Scores(
-        step=step,
-        ids=tuple(question.id for question in scored),
-        em=tuple(episodes[question.id].em for question in scored),
-        groups=tuple(group_of(question) for question in scored),
-        means={"f1": mean("f1"), "searches": mean("searches"), "errors": len(evaluation.errors)},
-    )
 
 
 def _tuples(value: Any) -> Any:

@@ -1,0 +1,65 @@
+"""What a step and an evaluation say in numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+from at2po_agent.evaluate import Evaluation
+from at2po_agent.gates import group_of
+from at2po_agent.packing import Credited
+from at2po_agent.results import Scores
+from at2po_agent.rollout import Rollout
+from at2po_agent.tree import TurnTree
+from at2po_env.state import Question
+
+
+def rewards_of(tree: TurnTree) -> dict[int, float]:
+    """The reward of every scored leaf, by node index."""
+    return {leaf: float(tree[leaf].reward or 0.0) for leaf in tree.leaves}
+
+
+def rollout_metrics(grown: Rollout, credited: Sequence[Credited]) -> dict[str, Any]:
+    """What the trees of a step say: means over leaves or turns, null where there is none, and counts."""
+    trees = [tree for tree, _ in credited]
+    leaves = [tree[leaf] for tree in trees for leaf in tree.leaves]
+    turns = [node for tree in trees for node in tree.nodes[1:]]
+
+    def mean(values: Sequence[float]) -> float | None:
+        return fmean(values) if values else None
+
+    return {
+        "reward": mean([leaf.reward or 0.0 for leaf in leaves]),
+        "em": mean([leaf.info["em"] for leaf in leaves]),
+        "f1": mean([leaf.info["f1"] for leaf in leaves]),
+        "entropy": mean([turn.entropy for turn in turns]),
+        "turns": mean([leaf.depth for leaf in leaves]),
+        "searches": mean([leaf.info["searches"] for leaf in leaves]),
+        "malformed": mean([leaf.ended == "malformed" for leaf in leaves]),
+        "leaves": len(leaves),
+        "trees": len(trees),
+        "trees_with_signal": sum(len(set(rewards_of(tree).values())) > 1 for tree in trees),
+        "trees_dropped": len(grown.trees) - len(trees),
+        "questions_dropped": len(grown.dropped),
+        "paths_lost": grown.lost_paths,
+        "unique_tokens": sum(len(node.action) + len(node.observation) for tree in trees for node in tree.nodes),
+    }
+
+
+def scores(step: int, evaluation: Evaluation, questions: Sequence[Question]) -> Scores:
+    """An evaluation question by question; a question that infrastructure kept from a score is left out and counted."""
+    episodes = {episode.question_id: episode for episode in evaluation.episodes}
+    scored = [question for question in questions if question.id in episodes]
+
+    def mean(name: str) -> float:
+        return fmean(getattr(episode, name) for episode in evaluation.episodes) if episodes else math.nan
+
+    return Scores(
+        step=step,
+        ids=tuple(question.id for question in scored),
+        em=tuple(episodes[question.id].em for question in scored),
+        groups=tuple(group_of(question) for question in scored),
+        means={"f1": mean("f1"), "searches": mean("searches"), "errors": len(evaluation.errors)},
+    )

@@ -1,0 +1,167 @@
+"""The run loop on MicroWiki with the shipped policy: nothing is doubled but the search's latency and outages."""
+
+import json
+from pathlib import Path
+from threading import Event
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+
+from at2po_agent.config import load_config
+from at2po_agent.report.display import Display
+from at2po_agent.results import Result
+from at2po_agent.run_dir import RunDirectory, read_trees, tree_files
+from at2po_agent.trainer import train
+from at2po_agent.tree import TurnTree
+from tests.at2po_agent.unreliable_env import ID
+
+SMALL = [
+    "policy.path=builtin:microwiki",
+    "env.id=AT2PO-MicroWiki-v0",
+    "env.kwargs={world: tiny, dialect: bare, k: 1, max_searches: 4}",
+    "rollout.questions=4",
+    "rollout.max_turn_tokens=24",
+    "update.lr=1e-3",
+    "update.mini_batch=2",
+    "train.steps=4",
+    "eval.questions=10",
+    "eval.every=2",
+    "checkpoint.every=2",
+]
+IMPORT = "env.imports=[tests.at2po_agent.unreliable_env]"
+TREE = "{expansion: {chains: 4, per_round: 2, rounds: 1}}"
+
+
+def run(path: Path, *overrides: str, stop: Event | None = None, resume: bool = False, algorithm: str = TREE) -> Result:
+    if resume:
+        directory = RunDirectory.resume(path, overrides)
+    else:
+        directory = RunDirectory.create(
+            load_config(None, [*SMALL, f"algorithm={algorithm}", f"run_dir={path}", *overrides])
+        )
+    limits = directory.config.train
+    with directory, Display(limits.steps, limits.max_seconds, Console(quiet=True)) as display:
+        return train(directory.config, directory, display, stop or Event())
+
+
+def metrics(path: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        line.pop("time")
+    return lines
+
+
+def weights(result: Result) -> dict[str, torch.Tensor]:
+    assert result.checkpoint is not None
+    return load_file(result.checkpoint / "model" / "model.safetensors")
+
+
+def assert_same_weights(one: Result, other: Result) -> None:
+    ours, theirs = weights(one), weights(other)
+    assert ours.keys() == theirs.keys()
+    for name, tensor in ours.items():
+        assert torch.equal(tensor, theirs[name]), name
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory) -> tuple[Path, Result]:
+    """Four steps without interruption."""
+    path = tmp_path_factory.mktemp("runs") / "straight"
+    return path, run(path)
+
+
+def test_training_changes_the_policy_and_records_every_step(straight):
+    path, result = straight
+    steps = [line["step"] for line in metrics(path) if "reward" in line]
+    assert steps == [1, 2, 3, 4] == list(range(1, result.steps + 1))
+    assert all(line["leaves"] == 4 * 6 for line in metrics(path) if "reward" in line)
+    assert any(line["update_grad_norm"] > 0 for line in metrics(path) if "reward" in line)
+    assert result.generated_tokens == sum(line["generated_tokens"] for line in metrics(path) if "reward" in line)
+    assert [line["step"] for line in metrics(path) if "eval_em" in line] == [0, 2, 4]
+
+
+def test_resume_continues_bit_equal(straight, tmp_path):
+    path, result = straight
+    first = run(tmp_path / "halves", "train.steps=3")  # the checkpoint is of step 3, an evaluation of its end too
+    assert first.steps == 3
+    second = run(tmp_path / "halves", "train.steps=4", resume=True)
+    assert_same_weights(result, second)
+    one, two = metrics(path), metrics(tmp_path / "halves")
+    assert [m for m in one if "reward" in m] == [m for m in two if "reward" in m]
+    assert second.before == result.before and second.after == result.after
+    assert second.generated_tokens == result.generated_tokens
+
+
+def test_latency_changes_nothing_but_timings(tmp_path):
+    quiet = run(tmp_path / "quiet", f"env.id={ID}", "env.kwargs={world: tiny}", IMPORT)
+    slow = run(tmp_path / "slow", f"env.id={ID}", "env.kwargs={world: tiny, delay: 0.02}", IMPORT)
+    assert metrics(tmp_path / "quiet") == metrics(tmp_path / "slow")
+    assert_same_weights(quiet, slow)
+
+
+def test_outages_lose_paths_that_are_counted_and_never_scored(tmp_path):
+    run(
+        tmp_path / "run",
+        f"env.id={ID}",
+        "env.kwargs={world: tiny, down: 0.3}",
+        IMPORT,
+        "rollout.retries=0",
+        "train.steps=1",
+    )
+    (start, step, end) = metrics(tmp_path / "run")
+    assert step["paths_lost"] > 0
+    assert step["leaves"] + step["paths_lost"] <= 4 * 6
+    assert start["eval_errors"] > 0 and start["eval_questions"] + start["eval_errors"] == 10
+    assert end["eval_questions"] + end["eval_errors"] == 10
+
+
+def test_stop_finishes_the_step_and_leaves_a_checkpoint_to_go_on_from(straight, tmp_path):
+    _, result = straight
+
+    class AfterTwo(Event):
+        asked = 0
+
+        def is_set(self) -> bool:
+            self.asked += 1
+            return self.asked > 3
+
+    stopped = run(tmp_path / "stopped", stop=AfterTwo())
+    assert stopped.stopped and 0 < stopped.steps < 4 and stopped.after is None
+    assert_same_weights(result, run(tmp_path / "stopped", resume=True))
+
+
+def test_stored_trees_reopen_with_the_ids_that_were_trained_on(straight):
+    path, result = straight
+    records = [record for file in tree_files(path) for record in read_trees(file)]
+    assert len(records) == result.trees == 16
+    for record in records:
+        tree = TurnTree.from_json(record["tree"])
+        assert len(tree.leaves) == len(record["advantages"])
+        for (_, turns), row in zip(tree.trajectories(), record["advantages"], strict=True):
+            assert [record["values"][n] for n in turns] == row  # node_value: A(n) = V(n)
+
+
+def test_recomputed_logprobs_are_those_of_the_rollout(straight, tmp_path):
+    recomputed = run(tmp_path / "run", "update.old_logprobs=recompute", "train.steps=1", "eval.questions=0")
+    once = run(tmp_path / "other", "train.steps=1", "eval.questions=0")
+    ours, theirs = weights(recomputed), weights(once)
+    assert max(float((ours[name] - theirs[name]).abs().max()) for name in ours) < 1e-4
+    assert recomputed.before is None and recomputed.after is None
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        "{name: grpo, expansion: {n: 4}}",
+        "{name: gspo, expansion: {n: 4}}",
+        "{name: tree_grpo, expansion: {leaves: 4}}",
+        "{name: aepo, expansion: {chains: 2, leaves: 4, vocab_size: 512}}",
+        "{name: at2po, expansion: {name: random, chains: 2, per_round: 2, rounds: 1}, credit: {name: leaf}}",
+    ],
+)
+def test_every_algorithm_runs_through_the_same_loop(algorithm, tmp_path):
+    result = run(tmp_path / "run", "train.steps=1", "eval.questions=0", algorithm=algorithm)
+    (line,) = metrics(tmp_path / "run")
+    assert line["leaves"] == 16 and result.trees == 4
