@@ -7,7 +7,6 @@ found the answer more often than two weighted fields did, and a repeated title e
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -201,7 +200,7 @@ class _Reader:
 
     def _load_passage(self, segment: int, document: int) -> Passage:
         stored = self._searcher.doc(tantivy.DocAddress(segment, document)).get_first(index_files.STORED)
-        return Passage(*json.loads(bytes(stored)))
+        return index_files.unpack(bytes(stored))
 
 
 def _open_tantivy(directory: Path) -> tantivy.Index:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-import json
 import os
 import pickle
 import re
@@ -205,8 +204,7 @@ def _write_segments(
 ) -> tuple[str, int]:
     """Write the passages, which come in id order; return the corpus digest and their number.
 
-    The digest is the SHA-256 over each passage's id, title and text as UTF-8, each after its length (8 bytes, big
-    endian), in id order.
+    The digest is the SHA-256 over the packed passages in id order.
     """
     index = index_files.create_index(directory, analyzer)
     # One thread: documents keep their order, so within a segment the engine's own tie-break is already the id.
@@ -215,10 +213,9 @@ def _write_segments(
     count = 0
     try:
         for count, passage in enumerate(passages, 1):
-            for part in (passage.id, passage.title, passage.text):
-                encoded = part.encode()
-                digest.update(len(encoded).to_bytes(8, "big") + encoded)
-            writer.add_document(_document(passage, count, title_boost))
+            packed = index_files.pack(passage)
+            digest.update(packed)
+            writer.add_document(_document(passage, packed, count, title_boost))
             if count % _PROGRESS_EVERY == 0:
                 report("indexing", count)
         writer.commit()
@@ -229,10 +226,9 @@ def _write_segments(
     return digest.hexdigest(), count
 
 
-def _document(passage: Passage, rank: int, title_boost: int) -> tantivy.Document:
+def _document(passage: Passage, packed: bytes, rank: int, title_boost: int) -> tantivy.Document:
     document = tantivy.Document()
     document.add_unsigned(index_files.RANK, rank)
-    stored = json.dumps([passage.id, passage.title, passage.text], ensure_ascii=False)
-    document.add_bytes(index_files.STORED, stored.encode())
+    document.add_bytes(index_files.STORED, packed)
     document.add_text(index_files.CONTENT, "\n".join([*[passage.title] * title_boost, passage.text]))
     return document

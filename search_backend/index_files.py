@@ -11,7 +11,7 @@ from pathlib import Path
 
 import tantivy
 
-from search_backend.base import CorpusError, Manifest
+from search_backend.base import CorpusError, Manifest, Passage
 
 FORMAT = "at2po-index/1"
 MANIFEST_NAME = "manifest.json"
@@ -54,6 +54,23 @@ def make_analyzer(name: str) -> tantivy.TextAnalyzer:
     if name == "english":
         builder = builder.filter(tantivy.Filter.stemmer("english"))
     return builder.build()
+
+
+def pack(passage: Passage) -> bytes:
+    """Id, title and text as UTF-8, each after its length (bytes, 32 bits, big endian); stored, and hashed."""
+    parts = [part.encode() for part in (passage.id, passage.title, passage.text)]
+    return b"".join([piece for part in parts for piece in (len(part).to_bytes(4, "big"), part)])
+
+
+def unpack(packed: bytes) -> Passage:
+    """The passage that ``pack`` packed."""
+    parts: list[str] = []
+    start = 0
+    while start < len(packed):
+        end = start + 4 + int.from_bytes(packed[start : start + 4], "big")
+        parts.append(packed[start + 4 : end].decode())
+        start = end
+    return Passage(*parts)
 
 
 def create_index(directory: Path, analyzer: str) -> tantivy.Index:
