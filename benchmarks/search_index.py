@@ -138,10 +138,8 @@ def main() -> None:
         passages = list(generate(count, words=60))
         tantivy, index = embedded(folder, passages)
         engines = [tantivy, sqlite_fts5(folder, passages)]
-        load = os.getloadavg()[0]
-        table = Table(
-            title=f"{count:,} passages of 60 words, top-{K}, {os.cpu_count()} CPUs (load {load:.1f}), one searching thread"
-        )
+        machine = f"{os.cpu_count()} CPUs (load {os.getloadavg()[0]:.1f})"
+        table = Table(title=f"{count:,} passages of 60 words, top-{K}, {machine}, one searching thread")
         for column in (
             "engine",
             "build s",
