@@ -126,11 +126,11 @@ def gates(
 
 
 def group_of(question: Question) -> str:
-    """What a table splits questions by: the number of hops, or that two things are compared; empty where unknown."""
-    if question.metadata.get("type") == "comparison":
-        return "comparison"
-    hops = question.metadata.get("hops")
-    return "" if hops is None else f"{hops} hop" if hops == 1 else f"{hops} hops"
+    """What a table splits questions by: that two things are compared, else the number of hops, else the type."""
+    kind, hops = str(question.metadata.get("type", "")), question.metadata.get("hops")
+    if kind == "comparison" or hops is None:
+        return kind
+    return f"{hops} hop" if hops == 1 else f"{hops} hops"
 
 
 def oracle(env: SearchQAEnv, question: Question) -> float:

@@ -5,7 +5,7 @@ import gymnasium
 import pytest
 from rich.console import Console
 
-from at2po_agent.gates import gates
+from at2po_agent.gates import gates, group_of
 from at2po_env.dataset import Dataset
 from at2po_env.search_qa import SearchQAEnv
 from at2po_env.state import Question
@@ -159,3 +159,17 @@ def test_another_kind_of_environment_is_refused():
     with pytest.raises(TypeError, match="GatesOther-v0 makes a CartPoleEnv"):
         gates("GatesOther-v0")
     del gymnasium.registry["GatesOther-v0"]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "group"),
+    [
+        ({"hops": 1, "type": "single"}, "1 hop"),
+        ({"hops": 3, "type": "bridge"}, "3 hops"),
+        ({"hops": 2, "type": "comparison"}, "comparison"),
+        ({"type": "bridge", "level": "hard"}, "bridge"),  # HotpotQA's records count no hops
+        ({}, ""),
+    ],
+)
+def test_questions_are_split_by_hops_and_where_they_are_not_counted_by_type(metadata: dict, group: str) -> None:
+    assert group_of(Question("q", "Who?", ("Harald",), metadata=metadata)) == group
