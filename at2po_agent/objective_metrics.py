@@ -50,11 +50,11 @@ def turn_kl_entropy(delta: Tensor, turn_ids: Tensor, sequence_ids: Tensor) -> Te
     n_turns = segment_count(sequence_of)
     of_turn = segment_sum(delta, turn_ids, turns)
     total = segment_sum(of_turn, sequence_of, len(n_turns))
-    counts = (n_turns > 1) & (total != 0)
-    share = of_turn / torch.where(counts, total, 1.0)[sequence_of]
+    changed = total != 0
+    share = of_turn / torch.where(changed, total, 1.0)[sequence_of]
     p = segment_softmax(share, sequence_of, len(n_turns))
     entropy = -segment_sum(torch.xlogy(p, p), sequence_of, len(n_turns))
-    return torch.where(counts, entropy / n_turns.clamp(min=2).log(), 0.0)
+    return torch.where(changed, entropy / n_turns.clamp(min=2).log(), 0.0)  # one turn: p = 1, entropy 0
 
 
 def as_floats(metrics: Mapping[str, Tensor]) -> dict[str, float]:

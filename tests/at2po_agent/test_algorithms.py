@@ -62,6 +62,11 @@ def test_settings_lie_over_the_algorithms_own() -> None:
     assert changed.objective == TokenClip(0.2, 0.28, None, kl_coef=1e-3)
 
 
+def test_another_component_comes_with_its_own_defaults() -> None:
+    assert build("grpo", credit={"name": "turn"}).credit == TurnCredit()
+    assert build("tree_grpo", objective={"name": "gspo"}).objective == GSPO(kl_coef=0.0)
+
+
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [

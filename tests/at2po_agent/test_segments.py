@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from at2po_agent.segments import segment_count, segment_mean, segment_softmax, segment_sum
 
 
-@given(st.lists(st.tuples(st.floats(-50, 50), st.integers(0, 4)), min_size=1, max_size=12))
+@given(st.lists(st.tuples(st.floats(-2000, 2000), st.integers(0, 4)), min_size=1, max_size=12))
 def test_each_segment_is_as_if_it_were_alone(pairs: list[tuple[float, int]]) -> None:
     rows = torch.tensor([row for row, _ in pairs], dtype=torch.float64)
     ids = torch.tensor([i for _, i in pairs])
