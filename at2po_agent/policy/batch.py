@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,7 @@ from at2po_agent.policy.kv import KVSlots
 from at2po_agent.policy.prefix_cache import Ids, PrefixCache, common_prefix
 from at2po_agent.policy.sampler import sample, uniforms
 
-_PREFILL_TOKENS = 4096  # of one forward pass, padding included
+_PREFILL_TOKENS = 2048  # of one forward pass, padding included: few enough to pad little, and to stay in the cache
 _SHARED_TOKENS = 16  # a prefix of a whole batch shorter than this is not worth a pass of its own
 
 
@@ -192,7 +193,8 @@ class Batch:
     ) -> torch.Tensor:
         """Logits after the last of ``ids[rows, tokens]``, for rows in the slots from ``first`` on."""
         self._kv.aim(slice(first, first + len(ids)), columns, seen)
-        mask = torch.arange(seen, device=ids.device) <= positions[:, None, :, None]
+        hidden = torch.arange(seen, device=ids.device) > positions[:, None, :, None]
+        mask = torch.zeros(hidden.shape, dtype=self.model.dtype, device=ids.device).masked_fill_(hidden, -math.inf)
         self.stats.forwards += 1
         output = self.model(
             input_ids=ids,

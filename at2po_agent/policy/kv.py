@@ -23,7 +23,7 @@ class KVSlots:
         dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self.states = torch.zeros(config.num_hidden_layers, 2, 0, heads, 0, dim, dtype=dtype, device=device)
         self._slots = slice(0, 0)
-        self._columns = torch.zeros(0, 0, dtype=torch.long, device=device)  # [rows, tokens] where to write
+        self._places = torch.zeros(0, dtype=torch.long, device=device)  # [rows · heads · tokens] where to write
         self._seen = 0
 
     def reserve(self, slots: int, columns: int) -> None:
@@ -38,7 +38,11 @@ class KVSlots:
 
     def aim(self, slots: slice, columns: torch.Tensor, seen: int) -> None:
         """Choose where the next forward pass writes (``columns[rows, tokens]``) and how many columns it reads."""
-        self._slots, self._columns, self._seen = slots, columns, seen
+        heads, capacity = self.states.shape[3:5]
+        rows = torch.arange(slots.start, slots.stop, device=columns.device)[:, None] * heads
+        rows = (rows + torch.arange(heads, device=columns.device)) * capacity  # [rows, heads]
+        self._places = (rows[:, :, None] + columns[:, None, :]).flatten()
+        self._slots, self._seen = slots, seen
 
     def read(self, slot: int, length: int) -> torch.Tensor:
         """A copy of the first ``length`` states of a slot; ``[layers, 2, heads, length, head_dim]``."""
@@ -73,11 +77,12 @@ class KVSlots:
                 f"layer {layer} has keys {list(key.shape)} and values {list(value.shape)}, the model's config says "
                 f"{heads} heads of {dim}: the local engine does not support this architecture"
             )
-        keys, values = self.states[layer, 0, self._slots], self.states[layer, 1, self._slots]
-        columns = self._columns[:, None, :, None].expand(-1, heads, -1, dim)
-        keys.scatter_(2, columns, key)
-        values.scatter_(2, columns, value)
-        return keys[:, :, : self._seen], values[:, :, : self._seen]
+        found = []
+        for kind, new in enumerate((key, value)):
+            states = self.states[layer, kind]
+            states.view(-1, dim).index_copy_(0, self._places, new.reshape(-1, dim))
+            found.append(states[self._slots, :, : self._seen])
+        return found[0], found[1]
 
     def get_seq_length(self, layer: int = 0) -> int:
         """Unused: positions are always passed; transformers asks for it."""

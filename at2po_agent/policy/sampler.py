@@ -44,19 +44,22 @@ def sample(logits: torch.Tensor, noise: Sequence[float], temperature: float, top
     Raises:
         PolicyError: the logits are not finite.
     """
-    logp = torch.log_softmax(logits.float() / (temperature or 1.0), dim=-1)
+    scaled = logits.float() / (temperature or 1.0)
+    highest = scaled.amax(dim=-1, keepdim=True)
+    cumulative = (scaled - highest).exp_().cumsum(dim=-1, dtype=torch.float64)
+    log_sum = cumulative[:, -1:].log() + highest
     if temperature == 0:
-        chosen = logp.argmax(dim=-1, keepdim=True)
+        chosen = scaled.argmax(dim=-1, keepdim=True)
     else:
-        cumulative = logp.double().exp_().cumsum_(dim=-1)
         target = torch.tensor(noise, dtype=torch.float64, device=logits.device)[:, None] * cumulative[:, -1:]
         chosen = torch.searchsorted(cumulative, target, right=True).clamp_(max=logits.shape[-1] - 1)
-    logprobs = logp.gather(1, chosen)[:, 0].tolist()
+    logprobs = (scaled.gather(1, chosen) - log_sum)[:, 0].tolist()
     if not np.isfinite(logprobs).all():
         raise PolicyError("the model's logits are not finite: its weights are broken, or its precision is too low")
-    return Sampled(chosen[:, 0].tolist(), logprobs, _most_likely(logp, top) if top else [()] * len(logprobs))
+    return Sampled(chosen[:, 0].tolist(), logprobs, _most_likely(scaled, log_sum, top))
 
 
-def _most_likely(logp: torch.Tensor, top: int) -> list[tuple[tuple[int, float], ...]]:
-    values, ids = logp.topk(min(top, logp.shape[-1]), dim=-1)
-    return [tuple(zip(i, v, strict=True)) for i, v in zip(ids.tolist(), values.tolist(), strict=True)]
+def _most_likely(scaled: torch.Tensor, log_sum: torch.Tensor, top: int) -> list[tuple[tuple[int, float], ...]]:
+    values, ids = scaled.topk(min(top, scaled.shape[-1]), dim=-1)
+    rows = zip(ids.tolist(), (values - log_sum).tolist(), strict=True)
+    return [tuple(zip(i, v, strict=True)) for i, v in rows]

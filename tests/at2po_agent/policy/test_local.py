@@ -11,32 +11,21 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from at2po_agent.encoding import Codec
 from at2po_agent.policy.base import Completion, PolicyError, Request, Sampling
 from at2po_agent.policy.local import LocalPolicy
-from at2po_agent.policy.sampler import uniforms
+from tests.at2po_agent.policy.tiny import (
+    ARCHITECTURES,
+    CODEC,
+    NEVER,
+    assert_same,
+    prompts,
+    reference,
+    requests,
+    run,
+    tiny,
+)
 from tests.real_tokenizers import byte_bpe
-
-ARCHITECTURES = {
-    "qwen3": (Qwen3Config, Qwen3ForCausalLM),
-    "qwen2": (Qwen2Config, Qwen2ForCausalLM),
-    "llama": (LlamaConfig, LlamaForCausalLM),
-}
-CODEC = Codec(byte_bpe())
-NEVER = Sampling(stop=())
-
-
-def tiny(architecture: str = "qwen3", **options: Any) -> Any:
-    config, model = ARCHITECTURES[architecture]
-    sizes = {"vocab_size": CODEC.vocab_size, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
-    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256}
-    extra = {"head_dim": 16} if architecture == "qwen3" else {}
-    torch.manual_seed(0)
-    # wide initial weights: the distributions of a fresh model are else nearly uniform
-    settings = {**sizes, **heads, **extra, "initializer_range": 0.4, "attn_implementation": "sdpa", **options}
-    return model(config(**settings)).eval()
 
 
 @pytest.fixture
@@ -44,49 +33,6 @@ def policy() -> Iterator[LocalPolicy]:
     policy = LocalPolicy(tiny(), CODEC)
     yield policy
     policy.close()
-
-
-def run(policy: LocalPolicy, requests: list[Request], sampling: Sampling = NEVER) -> list[Completion]:
-    return asyncio.run(policy.generate(requests, sampling))
-
-
-def prompts(count: int, seed: int = 0) -> list[tuple[int, ...]]:
-    generator = torch.Generator().manual_seed(seed)
-    lengths = torch.randint(1, 40, (count,), generator=generator).tolist()
-    return [tuple(torch.randint(0, CODEC.vocab_size, (n,), generator=generator).tolist()) for n in lengths]
-
-
-def requests(count: int, new: int = 12, seed: int = 0) -> list[Request]:
-    return [Request(prompt, new, (seed, i)) for i, prompt in enumerate(prompts(count, seed))]
-
-
-@torch.no_grad()
-def reference(model: Any, request: Request, sampling: Sampling) -> Completion:
-    """Token by token, each from one forward pass over everything before it."""
-    ids: list[int] = []
-    logprobs: list[float] = []
-    noise = uniforms(request.key, request.max_new_tokens)
-    finish = "length"
-    while len(ids) < request.max_new_tokens:
-        logits = model(input_ids=torch.tensor([[*request.prompt, *ids]]), use_cache=False).logits[0, -1].double()
-        logp = torch.log_softmax(logits / (sampling.temperature or 1), -1)
-        below = torch.cumsum(logp.exp(), 0) <= noise[len(ids)]
-        ids.append(int(below.sum() if sampling.temperature else logp.argmax()))
-        logprobs.append(float(logp[ids[-1]]))
-        if ids[-1] in CODEC.eos_ids:
-            finish = "eos"
-            break
-        if any(stop in CODEC.decode_action(ids) for stop in sampling.stop):
-            finish = "stop"
-            break
-    return Completion(tuple(ids), tuple(logprobs), finish)
-
-
-def assert_same(found: list[Completion], expected: list[Completion]) -> None:
-    for one, other in zip(found, expected, strict=True):
-        assert one.ids == other.ids
-        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
-        assert one.finish == other.finish
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -136,41 +82,12 @@ def test_samples_the_softmax() -> None:
     assert ((counts - probability).abs() <= 5 * error + 1 / 4000).all()
 
 
-def test_noise_depends_on_key_and_position_alone() -> None:
-    assert (uniforms((1, 2), 5) == uniforms((1, 2), 9)[:5]).all()
-    assert not set(uniforms((1, 2), 9)) & set(uniforms((12,), 9))
-    many = uniforms((7,), 20_000)
-    assert many.min() >= 0 and many.max() < 1
-    assert many.mean() == pytest.approx(0.5, abs=5 / math.sqrt(12 * 20_000))
-
-
 def test_result_does_not_depend_on_the_rest_of_the_batch(policy: LocalPolicy) -> None:
     many = requests(9, new=10)
     together = run(policy, many)
     policy.clear_cache()
     alone = [run(policy, [request])[0] for request in reversed(many)]
     assert_same(together, alone[::-1])
-
-
-def test_stop_may_span_tokens_and_its_last_token_stays_whole(policy: LocalPolicy) -> None:
-    """A stop made of the end of one sampled token and the start of the next, which goes on after it."""
-    texts = CODEC.token_texts()
-    for request, free in zip(many := requests(60, new=20), run(policy, many), strict=True):
-        for t in range(1, len(free.ids)):
-            left, right = texts[free.ids[t - 1]], texts[free.ids[t]]
-            stop = left[-1:] + right[:1]
-            if (left + right).isascii() and len(right) > 1 and CODEC.decode_action(free.ids[:t]).count(stop) == 0:
-                found = run(policy, [request], Sampling(stop=("never", stop)))[0]
-                assert (found.ids, found.finish) == (free.ids[: t + 1], "stop")
-                return
-    pytest.fail("no token pair of that kind was sampled: use more requests")
-
-
-def test_end_of_sequence_is_the_last_token(policy: LocalPolicy) -> None:
-    finished = [c for c in run(policy, requests(200, new=60)) if c.finish == "eos"]
-    assert finished
-    for completion in finished:
-        assert [i in CODEC.eos_ids for i in completion.ids] == [False] * (len(completion.ids) - 1) + [True]
 
 
 def test_top_logprobs_are_the_model_s_most_likely(policy: LocalPolicy) -> None:
@@ -184,31 +101,6 @@ def test_top_logprobs_are_the_model_s_most_likely(policy: LocalPolicy) -> None:
         assert [i for i, _ in top] == ids.tolist()
         assert [v for _, v in top] == pytest.approx(values.tolist(), abs=1e-4)
     assert run(policy, [request])[0].top_logprobs == ()
-
-
-def test_only_new_tokens_are_computed(policy: LocalPolicy) -> None:
-    """Twins share one prompt, a second turn starts where the first ended, siblings reuse the prompt alone."""
-    prompt = prompts(1)[0]
-    first = run(policy, [Request(prompt, 6, (i,)) for i in range(4)])
-    assert (policy.stats.prompt_tokens, policy.stats.prefilled_tokens) == (4 * len(prompt), len(prompt))
-    assert policy.stats.generated_tokens == sum(len(c.ids) for c in first)
-    before = policy.stats.prefilled_tokens
-    run(policy, [Request((*prompt, *first[0].ids, 1, 2, 3), 6, (9,))])
-    assert policy.stats.prefilled_tokens - before == 1 + 3  # the last sampled token was never read
-    before = policy.stats.prefilled_tokens
-    run(policy, [Request(prompt, 6, (10,))])
-    assert policy.stats.prefilled_tokens - before == 1  # its logits are needed again
-    policy.clear_cache()
-    run(policy, [Request(prompt, 6, (11,))])
-    assert policy.stats.prefilled_tokens - before == 1 + len(prompt)
-
-
-def test_shared_instructions_are_read_once(policy: LocalPolicy) -> None:
-    instructions = prompts(1)[0] * 20
-    asked = [Request((*instructions[:100], i, *range(i)), 3, (i,)) for i in range(6)]
-    found = run(policy, asked)
-    assert policy.stats.prefilled_tokens == 100 + sum(1 + i for i in range(6))
-    assert_same(found, [reference(policy.model, request, NEVER) for request in asked])
 
 
 def test_new_weights_are_used_after_clear_cache() -> None:
@@ -227,25 +119,6 @@ def test_new_weights_are_used_after_clear_cache() -> None:
         policy.close()
     assert {c.version for c in old} == {0} and {c.version for c in new} == {7}
     assert [c.ids for c in old] != [c.ids for c in new]
-
-
-def test_small_caches_change_nothing() -> None:
-    asked, model = requests(6), tiny()
-    results = []
-    for cache_bytes in (0, 20_000, 2**30):
-        policy = LocalPolicy(model, CODEC, cache_bytes=cache_bytes)
-        try:
-            first = run(policy, asked)
-            again = [
-                Request((*r.prompt, *c.ids, 5), 6, (2, i)) for i, (r, c) in enumerate(zip(asked, first, strict=True))
-            ]
-            results.append((policy.stats.prefilled_tokens, run(policy, again), policy.stats.prefilled_tokens))
-        finally:
-            policy.close()
-    for _, found, _ in results[1:]:
-        assert_same(found, results[0][1])
-    none, some, all_ = (after - before for before, _, after in results)
-    assert none > some > all_ == 2 * 6
 
 
 def test_deterministic_repeats_are_equal_bit_for_bit() -> None:

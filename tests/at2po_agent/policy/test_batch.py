@@ -1,0 +1,91 @@
+"""Where turns end, and which tokens are computed at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from at2po_agent.policy.base import Request, Sampling
+from at2po_agent.policy.local import LocalPolicy
+from tests.at2po_agent.policy.tiny import CODEC, NEVER, assert_same, prompts, reference, requests, run, tiny
+
+
+@pytest.fixture
+def policy() -> Iterator[LocalPolicy]:
+    policy = LocalPolicy(tiny(), CODEC)
+    yield policy
+    policy.close()
+
+
+def test_stop_may_span_tokens_and_its_last_token_stays_whole(policy: LocalPolicy) -> None:
+    """A stop made of the end of one sampled token and the start of the next, which goes on after it."""
+    texts = CODEC.token_texts()
+    for request, free in zip(many := requests(60, new=20), run(policy, many), strict=True):
+        for t in range(1, len(free.ids)):
+            left, right = texts[free.ids[t - 1]], texts[free.ids[t]]
+            stop = left[-1:] + right[:1]
+            if (left + right).isascii() and len(right) > 1 and CODEC.decode_action(free.ids[:t]).count(stop) == 0:
+                found = run(policy, [request], Sampling(stop=("never", stop)))[0]
+                assert (found.ids, found.finish) == (free.ids[: t + 1], "stop")
+                return
+    pytest.fail("no token pair of that kind was sampled: use more requests")
+
+
+def test_end_of_sequence_is_the_last_token(policy: LocalPolicy) -> None:
+    finished = [c for c in run(policy, requests(200, new=60)) if c.finish == "eos"]
+    assert finished
+    for completion in finished:
+        assert [i in CODEC.eos_ids for i in completion.ids] == [False] * (len(completion.ids) - 1) + [True]
+
+
+def test_only_new_tokens_are_computed(policy: LocalPolicy) -> None:
+    """Twins share one prompt, a second turn starts where the first ended, siblings reuse the prompt alone."""
+    prompt = prompts(1)[0]
+    first = run(policy, [Request(prompt, 6, (i,)) for i in range(4)])
+    assert (policy.stats.prompt_tokens, policy.stats.prefilled_tokens) == (4 * len(prompt), len(prompt))
+    assert policy.stats.generated_tokens == sum(len(c.ids) for c in first)
+    before = policy.stats.prefilled_tokens
+    run(policy, [Request((*prompt, *first[0].ids, 1, 2, 3), 6, (9,))])
+    assert policy.stats.prefilled_tokens - before == 1 + 3  # the last sampled token was never read
+    before = policy.stats.prefilled_tokens
+    run(policy, [Request(prompt, 6, (10,))])
+    assert policy.stats.prefilled_tokens - before == 1  # its logits are needed again
+    policy.clear_cache()
+    run(policy, [Request(prompt, 6, (11,))])
+    assert policy.stats.prefilled_tokens - before == 1 + len(prompt)
+
+
+def test_shared_instructions_are_read_once(policy: LocalPolicy) -> None:
+    instructions = prompts(1)[0] * 20
+    asked = [Request((*instructions[:100], i, *range(i)), 3, (i,)) for i in range(6)]
+    found = run(policy, asked)
+    assert policy.stats.prefilled_tokens == 100 + sum(1 + i for i in range(6))
+    assert_same(found, [reference(policy.model, request, NEVER) for request in asked])
+
+
+def test_small_caches_change_nothing() -> None:
+    asked, model = requests(6), tiny()
+    results = []
+    for cache_bytes in (0, 20_000, 2**30):
+        policy = LocalPolicy(model, CODEC, cache_bytes=cache_bytes)
+        try:
+            first = run(policy, asked)
+            again = [
+                Request((*r.prompt, *c.ids, 5), 6, (2, i)) for i, (r, c) in enumerate(zip(asked, first, strict=True))
+            ]
+            results.append((policy.stats.prefilled_tokens, run(policy, again), policy.stats.prefilled_tokens))
+        finally:
+            policy.close()
+    for _, found, _ in results[1:]:
+        assert_same(found, results[0][1])
+    none, some, all_ = (after - before for before, _, after in results)
+    assert none > some > all_ == 2 * 6
+
+
+def test_long_prompts_are_read_in_pieces_of_equal_length(policy: LocalPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("at2po_agent.policy.batch._PREFILL_TOKENS", 50)
+    asked = requests(12, new=3)
+    found = run(policy, asked)
+    assert policy.stats.forwards > 5
+    assert_same(found, [reference(policy.model, request, NEVER) for request in asked])
