@@ -77,7 +77,7 @@ class Dialect:
         """What the model reads first."""
         instructions = self.instructions + (self.boxed_instruction if self.require_boxed else "")
         opening = instructions + self.question_open
-        return _text((opening, False), (neutralise(question), True), (self.question_close, False))
+        return _text(*_followed_by(opening, question), (self.question_close, False))
 
     def result(self, hits: Sequence[Hit], max_chars: int) -> Text:
         """The answer to a search: hits in order until their titles and texts fill ``max_chars`` characters.
@@ -93,8 +93,8 @@ class Dialect:
             left -= len(title)
             text = _cut(hit.passage.text, left)
             left -= len(text)
-            pieces += [(self.hit_open.replace("{n}", str(rank)), False), (neutralise(title), True)]
-            pieces += [(self.title_close, False), (neutralise(text), True), (self.hit_close, False)]
+            pieces += _followed_by(self.hit_open.replace("{n}", str(rank)), title)
+            pieces += [*_followed_by(self.title_close, text), (self.hit_close, False)]
         if not hits:
             pieces.append((self.nothing_found, False))
         return _text(*pieces, (self.result_close, False))
@@ -177,6 +177,15 @@ def _last_boxed(text: str) -> str | None:
 
 def _cut(data: str, limit: int) -> str:
     return data if len(data) <= limit else data[: max(limit - 1, 0)] + "…"[:limit]
+
+
+def _followed_by(scaffold: str, data: str) -> list[tuple[str, bool]]:
+    """Scaffold, then data, each to be encoded alone. A space between them goes to the data.
+
+    Tokenizers make one token of a word and the space before it: so a title reads as it does inside a sentence.
+    """
+    kept = scaffold.removesuffix(" ") if data else scaffold
+    return [(kept, False), (scaffold[len(kept) :] + neutralise(data), True)]
 
 
 def _text(*pieces: tuple[str, bool]) -> Text:
