@@ -107,7 +107,9 @@ def test_prompt_is_the_chat_template_s_own_where_the_text_is_harmless(tokenizer:
             [{"role": "user", "content": "Answer this.\nWho founded it?"}], tokenize=False, add_generation_prompt=True
         )
         assert codec.decode_action(ids) == expected
-        assert ids[: len(added_prefix := codec.observation((Segment("<|im_start|>", False),)))] == added_prefix
+        control = set(added(tokenizer).values())
+        usual = tokenizer.backend_tokenizer.encode(expected, add_special_tokens=False).ids
+        assert [i for i in ids if i in control] == [i for i in usual if i in control]
 
 
 def test_result_closes_exactly_once(tokenizer: Any) -> None:
