@@ -1,0 +1,156 @@
+"""The local engine beside ``transformers``' own ``generate``: the same model, prompts and token counts, in one run.
+
+    python -m benchmarks.local_engine [--repeats 5] [--threads 2]
+
+A step is one more token on every row, at prompts of 60 tokens, without the prefill (the difference of two lengths). An
+episode is three turns of 15 tokens with results of 22 between them, 32 prompts of 60 tokens with 8 rows each or 256
+different ones: ``generate`` reads every prompt in full at every turn, the engine only what is new. Ends of sequence
+never come, so both ways do equal work. Times are the best of the repeats, since other programs only make them longer;
+with one thread they are processor time, which other programs hardly touch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+from at2po_agent.encoding import Codec
+from at2po_agent.policy.base import Request, Sampling
+from at2po_agent.policy.local import LocalPolicy
+
+VOCAB = 600
+PROMPT, ACTION, RESULT, TURNS = 60, 15, 22, 3
+RESULTS = Path(__file__).parent / "results" / "local_engine.txt"
+
+Prompts = Sequence[tuple[int, ...]]
+Way = Callable[[Prompts, int], list[tuple[int, ...]]]
+
+
+def make_model() -> Any:
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=VOCAB,
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=32,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+    )
+    return Qwen3ForCausalLM(config).eval()
+
+
+def make_codec() -> Codec:
+    """A tokenizer of the model's size whose end of sequence lies outside the model's vocabulary."""
+    words = {f"w{i}": i for i in range(VOCAB)}
+    backend = Tokenizer(models.WordLevel(words, unk_token="w0"))
+    return Codec(PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="w0", eos_token="<end>"))
+
+
+def random_prompts(rows: int, different: int, length: int, seed: int = 0) -> list[tuple[int, ...]]:
+    ids = np.random.default_rng(seed).integers(0, VOCAB, (different, length)).tolist()
+    return [tuple(ids[i % different]) for i in range(rows)]
+
+
+def engine(policy: LocalPolicy) -> Way:
+    def generate(prompts: Prompts, new: int) -> list[tuple[int, ...]]:
+        requests = [Request(prompt, new, (i, len(prompt))) for i, prompt in enumerate(prompts)]
+        found = [c.ids for c in asyncio.run(policy.generate(requests, Sampling(stop=("</search>",))))]
+        assert {len(ids) for ids in found} == {new}, "both ways must do equal work"
+        return found
+
+    return generate
+
+
+def transformers_generate(model: Any) -> Way:
+    def generate(prompts: Prompts, new: int) -> list[tuple[int, ...]]:
+        ids = torch.tensor(prompts)
+        with torch.no_grad():
+            output = model.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                do_sample=True,
+                top_k=0,
+                max_new_tokens=new,
+                pad_token_id=0,
+                eos_token_id=None,
+            )
+        return [tuple(row) for row in output[:, ids.shape[1] :].tolist()]
+
+    return generate
+
+
+def seconds(run: Callable[[], object], before: Callable[[], object]) -> float:
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    before()
+    start = clock()
+    run()
+    return clock() - start
+
+
+def step_ms(rows: int, way: Way, before: Callable[[], object]) -> float:
+    prompts = random_prompts(rows, min(rows, 32), PROMPT)
+    short = seconds(lambda: way(prompts, 2), before)
+    long = seconds(lambda: way(prompts, 34), before)
+    return (long - short) / 32 * 1e3
+
+
+def episode_s(different: int, way: Way, before: Callable[[], object]) -> float:
+    def run() -> None:
+        prompts = random_prompts(256, different, PROMPT)
+        for turn in range(TURNS):
+            results = random_prompts(256, 256, RESULT, seed=turn + 1)
+            sampled = way(prompts, ACTION)
+            prompts = [(*p, *a, *r) for p, a, r in zip(prompts, sampled, results, strict=True)]
+
+    return seconds(run, before)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    model = make_model()
+    policy = LocalPolicy(model, make_codec())
+    ways: dict[str, tuple[Way, Callable[[], object]]] = {
+        "engine": (engine(policy), policy.clear_cache),
+        "generate": (transformers_generate(model), lambda: None),
+    }
+    lines = [
+        f"torch {torch.__version__}, {arguments.threads} threads, {model.num_parameters():,} parameters, "
+        f"best of {arguments.repeats}, {'processor' if arguments.threads == 1 else 'wall'} time",
+        f"{'':34}{'engine':>10}{'generate':>10}{'ratio':>8}",
+    ]
+
+    def measure(name: str, one: Callable[[Way, Callable[[], object]], float], digits: int) -> None:
+        runs = [[one(*way) for way in ways.values()] for _ in range(arguments.repeats)]  # in turns: equal disturbance
+        ours, theirs = (min(column) for column in zip(*runs, strict=True))
+        lines.append(f"{name:34}{ours:>10.{digits}f}{theirs:>10.{digits}f}{theirs / ours:>7.2f}x")
+
+    for rows in (1, 32, 256):
+        measure(f"ms a step, {rows} rows", partial(step_ms, rows), 2)
+    for different in (32, 256):
+        measure(f"s an episode, {different} prompts", partial(episode_s, different), 3)
+    policy.close()
+    text = "\n".join(lines)
+    print(text)
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
