@@ -58,10 +58,30 @@ class Dataset:
 class Benchmark(Protocol):
     """One benchmark: reads its own layouts. Its module in ``envs`` exposes it as ``BENCHMARK``."""
 
-    name: str
-    splits: tuple[str, ...]
-    citation: str
-    license: str
+    @property
+    def name(self) -> str:
+        """What its data folder is called, and what ``BENCHMARKS`` lists it under."""
+        ...
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of its splits, the default one first."""
+        ...
+
+    @property
+    def citation(self) -> str:
+        """The work to cite."""
+        ...
+
+    @property
+    def license(self) -> str:
+        """The licence of the data."""
+        ...
+
+    @property
+    def metric(self) -> str:
+        """What its results are quoted in: a function of ``at2po_env.scoring``, by its short name."""
+        ...
 
     def load(self, split: str, data_dir: Path | None, **options: Any) -> Dataset:
         """Read the questions of ``split``.

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import gymnasium
+import platformdirs
 
 import search_backend
 from at2po_env.dataset import Benchmark, Dataset
 from at2po_env.search_qa import SearchQAEnv
-from search_backend.base import SearchBackend
+from search_backend.base import Passage, SearchBackend
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,12 @@ class BenchmarkEntry:
 
 BENCHMARKS: Mapping[str, BenchmarkEntry] = {
     "hotpotqa": BenchmarkEntry("AT2PO-HotpotQA-v0", "hotpotqa", ("multi-hop",)),
+    "2wikimultihopqa": BenchmarkEntry("AT2PO-2WikiMultiHopQA-v0", "twowiki", ("multi-hop",)),
+    "musique": BenchmarkEntry("AT2PO-MuSiQue-v0", "musique", ("multi-hop",)),
+    "bamboogle": BenchmarkEntry("AT2PO-Bamboogle-v0", "bamboogle", ("multi-hop",)),
+    "nq": BenchmarkEntry("AT2PO-NQ-v0", "nq", ("single-hop",)),
+    "triviaqa": BenchmarkEntry("AT2PO-TriviaQA-v0", "triviaqa", ("single-hop",)),
+    "popqa": BenchmarkEntry("AT2PO-PopQA-v0", "popqa", ("single-hop",)),
     "microwiki": BenchmarkEntry("AT2PO-MicroWiki-v0", "microwiki", ("multi-hop", "generated")),
 }
 
@@ -54,10 +62,41 @@ def load_benchmark(name: str) -> Benchmark:
     return benchmark
 
 
+def default_data_dir() -> Path:
+    """Where benchmark data is installed: ``$AT2PO_DATA``, else the user's data directory. May not exist."""
+    chosen = os.environ.get("AT2PO_DATA")
+    return Path(chosen).expanduser() if chosen else platformdirs.user_data_path("at2po", appauthor=False)
+
+
+def passages(
+    benchmark: str, splits: Sequence[str], *, data_dir: str | Path | None = None, **options: Any
+) -> Iterator[Passage]:
+    """Stream the passages that come with the questions of some splits, each (title, text) once over all of them.
+
+    For HotpotQA, 2WikiMultiHopQA and MuSiQue these are their paragraphs, a corpus for any index:
+    ``EmbeddedIndex.build(folder, passages("musique", ["train", "dev"]))``.
+
+    Raises:
+        DataNotFound: a split is not installed, or its records have no passages.
+        DataError: a record is bad.
+        ValueError: there is no such benchmark or split.
+    """
+    source = load_benchmark(benchmark)
+    folder = default_data_dir() if data_dir is None else Path(data_dir).expanduser()
+    seen: set[bytes] = set()
+    for split in splits:
+        for passage in source.passages(split, folder, **options):
+            content = f"{passage.title}\n{passage.text}".encode("utf-8", "surrogatepass")
+            digest = hashlib.blake2b(content, digest_size=16).digest()
+            if digest not in seen:
+                seen.add(digest)
+                yield passage
+
+
 def make(
     benchmark: str,
     *,
-    split: str = "train",
+    split: str | None = None,
     data_dir: str | Path | None = None,
     search: str | SearchBackend | None = None,
     **arguments: Any,
@@ -66,8 +105,9 @@ def make(
 
     Args:
         benchmark: a name in ``BENCHMARKS``.
-        split: which questions.
-        data_dir: where the data is; the environment variable ``AT2PO_DATA`` where it is not given.
+        split: which questions; the benchmark's first split (``train`` where it has one) where it is not given.
+            ``demo`` are bundled questions of the benchmark's kind about a fictional world.
+        data_dir: where the data is; :func:`default_data_dir` where it is not given.
         search: a URI for ``search_backend.open`` or a backend. Without it, the passages that come with the benchmark
             are indexed once, in the cache directory.
         **arguments: of ``SearchQAEnv``, and options of the benchmark (``world=`` of MicroWiki).
@@ -83,9 +123,8 @@ def make(
     if unknown := sorted(set(options) - known):
         known |= _ENV_ARGUMENTS | {"split", "data_dir", "search"}
         raise TypeError(f"{BENCHMARKS[benchmark].id} has no argument {unknown[0]!r}: it has {', '.join(sorted(known))}")
-    where = data_dir if data_dir is not None else os.environ.get("AT2PO_DATA")
-    folder = None if where is None else Path(where)
-    dataset = source.load(split, folder, **options)
+    folder = default_data_dir() if data_dir is None else Path(data_dir).expanduser()
+    dataset = source.load(source.splits[0] if split is None else split, folder, **options)
     if isinstance(search, str):
         backend = search_backend.open(search)
     else:

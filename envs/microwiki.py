@@ -144,6 +144,7 @@ class MicroWiki:
     splits = SPLITS
     citation = "MicroWiki, the generated world of AT2PO"
     license = "Apache-2.0"
+    metric = "em"
 
     def load(
         self,

@@ -168,8 +168,11 @@ def test_a_package_that_hides_ours_is_named(tmp_path):
 
 def test_missing_data_says_how_to_get_it(monkeypatch, tmp_path):
     monkeypatch.delenv("AT2PO_DATA", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
     with pytest.raises(
-        at2po_env.DataNotFound, match=r"(?s)Download http.*data_dir=DIR or set AT2PO_DATA=DIR.*MicroWiki"
+        at2po_env.DataNotFound,
+        match=r"\(1\) `at2po-agent data pull hotpotqa`.*\(2\) Download http.*`at2po-agent data import FILE`.*"
+        r"\(3\) .*data_dir=DIR or set AT2PO_DATA=DIR.*split='demo'.*MicroWiki",
     ):
         gymnasium.make(HOTPOTQA)
     monkeypatch.setenv("AT2PO_DATA", str(tmp_path))
@@ -191,6 +194,55 @@ def test_wrong_arguments_are_named():
         at2po_env.make("hotpot")
     with pytest.raises(ValueError, match="split"):
         gymnasium.make(MICROWIKI, split="holdout")
+
+
+IDS = {
+    "multi-hop": ["HotpotQA", "2WikiMultiHopQA", "MuSiQue", "Bamboogle", "MicroWiki"],
+    "single-hop": ["NQ", "TriviaQA", "PopQA"],
+}
+
+
+def test_the_benchmarks_and_their_groups():
+    found = {group: [entry.id for entry in BENCHMARKS.values() if group in entry.groups] for group in IDS}
+    assert found == {group: [f"AT2PO-{name}-v0" for name in names] for group, names in IDS.items()}
+
+
+@pytest.mark.parametrize("name", [name for name in BENCHMARKS if name != "microwiki"])
+def test_every_id_runs_on_its_demo(name):
+    check_env(gymnasium.make(f"at2po_env:{BENCHMARKS[name].id}", split="demo").unwrapped)
+    env = gymnasium.make(BENCHMARKS[name].id, split="demo", reward="em").unwrapped
+    assert (env.dataset.name, env.dataset.split) == (name, "demo")
+    env.reset(seed=4)
+    question = env.state.question
+    *_, info = env.step(f"<search>{question.supporting_titles[0]}</search>")
+    assert question.supporting_titles[0] in [hit["title"] for hit in info["hits"]]
+    assert env.step(f"<answer>{question.answers[-1]}</answer>")[1] == 1.0
+
+
+@pytest.mark.parametrize(("name", "split"), [("bamboogle", "test"), ("popqa", "test"), ("nq", "train")])
+def test_the_default_split_is_the_first_of_the_benchmark_and_never_the_demo(monkeypatch, tmp_path, name, split):
+    monkeypatch.setenv("AT2PO_DATA", str(tmp_path))
+    with pytest.raises(at2po_env.DataNotFound, match=f"no data for split '{split}'"):
+        gymnasium.make(BENCHMARKS[name].id)
+
+
+def test_data_is_installed_in_the_users_data_directory_by_default(monkeypatch, tmp_path):
+    monkeypatch.delenv("AT2PO_DATA", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert at2po_env.default_data_dir() == tmp_path / "at2po"
+    folder = tmp_path / "at2po" / "bamboogle"
+    folder.mkdir(parents=True)
+    (folder / "bamboogle.csv").write_text("Question,Answer\nWho?,Me\n")
+    env = gymnasium.make("AT2PO-Bamboogle-v0", search=FakeSearch()).unwrapped
+    assert [(q.question, q.answers) for q in env.questions] == [("Who?", ("Me",))]
+
+
+def test_passages_of_several_splits_come_once(data_dir):
+    alone = [list(at2po_env.passages("hotpotqa", [split], data_dir=data_dir)) for split in ("dev", "dev_fullwiki")]
+    both = list(at2po_env.passages("hotpotqa", ["dev", "dev_fullwiki"], data_dir=data_dir))
+    contents = {(p.title, p.text) for passages in alone for p in passages}
+    assert {(p.title, p.text) for p in both} == contents
+    assert len(both) == len(contents) < sum(map(len, alone))
 
 
 def test_every_benchmark_is_registered_in_its_groups():

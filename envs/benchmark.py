@@ -1,0 +1,172 @@
+"""``FileBenchmark``: a benchmark that is read from files, with the bundled ``demo`` beside its own splits."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from at2po_env.dataset import DataError, DataNotFound, Dataset
+from at2po_env.state import Question
+from search_backend.base import Passage
+
+from .demo import DEMO, Demo
+from .layouts import Record, records
+
+_ANYBODYS = re.compile(r"(flashrag_\w+|train|dev|validation|test)\.(json|jsonl|csv|tsv)")
+
+
+def passage(title: str, text: str) -> Passage:
+    """A passage whose id is a digest of its title and text, so that equal ones are one passage everywhere."""
+    digest = hashlib.sha256(f"{title}\n{text}".encode("utf-8", "surrogatepass")).hexdigest()
+    return Passage(digest[:16], title, text)
+
+
+@dataclass(frozen=True)
+class FileBenchmark:
+    """What is known of a benchmark, and how its records are read.
+
+    ``read`` makes a question of a record of a split, or says in a word why it is no question that can be scored; such
+    records, repeated ids and empty answers are left out and counted in ``Dataset.notes``.
+    """
+
+    name: str  # also its folder under a data directory
+    title: str
+    citation: str
+    license: str
+    files: Mapping[str, tuple[str, ...]]  # split → names that its file may have; the first one that exists is read
+    download: str  # where the official files are
+    read: Callable[[Record, str], Question | str]
+    owns: Callable[[Record], bool]  # whether a record can be of this benchmark only, by its fields
+    demo: Callable[[], Demo]
+    context: Callable[[Record], Iterator[tuple[str, str]]] | None = None  # title and text of a record's own passages
+    metric: str = "em"  # what results are quoted in: the paper's, for all seven
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The first one is the default; ``demo`` is bundled and asks about a fictional world."""
+        return (*self.files, DEMO)
+
+    def names(self, split: str) -> tuple[str, ...]:
+        """Names that the file of a split may have, FlashRAG's ``flashrag_SPLIT.jsonl`` among them.
+
+        Raises:
+            ValueError: there is no such split.
+        """
+        if split not in self.files:
+            raise ValueError(f"{self.title}: no split is named {split!r}; there are {', '.join(self.splits)}")
+        return (*self.files[split], f"flashrag_{split}.jsonl")
+
+    def find(self, split: str, data_dir: Path | None) -> Path | None:
+        """The file of a split, in ``data_dir/NAME`` or ``data_dir``; None where there is none.
+
+        A name that any benchmark's file may have (``train.jsonl``) counts in a folder of this benchmark's name only.
+        """
+        names = self.names(split)
+        for folder in () if data_dir is None else (data_dir / self.name, data_dir):
+            for name in names:
+                if (folder.name == self.name or not _is_anybodys(name)) and (folder / name).is_file():
+                    return folder / name
+        return None
+
+    def load(self, split: str, data_dir: Path | None) -> Dataset:
+        """Read the questions of ``split``; ``notes`` count what was left out, and questions that come twice.
+
+        Raises:
+            DataNotFound: no file of the split is there; the message says how to get one.
+            DataError: a record is bad; the message names file, record and field.
+        """
+        if split == DEMO:
+            made = self.demo()
+            return Dataset(self.name, DEMO, made.questions, made.digest, {"world": "fictional, bundled"})
+        return self.load_file(self._installed(split, data_dir), split)
+
+    def load_file(self, path: Path, split: str) -> Dataset:
+        """Read one file as the questions of ``split``.
+
+        Raises:
+            DataError: a record is bad, or no question can be scored.
+        """
+        counts: Counter[str] = Counter(records=0, duplicate_ids=0, empty_answers=0, repeated_questions=0)
+        questions: dict[str, Question] = {}
+        asked: set[str] = set()
+        for record in records(path):
+            counts["records"] += 1
+            question = self.read(record, split)
+            if isinstance(question, str):
+                counts[question] += 1
+            elif question.id in questions:
+                counts["duplicate_ids"] += 1
+            elif not any(answer.strip() for answer in question.answers):
+                counts["empty_answers"] += 1
+            else:
+                counts["repeated_questions"] += question.question in asked
+                asked.add(question.question)
+                questions[question.id] = question
+        if not questions:
+            left_out = ", ".join(f"{name} {count}" for name, count in counts.items() if count) or "it has no records"
+            raise DataError(f"{path}: there are no questions to score ({left_out})")
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return Dataset(self.name, split, tuple(questions.values()), digest, {"file": path.name, **counts})
+
+    def passages(self, split: str, data_dir: Path | None) -> Iterator[Passage]:
+        """Stream the passages of the split's contexts, each (title, text) once; ids are digests of them.
+
+        Raises:
+            DataNotFound: as ``load``, or the records have no contexts.
+            DataError: as ``load``.
+        """
+        if split == DEMO:
+            yield from self.demo().passages
+            return
+        path = self._installed(split, data_dir)
+        seen: set[str] = set()
+        for record in records(path) if self.context else ():
+            assert self.context is not None
+            for title, text in self.context(record):
+                found = passage(title, text.strip())
+                if found.id not in seen:
+                    seen.add(found.id)
+                    yield found
+        if not seen:
+            raise DataNotFound(f"{path}: its records have no contexts to search; pass search= with an index to use")
+
+    def recognises(self, path: Path) -> bool:
+        """Whether the first record of a file can be of this benchmark only.
+
+        Raises:
+            DataError: the file cannot be read as records.
+        """
+        return any(self.owns(record) for record in islice(records(path), 1))
+
+    def split_of(self, name: str) -> str | None:
+        """The split that a file's name says, by the official names, or by the word in it; None where it says none."""
+        for split, names in self.files.items():
+            if not _is_anybodys(name) and name in {known.rpartition("/")[2] for known in names}:
+                return split
+        words = {"validation": "dev"} | {split: split for split in ("train", "dev", "test") if split in self.files}
+        return next((split for word, split in words.items() if word in name.lower() and split in self.files), None)
+
+    def _installed(self, split: str, data_dir: Path | None) -> Path:
+        path = self.find(split, data_dir)
+        if path is not None:
+            return path
+        where = f"{data_dir / self.name} or {data_dir}" if data_dir else "no directory was given"
+        names = ", ".join(self.files[split])
+        raise DataNotFound(
+            f"{self.title}: no data for split {split!r} ({where}). Three ways to get it: (1) `at2po-agent data pull "
+            f"{self.name}`, from the Hugging Face hub; (2) Download {self.download} ({self.license}) and run "
+            f"`at2po-agent data import FILE`; (3) put a file named {names} in DIR/{self.name} and pass data_dir=DIR or "
+            "set AT2PO_DATA=DIR. To try the environment without data: split='demo' asks about a fictional world, "
+            "and AT2PO-MicroWiki-v0 generates one to train in."
+        )
+
+
+def _is_anybodys(name: str) -> bool:
+    """Whether a file of this name can belong to any benchmark."""
+    return _ANYBODYS.fullmatch(name) is not None
