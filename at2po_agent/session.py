@@ -81,8 +81,8 @@ def open_session(config: TrainConfig) -> Session:
     algorithm = algorithms.build(
         config.algorithm.name, config.algorithm.expansion, config.algorithm.credit, config.algorithm.objective
     )
-    env = _make(config.env.id, config.env.split, config.env.kwargs)
-    eval_env = _make(config.env.id, config.eval.split, {**config.env.kwargs, **config.eval.kwargs})
+    env = make_env(config.env.id, config.env.split, config.env.kwargs)
+    eval_env = make_env(config.env.id, config.eval.split, {**config.env.kwargs, **config.eval.kwargs})
     rollout = config.rollout
     policy = _load(config.policy, max_batch=rollout.max_batch, deterministic=config.deterministic)
     limits = Limits(
@@ -103,7 +103,13 @@ def _load(config: PolicyConfig, **options: Any) -> LocalPolicy:
     return LocalPolicy.from_pretrained(resolve_policy(config.path), dtype=dtype, device=device, **options)
 
 
-def _make(env_id: str, split: str, kwargs: Mapping[str, Any]) -> SearchQAEnv:
+def make_env(env_id: str, split: str, kwargs: Mapping[str, Any]) -> SearchQAEnv:
+    """Make an environment without its wrappers.
+
+    Raises:
+        ConfigError: it is unknown, its arguments are wrong, or it cannot be trained on.
+        DataNotFound: the benchmark's data is not installed.
+    """
     try:
         env = gymnasium.make(env_id, split=split, **kwargs).unwrapped
     except gymnasium.error.Error as error:
