@@ -1,4 +1,4 @@
-"""The ``at2po-agent`` command: train, export, show-tree, gates, warm-start.
+"""The ``at2po-agent`` command: train, export, show-tree, gates, warm-start, data.
 
 Everything heavy is imported by the command that needs it, so that ``--help`` and a wrong key answer at once.
 """
@@ -18,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from at2po_agent.data_command import add_data_command
 from at2po_agent.structured import ConfigError
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ def _parser() -> argparse.ArgumentParser:
     warm.add_argument("--cfg", type=Path, required=True, metavar="FILE", help="YAML configuration")
     warm.add_argument("overrides", nargs="*", metavar="key=value", help="laid over the file")
     warm.set_defaults(command=_warm_start)
+
+    add_data_command(commands)
     return parser
 
 
@@ -235,12 +238,13 @@ def _expected() -> tuple[type[Exception], ...]:
     import gymnasium
 
     from at2po_agent.atomic import DiskError
+    from at2po_agent.hub import HubError
     from at2po_agent.policy.base import PolicyError
     from at2po_agent.run_dir import RunDirError
     from at2po_env.dataset import DataError, DataNotFound
     from search_backend.base import SearchError
 
-    known = [ConfigError, DiskError, PolicyError, RunDirError, DataError, DataNotFound, SearchError]
+    known = [ConfigError, DiskError, HubError, PolicyError, RunDirError, DataError, DataNotFound, SearchError]
     checkpoints = sys.modules.get("at2po_agent.checkpoints")  # it loads torch; not loaded, it raised nothing
     return (*known, gymnasium.error.Error, *([checkpoints.CheckpointError] if checkpoints else []))
 

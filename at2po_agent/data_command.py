@@ -1,0 +1,122 @@
+"""``at2po-agent data``: which benchmark files are installed, and the two ways of installing more."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from at2po_env.installed import Placed
+
+
+def add_data_command(commands: Any) -> None:
+    """Add ``data status | pull | import`` to the subparsers of the command."""
+    data = commands.add_parser("data", help="benchmark files: what is installed, pull from the hub, import from disk")
+    what = data.add_subparsers(required=True, metavar="WHAT")
+
+    status = what.add_parser("status", help="every installed split with counts and digest")
+    status.set_defaults(command=_status)
+
+    pull = what.add_parser("pull", help="fetch FlashRAG's files from the Hugging Face hub; goes on where it stopped")
+    pull.add_argument("names", nargs="*", metavar="BENCHMARK[/SPLIT]", help="default: all of them")
+    pull.add_argument("--revision", default="main", help="of the hub's repository; default: main")
+    pull.set_defaults(command=_pull)
+
+    take = what.add_parser("import", help="install original files; their layout is recognised")
+    take.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    take.add_argument("--as", dest="stated", metavar="BENCHMARK[/SPLIT]", help="what they are, if they do not tell")
+    take.set_defaults(command=_import)
+
+    for command in (status, pull, take):
+        command.add_argument(
+            "--data-dir", type=Path, metavar="DIR", help="default: $AT2PO_DATA, else the user's data directory"
+        )
+
+
+def _folder(arguments: argparse.Namespace) -> Path:
+    from at2po_env.registration import default_data_dir
+
+    return default_data_dir() if arguments.data_dir is None else Path(arguments.data_dir).expanduser()
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from at2po_env.dataset import DataError
+    from at2po_env.installed import installed
+
+    folder = _folder(arguments)
+    table = Table(title=f"benchmark files in {folder}")
+    for heading in ("benchmark", "split", "questions", "left out", "SHA-256", "file"):
+        table.add_column(heading, overflow="fold")
+    problems: list[str] = []
+    for source, split, path in installed(folder):
+        try:
+            dataset = source.load_file(path, split)
+        except DataError as error:
+            problems.append(str(error))
+            continue
+        cells = (f"{len(dataset.questions):,}", _left_out(dataset.notes), dataset.digest[:12])
+        table.add_row(source.name, split, *cells, str(path.relative_to(folder)))
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)  # a pipe has no width of its own
+    if table.row_count:
+        console.print(table)
+    elif not problems:
+        print(f"no benchmark files in {folder}. {WAYS}")
+    for problem in problems:
+        print(f"unusable: {problem}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+WAYS = (
+    "Three ways to get them: `at2po-agent data pull` fetches all from the Hugging Face hub; `at2po-agent data import "
+    "FILE…` installs original files; AT2PO_DATA=DIR names a folder that holds them. Without any, split='demo' of every "
+    "id and AT2PO-MicroWiki-v0 work."
+)
+
+
+def _pull(arguments: argparse.Namespace) -> int:
+    from at2po_agent.hub import SPLITS, pull
+    from at2po_env.dataset import DataError
+    from at2po_env.installed import file_source
+
+    folder = _folder(arguments)
+    wanted: list[tuple[str, str]] = []
+    for stated in arguments.names or SPLITS:
+        name, _, split = stated.partition("/")
+        has = SPLITS[file_source(name).name]
+        if split and split not in has:
+            raise DataError(f"the hub's collection has no split {split!r} of {name}: it has {', '.join(has)}")
+        wanted += [(name, part) for part in ([split] if split else has)]
+    for name, split in wanted:
+        done = pull(file_source(name), split, folder, revision=arguments.revision)
+        print(f"{name} {split}: already there" if done is None else _line(done))
+    return 0
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    from at2po_env.installed import identify, install
+
+    folder = _folder(arguments)
+    for file in arguments.files:
+        source, split = identify(file, arguments.stated)
+        print(_line(install(file, source, split, folder)))
+    return 0
+
+
+def _line(placed: Placed) -> str:
+    data = placed.dataset
+    left_out = _left_out(data.notes)
+    text = f"{data.name} {data.split}: {len(data.questions):,} questions"
+    text += f" (left out: {left_out})" if left_out else ""
+    text += f", SHA-256 {data.digest[:12]} → {placed.path}"
+    return text if placed.read == placed.path else f"{text}; but {placed.read} comes first and is what is read"
+
+
+def _left_out(notes: Any) -> str:
+    kept = ("records", "repeated_questions")
+    counts = {name: count for name, count in notes.items() if isinstance(count, int) and count and name not in kept}
+    return ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items())
