@@ -73,15 +73,16 @@ class GateReport:
         table.add_column("gate")
         table.add_column("all", justify="right")
         for group, count in self.counts.items():
-            table.add_column(f"{group}\n({count})", justify="right")
+            table.add_column(f"{group}\n({count})", justify="right", no_wrap=True)
         table.add_column("wanted", justify="right")
         table.add_column("passed")
-        table.add_column("how")
         for gate in self.gates:
             shares = [f"{100 * gate.groups[group]:.1f}" if group in gate.groups else "–" for group in self.counts]
             wanted = f"{100 * gate.low:.0f}–{100 * gate.high:.0f}"
             verdict = "yes" if gate.passed else "NO"
-            table.add_row(gate.name, f"{100 * gate.em:.1f}", *shares, wanted, verdict, gate.how)
+            table.add_row(gate.name, f"{100 * gate.em:.1f}", *shares, wanted, verdict)
+        table.caption = "\n".join(f"{gate.name}: {gate.how}" for gate in self.gates)
+        table.caption_justify = "left"
         return table
 
 
