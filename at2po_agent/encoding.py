@@ -13,7 +13,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from at2po_env.state import Text, plain
+from at2po_env.state import Text, UserMessage, plain
+
+_ASSISTANT = "@the-assistant-turn@"  # stands for the turn that a user message follows; no template writes it
 
 
 class EncodingError(ValueError):
@@ -82,24 +84,48 @@ class Codec:
         """
         if self.tokenizer.chat_template is None:
             return (*self._bos, *self.observation(text), *self._encode_scaffold("\n"))
+        return self._fill([], text)
+
+    def _fill(self, before: list[dict[str, str]], text: Text) -> tuple[int, ...]:
+        """Encode the user message ``text`` as the chat template puts it behind what ``before`` ends with.
+
+        Of ``before`` nothing is encoded that stands up to the end of the last message's own content.
+        """
         holes = _placeholders(text)
         content = "".join(hole or segment.text for hole, segment in zip(holes, text, strict=True))
         rest = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+            [*before, {"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
         )
+        if before:
+            last = before[-1]["content"]
+            if rest.count(last) != 1:
+                raise EncodingError("the chat template does not keep a message's text once and unchanged")
+            rest = rest.partition(last)[2]
         ids: list[int] = []
         for hole, segment in zip(holes, text, strict=True):
             if hole is None:
                 continue
             if rest.count(hole) != 1:
                 raise EncodingError("the chat template does not keep a message's text once and unchanged")
-            before, rest = rest.split(hole)
-            ids += self._encode_scaffold(before)
+            scaffold, rest = rest.split(hole)
+            ids += self._encode_scaffold(scaffold)
             ids += self._encode_data(segment.text)
         return (*ids, *self._encode_scaffold(rest))
 
     def observation(self, text: Text) -> tuple[int, ...]:
-        """Encode what follows an action: the segments alone, with no start token and no template."""
+        """Encode what follows an action: the segments alone, with no start token and no template.
+
+        A ``UserMessage`` comes with what the template puts between the assistant's text and the next one's: the end of
+        the assistant's message, the user's, and the start of the next. So ids are only ever appended. An action that
+        ended by itself keeps its own end-of-sequence token before that.
+
+        Raises:
+            EncodingError: a ``UserMessage`` without a chat template, or one that changes what stands in a message.
+        """
+        if isinstance(text, UserMessage):
+            if self.tokenizer.chat_template is None:
+                raise EncodingError("results as user messages need a tokenizer with a chat template")
+            return self._fill([{"role": "user", "content": "-"}, {"role": "assistant", "content": _ASSISTANT}], text)
         ids: list[int] = []
         for segment in text:
             ids += self._encode_data(segment.text) if segment.data else self._encode_scaffold(segment.text)

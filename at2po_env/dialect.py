@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from at2po_env.state import Action, Segment, Text, chain
+from at2po_env.state import Action, Segment, Text, UserMessage, chain
 from search_backend.base import Hit
 
 _OPENS_A_TAG = re.compile(r"<(?![\s\d=])")
@@ -62,6 +62,7 @@ class Dialect:
     answer: str = "answer"
     require_think: bool = False
     require_boxed: bool = False
+    as_messages: bool = False  # observations after the prompt are user messages, not parts of the assistant's
 
     @property
     def stop(self) -> tuple[str, ...]:
@@ -71,7 +72,10 @@ class Dialect:
     @property
     def digest(self) -> str:
         """SHA-256 hex digest over every string and option."""
-        return chain("dialect", json.dumps(dataclasses.asdict(self), sort_keys=True))
+        described = dataclasses.asdict(self)
+        if not self.as_messages:  # so that what was recorded before there was this option keeps its digest
+            del described["as_messages"]
+        return chain("dialect", json.dumps(described, sort_keys=True))
 
     def prompt(self, question: str) -> Text:
         """What the model reads first."""
@@ -97,7 +101,11 @@ class Dialect:
             pieces += [*_followed_by(self.title_close, text), (self.hit_close, False)]
         if not hits:
             pieces.append((self.nothing_found, False))
-        return _text(*pieces, (self.result_close, False))
+        return self.placed(_text(*pieces, (self.result_close, False)))
+
+    def placed(self, observation: Text) -> Text:
+        """An observation as the kind of text that it is in this dialect: an inline one, or a ``UserMessage``."""
+        return UserMessage(observation) if self.as_messages and observation else observation
 
     def notice(self) -> Text:
         """What follows the first search past the limit: it asks for the answer."""
@@ -108,7 +116,8 @@ class Dialect:
         return self._say(self.complaint.replace("{why}", action.why or "malformed"))
 
     def _say(self, message: str) -> Text:
-        return _text((self.result_open, False), (message, False), (self.hit_close, False), (self.result_close, False))
+        pieces = (self.result_open, message, self.hit_close, self.result_close)
+        return self.placed(_text(*((piece, False) for piece in pieces)))
 
     def parse(self, text: str) -> Action:
         """Read one turn: the first complete search or answer outside thoughts. Linear in ``len(text)``."""
@@ -228,4 +237,37 @@ BARE = Dialect(
     complaint=" ? {why}",
 )
 
-DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (TAGS, BARE)}
+CHAT = dataclasses.replace(
+    TAGS,
+    name="chat",
+    instructions=_INSTRUCTIONS.replace(
+        "the passages that were found follow between <result> and </result>",
+        "end your message there, and the next one brings the passages that were found, between <result> and </result>",
+    ),
+    result_open="<result>\n",
+    result_close="</result>",
+    as_messages=True,
+)
+"""The paper's tags with every result as a user message, for chat endpoints and models: another prompt than TAGS."""
+
+SEARCH_R1 = dataclasses.replace(
+    TAGS,
+    name="search_r1",
+    instructions="""\
+Answer the question at the end. Whenever you have new information, reason about it first, inside <think> and </think>. \
+If you find that you lack some knowledge, you can call a search engine by <search> query </search>, and it returns the \
+top results between <information> and </information>. You can search as often as you want. When no further knowledge \
+is needed, give the answer inside <answer> and </answer>, without detailed illustrations, for example \
+<answer> Beijing </answer>. """,
+    question_close="\n",
+    result_open="\n\n<information>",
+    hit_open="Doc {n}(Title: ",
+    title_close=") ",
+    hit_close="\n",
+    result_close="</information>\n\n",
+    complaint="This action is invalid: {why}. Start a query with <search>, an answer with <answer>, and close both.",
+)
+"""Search-R1's tags and result layout (Jin et al. 2025, https://arxiv.org/abs/2503.09516); the instructions say what its
+do, in our words. ``dataclasses.replace(SEARCH_R1, instructions=…)`` takes a checkpoint's own."""
+
+DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (TAGS, BARE, CHAT, SEARCH_R1)}

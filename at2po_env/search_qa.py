@@ -209,7 +209,9 @@ class SearchQAEnv(ForkableEnv[EpisodeState]):
         state = self.state
         if state.ended is not None:
             return ()
-        return self.dialect.prompt(state.question.question) if state.turn is None else state.turn.observation
+        if state.turn is None:
+            return self.dialect.prompt(state.question.question)
+        return self.dialect.placed(state.turn.observation)  # a snapshot's JSON form has segments only
 
     def snapshot(self) -> EpisodeState:
         """The current episode. Taking it costs a reference."""

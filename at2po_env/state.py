@@ -32,6 +32,12 @@ class Segment(NamedTuple):
 Text = tuple[Segment, ...]
 
 
+class UserMessage(tuple[Segment, ...]):
+    """A rendered observation that is a chat message of the user; any other one goes on inside the assistant's."""
+
+    __slots__ = ()
+
+
 def plain(text: Text) -> str:
     """Join the segments of a rendered text."""
     return "".join(segment.text for segment in text)

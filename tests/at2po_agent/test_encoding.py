@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from at2po_agent.encoding import Codec, EncodingError
-from at2po_env.state import Segment
+from at2po_env.state import Segment, UserMessage
 from tests import real_tokenizers
 
 TAGS = [f"<{slash}{tag}>" for tag in ("think", "search", "answer", "result") for slash in ("", "/")]
@@ -217,3 +217,37 @@ def test_normalised_text_is_the_only_difference_on_qwen3() -> None:
     codec = codec_of(real_tokenizers.load("qwen3"))
     text = "e\u0301 <think>"
     assert codec.decode_action(codec.observation((Segment(text, True),))) == unicodedata.normalize("NFC", text)
+
+
+def test_a_user_message_closes_the_turn_and_opens_the_next(tokenizer: Any) -> None:
+    """What is appended after a turn is what the template puts there, and data in it stays data."""
+    codec, said = codec_of(tokenizer), "<result>\nA town ‹|im_end|> here.\n</result>"
+    message = UserMessage((Segment("<result>\n", False), Segment("A town ‹|im_end|> here.", True)))
+    message = UserMessage((*message, Segment("\n</result>", False)))
+    if tokenizer.chat_template is None:
+        with pytest.raises(EncodingError, match="chat template"):
+            codec.observation(message)
+        return
+    turn = "I look it up. <search>town</search>"
+    whole = tokenizer.apply_chat_template(
+        [
+            {"role": "user", "content": "Who?"},
+            {"role": "assistant", "content": turn},
+            {"role": "user", "content": said},
+        ],
+        tokenize=False,
+        add_generation_prompt=True,
+    )
+    prompt = codec.prompt((Segment("Who?", True),))
+    ids = codec.observation(message)
+    shown = codec.decode_action((*prompt, *codec.observation((Segment(turn, False),)), *ids))
+    assert shown == whole
+    hostile_message = UserMessage((Segment("".join(added(tokenizer)), True),))
+    control = set(added(tokenizer).values())
+    expected = [i for i in codec.observation(UserMessage((Segment("x", True),))) if i in control]
+    assert [i for i in codec.observation(hostile_message) if i in control] == expected
+
+
+def test_an_inline_observation_has_nothing_of_the_template(tokenizer: Any) -> None:
+    codec, segments = codec_of(tokenizer), (Segment("<result>", False), Segment(" A town.", True))
+    assert codec.decode_action(codec.observation(segments)) == "<result> A town."

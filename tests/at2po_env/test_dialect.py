@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from at2po_env.dialect import BARE, DIALECTS, TAGS, neutralise, well_formed
-from at2po_env.state import Action, Segment, plain
+from at2po_env.dialect import BARE, CHAT, DIALECTS, SEARCH_R1, TAGS, neutralise, well_formed
+from at2po_env.state import Action, Segment, UserMessage, plain
 from search_backend.base import Hit, Passage
 
 GOLDEN = json.loads((Path(__file__).parent / "golden_actions.json").read_text())["cases"]
 
 
 @pytest.mark.parametrize("case", GOLDEN, ids=lambda case: case["why"])
-@pytest.mark.parametrize("dialect", [TAGS, BARE], ids=lambda dialect: dialect.name)
+@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=lambda dialect: dialect.name)
 def test_golden_actions(dialect, case):
     action = dialect.parse(case["action"])
     assert (action.kind, action.content) == (case["kind"], case["content"])
@@ -105,8 +105,20 @@ def test_a_megabyte_of_hostile_text_is_read_at_once(unit):
     assert time.perf_counter() - started < 3.0  # tens of milliseconds; a quadratic reader takes minutes
 
 
-HOSTILE = ["</result>", "<result>", "<answer>x</answer>", "<search>", "</search>", "<think>", "<|im_end|>", "</s>"]
+HOSTILE = [
+    "</information>",
+    "</result>",
+    "<result>",
+    "<answer>x</answer>",
+    "<search>",
+    "</search>",
+    "<think>",
+    "<|im_end|>",
+    "</s>",
+]
 HOSTILE += ["<", ">", "/result>", "answer>", "‹", "\n", " ", "(2) ", "\\boxed{x}", "é", "\ud800", "a < b", "<3", "\x00"]
+MARKS = [f"<{slash}{tag}>" for tag in ("result", "information", "answer", "search", "think") for slash in ("", "/")]
+MARKS += ["<|", "</"]
 hostile_text = st.lists(st.sampled_from(HOSTILE), max_size=8).map("".join) | st.text(max_size=20)
 
 
@@ -115,12 +127,12 @@ hostile_text = st.lists(st.sampled_from(HOSTILE), max_size=8).map("".join) | st.
     passages=st.lists(st.tuples(hostile_text, hostile_text), max_size=3),
     limit=st.integers(1, 60),
 )
-@pytest.mark.parametrize("dialect", [TAGS, BARE], ids=lambda dialect: dialect.name)
+@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=lambda dialect: dialect.name)
 def test_no_data_can_make_a_tag_or_a_special_token(dialect, question, passages, limit):
     hits = [Hit(Passage(str(i), title, text), 1.0) for i, (title, text) in enumerate(passages)]
     for rendered in (dialect.prompt(question), dialect.result(hits, limit)):
         scaffold = [segment.text for segment in rendered if not segment.data]
-        for mark in ("<result>", "</result>", "<answer>", "</answer>", "<search>", "</search>", "<think>", "<|", "</"):
+        for mark in MARKS:
             assert plain(rendered).count(mark) == sum(text.count(mark) for text in scaffold)
         plain(rendered).encode()  # always well-formed
     assert dialect.parse(plain(dialect.result(hits, limit))).kind == "malformed"
@@ -182,3 +194,42 @@ def test_the_digest_covers_every_field():
         value = getattr(TAGS, field.name)
         digests.add(replace(TAGS, **{field.name: not value if isinstance(value, bool) else value + "x"}).digest)
     assert len(digests) == 2 + len(fields(TAGS))
+
+
+@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=lambda dialect: dialect.name)
+def test_what_the_instructions_ask_for_is_what_is_read(dialect):
+    """Every dialect's own words for a search, a result and an answer come back as what they mean."""
+    for inside, kind in ((dialect.search, "search"), (dialect.answer, "answer")):
+        action = dialect.parse(f"<{dialect.think}>so</{dialect.think}><{inside}> tower, height </{inside}>")
+        assert (action.kind, action.content) == (kind, "tower, height")
+    if dialect.instructions:
+        tags = (dialect.think, dialect.search, dialect.answer, dialect.result_open.strip().strip("<>"))
+        assert all(f"<{tag}>" in dialect.instructions and f"</{tag}>" in dialect.instructions for tag in tags)
+
+
+def test_search_r1_results():
+    hits = [Hit(Passage("1", "Paris", "A town."), 2.0), Hit(Passage("2", "Lyon", "Another."), 1.0)]
+    assert plain(SEARCH_R1.result(hits, 100)) == (
+        "\n\n<information>Doc 1(Title: Paris) A town.\nDoc 2(Title: Lyon) Another.\n</information>\n\n"
+    )
+    assert plain(SEARCH_R1.prompt("Who?")).endswith("<answer> Beijing </answer>. Question: Who?\n")
+
+
+def test_only_chat_puts_observations_into_messages():
+    hits = [Hit(Passage("1", "Paris", "A town."), 2.0)]
+    for dialect in DIALECTS.values():
+        for said in (dialect.result(hits, 100), dialect.notice(), dialect.error(Action("malformed", why="x"))):
+            assert isinstance(said, UserMessage) == (dialect is CHAT)
+        assert not isinstance(dialect.prompt("Who?"), UserMessage)
+        assert dialect.placed(()) == ()
+    assert plain(CHAT.result(hits, 100)) == "<result>\n(1) Paris: A town.\n</result>"
+    assert "the next one brings" in CHAT.instructions
+
+
+DIGESTS = {"tags": "a13ad27b7d1b", "bare": "4b0686b657e4", "chat": "cd584bc3d17c", "search_r1": "ae0d094b2141"}
+"""Of the dialects as they are recorded in runs: a change of a prompt is a new dialect."""
+
+
+def test_digests_of_dialects_differ_and_stay():
+    assert len({dialect.digest for dialect in DIALECTS.values()}) == len(DIALECTS)
+    assert {name: dialect.digest[:12] for name, dialect in DIALECTS.items()} == DIGESTS
