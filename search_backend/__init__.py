@@ -49,6 +49,7 @@ Opener = Callable[[str], SearchBackend]
 
 # Names, not functions: a backend's client library is imported only when one of its URIs is opened.
 _OPENERS: dict[str, str | Opener] = {
+    "elasticsearch": "search_backend.elastic:open_uri",
     "embedded": "search_backend.embedded:open_uri",
     "tape": "search_backend.tape:open_uri",
 }
@@ -77,6 +78,7 @@ def open(uri: str) -> SearchBackend:
     """Open the search backend that a URI names.
 
     ``embedded:DIR`` is an index on disk (``EmbeddedIndex.build`` makes one); ``~`` is the home directory.
+    ``elasticsearch://HOST[:PORT]/INDEX?…`` is an index on a server (``elastic_index.load_index`` fills one).
     ``tape:FILE?over=URI&mode=record|replay|read-through`` records and replays another backend (``tape_uri`` writes it).
 
     Raises:

@@ -18,7 +18,8 @@ import tantivy
 
 from search_backend import index_files
 from search_backend.base import CorpusError, Hit, Manifest, Passage, SearchUnavailable, check_request
-from search_backend.index_build import Progress, build_index
+from search_backend.index_build import build_index
+from search_backend.sorted_corpus import Progress
 
 TITLE_BOOST = 3
 MEMORY_MB = 512
@@ -170,10 +171,9 @@ class _Reader:
         self._passage = lru_cache(maxsize=_CACHED_PASSAGES)(self._load_passage)
 
     def search(self, query: str, k: int) -> list[Hit]:
-        terms = dict.fromkeys(self._analyzer.analyze(query.encode("utf-8", "replace").decode()))
         clauses = [
             (tantivy.Occur.Should, tantivy.Query.term_query(self._schema, index_files.CONTENT, term, "freq"))
-            for term in list(terms)[: self._max_terms]
+            for term in index_files.query_terms(self._analyzer, query)[: self._max_terms]
         ]
         if not clauses:
             return []

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import heapq
 import os
-import pickle
-import re
 import shutil
 import time
 import uuid
@@ -18,15 +15,9 @@ import tantivy
 
 from search_backend import index_files
 from search_backend.base import CorpusError, Manifest, Passage
+from search_backend.sorted_corpus import PROGRESS_EVERY, Progress, SortedCorpus
 
-Progress = Callable[[str, int], None]
-"""Called with the phase (``reading``, then ``indexing``) and the number of passages it has done so far."""
-
-_PROGRESS_EVERY = 10_000
 _ABANDONED_AFTER_S = 3600.0
-_SURROGATE = re.compile("[\ud800-\udfff]")
-# id, position in the input, title, text: sorts by id, and equal ids by position
-_Row = tuple[str, int, str, str]
 
 
 def build_index(
@@ -56,7 +47,7 @@ def build_index(
     report = progress or (lambda phase, done: None)
     with _workshop(target) as work:
         scratch, content = work / "runs", work / "index"
-        rows = _sorted_rows(passages, scratch, memory_mb * 1_000_000 // 4, report)
+        rows = SortedCorpus(passages, scratch, memory_mb * 1_000_000 // 4, report)
         with _writing(target):
             digest, count = _write_segments(content, rows, analyzer, title_boost, memory_mb * 1_000_000 // 2, report)
             manifest = Manifest(
@@ -132,73 +123,6 @@ def _last_change(directory: Path) -> float:
         return time.time()
 
 
-def _sorted_rows(passages: Iterable[Passage], scratch: Path, run_bytes: int, report: Progress) -> Iterator[Passage]:
-    """Merge sort by id. Sorting makes ties go by id, finds equal ids, and frees the digest from the input's order."""
-    runs: list[Path] = []
-    rows: list[_Row] = []
-    size = position = 0
-    for position, passage in enumerate(passages, 1):
-        row = _checked(passage, position)
-        rows.append(row)
-        size += 300 + len(row[2]) + len(row[3])
-        if size >= run_bytes:
-            runs.append(_spill(sorted(rows), scratch / str(len(runs))))
-            rows, size = [], 0
-        if position % _PROGRESS_EVERY == 0:
-            report("reading", position)
-    report("reading", position)
-    if position == 0:
-        raise CorpusError("the corpus has no passages; there is nothing to index")
-    rows.sort()
-    return _unique(heapq.merge(*(_read_run(run) for run in runs), rows))
-
-
-def _checked(passage: Passage, position: int) -> _Row:
-    if not isinstance(passage, Passage):
-        raise CorpusError(f"item {position} of the corpus is of type {type(passage).__name__}, not a Passage")
-    for name in ("id", "title", "text"):
-        if not isinstance(getattr(passage, name), str):
-            raise CorpusError(f"passage {position} (id {passage.id!r}): {name} is not a string")
-    if not passage.id:
-        raise CorpusError(f"passage {position} (title {passage.title!r}): id is empty")
-    if _encodable(passage.id) != passage.id:
-        raise CorpusError(f"passage {position}: id {passage.id!r} is not valid unicode (a lone surrogate)")
-    return passage.id, position, _encodable(passage.title), _encodable(passage.text)
-
-
-def _encodable(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return _SURROGATE.sub("\ufffd", text)
-    return text
-
-
-def _spill(rows: list[_Row], path: Path) -> Path:
-    with _writing(path), path.open("wb") as stream:
-        for row in rows:
-            pickle.dump(row, stream, protocol=5)
-    return path
-
-
-def _read_run(path: Path) -> Iterator[_Row]:
-    with path.open("rb") as stream:
-        while stream.peek(1):
-            yield pickle.load(stream)
-
-
-def _unique(rows: Iterable[_Row]) -> Iterator[Passage]:
-    last: _Row | None = None
-    for row in rows:
-        if last is not None and row[0] == last[0]:
-            raise CorpusError(
-                f"two passages have the id {row[0]!r}: number {last[1]} (title {last[2]!r}) and number {row[1]} "
-                f"(title {row[2]!r}); ids must be unique"
-            )
-        last = row
-        yield Passage(row[0], row[2], row[3])
-
-
 def _write_segments(
     directory: Path, passages: Iterable[Passage], analyzer: str, title_boost: int, heap_bytes: int, report: Progress
 ) -> tuple[str, int]:
@@ -216,7 +140,7 @@ def _write_segments(
             packed = index_files.pack(passage)
             digest.update(packed)
             writer.add_document(_document(passage, packed, count, title_boost))
-            if count % _PROGRESS_EVERY == 0:
+            if count % PROGRESS_EVERY == 0:
                 report("indexing", count)
         writer.commit()
     finally:

@@ -11,7 +11,8 @@ import platformdirs
 from search_backend import index_files
 from search_backend.base import CorpusError, Passage
 from search_backend.embedded import MEMORY_MB, TITLE_BOOST, EmbeddedIndex
-from search_backend.index_build import Progress, build_index
+from search_backend.index_build import build_index
+from search_backend.sorted_corpus import Progress
 
 
 def cache_dir() -> Path:

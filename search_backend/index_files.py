@@ -56,6 +56,11 @@ def make_analyzer(name: str) -> tantivy.TextAnalyzer:
     return builder.build()
 
 
+def query_terms(analyzer: tantivy.TextAnalyzer, query: str) -> list[str]:
+    """The distinct terms of a query, in order of appearance."""
+    return list(dict.fromkeys(analyzer.analyze(query.encode("utf-8", "replace").decode())))
+
+
 def pack(passage: Passage) -> bytes:
     """Id, title and text as UTF-8, each after its length (bytes, 32 bits, big endian); stored, and hashed."""
     parts = [part.encode() for part in (passage.id, passage.title, passage.text)]

