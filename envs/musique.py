@@ -5,7 +5,8 @@ rows of MuSiQue-Full. Full pairs each question with a row that lacks a supportin
 (``answerable: false``) cannot be scored by exact match, are left out and are counted as ``unanswerable``. They carry
 the same id as their answerable twin. The test set has no answers.
 Read are the official JSON lines (20 ``paragraphs``, ``question_decomposition``; the Hugging Face layout is the same)
-and FlashRAG's. Gold answers: ``answer`` and every one of ``answer_aliases``.
+and FlashRAG's, which keeps only the supporting paragraph of each step: from it titles are read, but no corpus.
+Gold answers: ``answer`` and every one of ``answer_aliases``.
 """
 
 from __future__ import annotations
@@ -40,8 +41,10 @@ def read(record: Record, split: str) -> Question | str:
 
 def _supporting_titles(record: Record, steps: list[dict[str, Any]]) -> tuple[str, ...]:
     """Titles of the paragraphs that support the steps, in the order of the steps."""
-    if "paragraphs" not in record:
-        return ()
+    if "paragraphs" not in record:  # FlashRAG keeps the supporting one with each step, and no others
+        found = (step["support_paragraph"] for step in steps if step.get("support_paragraph") is not None)
+        places = (record.as_object("support_paragraph", paragraph).get("title") for paragraph in found)
+        return tuple(dict.fromkeys(record.as_text("support_paragraph.title", title) for title in places))
     paragraphs = {paragraph.get("idx"): paragraph for paragraph in record.objects("paragraphs")}
     by_step = [step.get("paragraph_support_idx") for step in steps]
     supporting = [index for index, paragraph in paragraphs.items() if paragraph.get("is_supporting") is True]

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from at2po_env.dataset import DataError
+from at2po_env.dataset import DataError, DataNotFound
 from envs.musique import BENCHMARK
 
 PARAGRAPHS = [
@@ -54,11 +54,17 @@ def test_unanswerable_rows_are_left_out_and_counted_though_they_share_ids(tmp_pa
 
 
 def test_flashrag(tmp_path):
+    steps = [{"support_paragraph": {"title": title, "paragraph_text": "x"}} for title in ("Person", "Town", "Person")]
     row = {"id": "dev_0", "question": "?", "golden_answers": ["Sill", "River Sill"]}
-    write(tmp_path, "dev.jsonl", row, {**row, "id": "dev_1", "metadata": {"question_decomposition": [{}, {}, {}]}})
+    write(tmp_path, "dev.jsonl", row, {**row, "id": "dev_1", "metadata": {"question_decomposition": steps}})
     one, two = BENCHMARK.load("dev", tmp_path).questions
     assert (one.answers, one.supporting_titles, one.metadata) == (("Sill", "River Sill"), (), {})
-    assert two.metadata == {"hops": 3}
+    assert (two.metadata, two.supporting_titles) == ({"hops": 3}, ("Person", "Town"))
+    with pytest.raises(DataNotFound, match="no contexts to search; pass search="):
+        list(BENCHMARK.passages("dev", tmp_path))
+    write(tmp_path, "dev.jsonl", {**row, "metadata": {"question_decomposition": [{"support_paragraph": {"title": 1}}]}})
+    with pytest.raises(DataError, match=r"line 1: field 'support_paragraph\.title' must be text, got int"):
+        BENCHMARK.load("dev", tmp_path)
 
 
 @pytest.mark.parametrize(
