@@ -51,6 +51,8 @@ Opener = Callable[[str], SearchBackend]
 _OPENERS: dict[str, str | Opener] = {
     "elasticsearch": "search_backend.elastic:open_uri",
     "embedded": "search_backend.embedded:open_uri",
+    "http": "search_backend.http:open_uri",
+    "https": "search_backend.http:open_uri",
     "tape": "search_backend.tape:open_uri",
 }
 # Two characters at least, so that a Windows drive is not taken for a scheme.
@@ -79,6 +81,7 @@ def open(uri: str) -> SearchBackend:
 
     ``embedded:DIR`` is an index on disk (``EmbeddedIndex.build`` makes one); ``~`` is the home directory.
     ``elasticsearch://HOST[:PORT]/INDEX?…`` is an index on a server (``elastic_index.load_index`` fills one).
+    ``http://HOST:PORT/retrieve`` is a Search-R1 style service.
     ``tape:FILE?over=URI&mode=record|replay|read-through`` records and replays another backend (``tape_uri`` writes it).
 
     Raises:
