@@ -46,12 +46,13 @@ class Limits:
     max_prompt_tokens: int = 2000
     max_response_tokens: int = 6192  # all turns of a trajectory with their observations
     max_turn_tokens: int = 512
+    max_context_tokens: int | None = None  # what the model can read and write in all; None: no such limit
     retries: int = 3  # of a turn that the search or the engine failed
     retry_seconds: float = 0.5  # before the first retry; doubles each time
 
 
 class PromptTooLong(ValueError):
-    """A question's prompt exceeds ``max_prompt_tokens``."""
+    """A question's prompt exceeds ``max_prompt_tokens``, or leaves no room to generate in the model's context."""
 
 
 @dataclass
@@ -81,6 +82,11 @@ class _Grower:
                 f"question {question_id!r}: the prompt has {len(prompt)} tokens, rollout.max_prompt_tokens is "
                 f"{limits.max_prompt_tokens}"
             )
+        context = limits.max_context_tokens
+        if context is not None and len(prompt) >= context:
+            raise PromptTooLong(
+                f"question {question_id!r}: the prompt has {len(prompt)} tokens, and the model's context {context}"
+            )
         self.env, self.policy, self.encoder = env, policy, encoder
         self.sampling = replace(sampling, stop=sampling.stop or env.stop)
         self.rewards = [0.0]  # [nodes] summed from the root to each node
@@ -107,7 +113,10 @@ class _Grower:
         return Request(prompt, min(room, self.limits.max_turn_tokens), (*self.key, path.number, depth))
 
     def _room(self, used: int) -> int:
-        return self.limits.max_response_tokens - (used - len(self.tree[ROOT].observation))
+        """Tokens that may still be generated after ``used`` ones, prompt included."""
+        room = self.limits.max_response_tokens - (used - len(self.tree[ROOT].observation))
+        context = self.limits.max_context_tokens
+        return room if context is None else min(room, context - used)
 
     async def _step(self, path: _Path, completion: Completion) -> TurnNode | None:
         env, parent = path.env, self.tree[path.node]
@@ -189,7 +198,7 @@ async def grow(
     Paths that infrastructure ended for good are left without a leaf; ``TurnTree.prune`` removes them.
 
     Raises:
-        PromptTooLong: the prompt alone exceeds ``limits.max_prompt_tokens``.
+        PromptTooLong: the prompt alone exceeds ``limits.max_prompt_tokens``, or fills the model's context.
     """
     sampling = replace(sampling or Sampling(), top_logprobs=expansion.top_logprobs)
     grower = _Grower(env, policy, encoder, sampling, limits or Limits(), key, question_id)

@@ -89,6 +89,7 @@ def open_session(config: TrainConfig) -> Session:
         max_prompt_tokens=rollout.max_prompt_tokens,
         max_response_tokens=rollout.max_response_tokens,
         max_turn_tokens=rollout.max_turn_tokens,
+        max_context_tokens=policy.positions,
         retries=rollout.retries,
     )
     reference = _load(config.policy).model.requires_grad_(False) if algorithm.objective.kl_coef else None

@@ -28,8 +28,10 @@ from at2po_agent.encoding import Codec
 from at2po_agent.evaluate import Evaluation, evaluate
 from at2po_agent.gates import group_of
 from at2po_agent.imitation import Demonstration, FitConfig, Progress, fit
+from at2po_agent.policy.loading import load_policy
 from at2po_agent.policy.local import LocalPolicy
 from at2po_agent.policy.paths import resolve_policy
+from at2po_agent.rollout import Limits
 from at2po_agent.session import make_env
 from at2po_agent.structured import ConfigError, at_least, load
 from at2po_agent.teacher import ScriptedTeacher, TeacherConfig
@@ -125,9 +127,8 @@ def _env(config: WarmStartConfig, split: str, over: Mapping[str, Any]) -> Search
 def _start(config: WarmStartConfig, say: Callable[[str], None]) -> tuple[Any, Any]:
     """Model and tokenizer before the first step."""
     if config.model.path is not None:
-        folder = resolve_policy(config.model.path)
-        model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-        return model, transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        model, codec = load_policy(resolve_policy(config.model.path))
+        return model, codec.tokenizer
     texts = list(_texts(config))
     tokenizer = train_tokenizer(texts, config.model.tiny.vocab_size)
     model = new_model(config.model.tiny, tokenizer, config.seed)
@@ -217,12 +218,12 @@ def _judge(config: WarmStartConfig, folder: Path, say: Callable[[str], None]) ->
     env = _env(config, config.eval.split, config.eval.kwargs)
     questions = env.questions[: config.eval.questions]
     policy = LocalPolicy.from_pretrained(folder)
+    limits = Limits(max_context_tokens=policy.positions)
     found: dict[str, Any] = {"questions": len(questions), "split": config.eval.split}
     try:
         for temperature in config.eval.temperatures:
-            evaluation = asyncio.run(
-                evaluate(env, [question.id for question in questions], policy, policy.codec, temperature=temperature)
-            )
+            ids = [question.id for question in questions]
+            evaluation = asyncio.run(evaluate(env, ids, policy, policy.codec, limits=limits, temperature=temperature))
             found[f"temperature {temperature:g}"] = result = _by_group(evaluation, questions)
             say(f"EM at temperature {temperature:g}: " + ", ".join(f"{name} {em:.1%}" for name, em in result.items()))
     finally:

@@ -15,6 +15,7 @@ import torch
 from at2po_agent.encoding import Codec
 from at2po_agent.policy.base import Completion, PolicyError, Request, Sampling
 from at2po_agent.policy.batch import Batch, Row, Stats
+from at2po_agent.policy.loading import load_policy
 
 
 class _Call:
@@ -103,16 +104,15 @@ class LocalPolicy:
             options: see the class.
 
         Raises:
-            PolicyError: there is no model in ``path``, or its attention is not supported.
+            PolicyError: there is no whole model in ``path``, or its attention is not supported.
         """
-        from transformers import AutoModelForCausalLM
+        model, codec = load_policy(path, dtype)
+        return cls(model.to(device), codec, **options)
 
-        if not (Path(path) / "config.json").is_file():
-            raise PolicyError(f"no model in {path}: expected config.json, weights and a tokenizer")
-        model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, attn_implementation="sdpa", local_files_only=True
-        )
-        return cls(model.to(device), Codec.from_dir(path), **options)
+    @property
+    def positions(self) -> int:
+        """Tokens that a prompt and its turn may have together."""
+        return self._positions
 
     @property
     def stats(self) -> Stats:

@@ -93,6 +93,17 @@ def test_length_limit_makes_the_last_turn_a_leaf_that_counts_as_unanswered():
     assert cut and all(node.reward == -1.0 and node.depth == 1 and node.observation == () for node in cut)
 
 
+def test_the_models_context_bounds_a_path_as_a_length_limit_does():
+    limits = Limits(max_context_tokens=11, retries=0)  # <q> + s0! + <s0!> = 11: no room for another token
+    policy = Scripted()
+    tree = run_grow(ToyEnv(), policy, ChainsThenBranches(), key=(3,), limits=limits)
+    cut = [tree[leaf] for leaf in tree.leaves if tree[leaf].ended == "length_limit"]
+    assert cut and all(node.reward == -1.0 and node.depth == 1 for node in cut)
+    assert all(len(request.prompt) + request.max_new_tokens <= 11 for request, _ in policy.completions)
+    with pytest.raises(PromptTooLong, match=r"question 'q7'.*3 tokens.*context 3"):
+        run_grow(ToyEnv(), Scripted(), ChainsThenBranches(), limits=Limits(max_context_tokens=3), question_id="q7")
+
+
 def test_a_prompt_over_the_limit_is_an_error_that_names_question_and_setting():
     with pytest.raises(PromptTooLong, match=r"question 'q7'.*max_prompt_tokens is 2"):
         run_grow(ToyEnv(), Scripted(), ChainsThenBranches(), limits=Limits(max_prompt_tokens=2), question_id="q7")

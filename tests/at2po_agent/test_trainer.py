@@ -117,6 +117,14 @@ def test_outages_lose_paths_that_are_counted_and_never_scored(tmp_path):
     assert end["eval_questions"] + end["eval_errors"] == 10
 
 
+def test_paths_end_where_the_models_context_does(tmp_path):
+    long = ["env.kwargs={k: 25}", "rollout.max_turn_tokens=512", "rollout.questions=2", "train.steps=1"]
+    assert run(tmp_path / "run", *long, "eval.questions=0").steps == 1
+    trees = [TurnTree.from_json(record["tree"]) for record in read_trees(tree_files(tmp_path / "run")[0])]
+    used = [len(tree.prompt_ids(leaf)) for tree in trees for leaf in tree.leaves]
+    assert 512 < max(used) <= 1024  # a turn of 512 tokens no longer fitted into the model's 1,024
+
+
 def test_stop_finishes_the_step_and_leaves_a_checkpoint_to_go_on_from(straight, tmp_path):
     _, result = straight
 

@@ -1,0 +1,37 @@
+"""Reads a Hugging Face model directory: it is whole and its parts fit together, or one error says what does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from at2po_agent.encoding import Codec
+from at2po_agent.policy.base import PolicyError
+
+
+def load_policy(path: str | Path, dtype: torch.dtype = torch.float32) -> tuple[Any, Codec]:
+    """The causal language model in ``path``, with ``sdpa`` attention, and the codec of its tokenizer.
+
+    Raises:
+        PolicyError: a file is missing or damaged, or the weights are not all those of the configuration. (transformers
+            itself makes up random numbers for weights that are missing, and warns.)
+    """
+    from transformers import AutoModelForCausalLM
+
+    if not (Path(path) / "config.json").is_file():
+        raise PolicyError(f"no model in {path}: expected config.json, weights and a tokenizer")
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, attn_implementation="sdpa", local_files_only=True, output_loading_info=True
+        )
+        codec = Codec.from_dir(path)
+    except (OSError, ValueError, LookupError, RuntimeError, SafetensorError) as error:
+        raise PolicyError(f"the model in {path} cannot be loaded: {' '.join(str(error).split())}") from error
+    if missing := sorted(report["missing_keys"]):
+        raise PolicyError(
+            f"the model in {path} lacks {len(missing)} of its weights, {missing[0]} first: it is not whole"
+        )
+    return model, codec
