@@ -98,8 +98,11 @@ def _pull(arguments: argparse.Namespace) -> int:
 
 
 def _import(arguments: argparse.Namespace) -> int:
+    from at2po_env.dataset import DataError
     from at2po_env.installed import identify, install
 
+    if len(arguments.files) > 1 and "/" in (arguments.stated or ""):
+        raise DataError(f"--as {arguments.stated} names one split: import its file alone, the next would replace it")
     folder = _folder(arguments)
     for file in arguments.files:
         source, split = identify(file, arguments.stated)

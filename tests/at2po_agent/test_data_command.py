@@ -64,6 +64,8 @@ def test_what_cannot_be_imported_is_one_line(capsys, tmp_path):
     assert status == 2 and "which split of nq is it? Say so with --as: nq/train, nq/dev, nq/test, nq/oracle" in err
     status, _, err = run(capsys, "import", file, "--as", "squad/dev", "--data-dir", tmp_path / "data")
     assert status == 2 and "no benchmark with files is named 'squad'" in err
+    status, _, err = run(capsys, "import", file, file, "--as", "nq/test", "--data-dir", tmp_path / "data")
+    assert status == 2 and "--as nq/test names one split: import its file alone" in err
     assert not (tmp_path / "data").exists()
     status, out, _ = run(capsys, "import", file, "--as", "nq/test", "--data-dir", tmp_path / "data")
     assert status == 0 and out.startswith("nq test: 1 questions, SHA-256 ")
