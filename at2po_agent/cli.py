@@ -1,4 +1,4 @@
-"""The ``at2po-agent`` command: train, export, show-tree, gates, warm-start, data.
+"""The ``at2po-agent`` command: train, export, show-tree, gates, warm-start, data, index.
 
 Everything heavy is imported by the command that needs it, so that ``--help`` and a wrong key answer at once.
 """
@@ -19,6 +19,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from at2po_agent.data_command import add_data_command
+from at2po_agent.index_command import add_index_command
 from at2po_agent.structured import ConfigError
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     warm.set_defaults(command=_warm_start)
 
     add_data_command(commands)
+    add_index_command(commands)
     return parser
 
 
