@@ -11,7 +11,7 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_type_hints
+from typing import Any, TypeVar, cast, get_origin, get_type_hints
 
 import yaml
 from omegaconf import OmegaConf
@@ -37,11 +37,15 @@ def above(default: Any, low: float) -> Any:
 def load(schema: type[Schema], path: Path | None, overrides: Sequence[str]) -> Schema:
     """The defaults of the dataclass ``schema``, then the YAML file, then ``key=value`` overrides.
 
+    Settings without a schema of their own (fields that are a ``dict``) are replaced by ``key={…}`` and added to by
+    ``key.name=value``.
+
     Raises:
         ConfigError: a file is missing or not YAML, a key is unknown, a value has the wrong type or is out of range.
     """
     merged: Any = OmegaConf.structured(schema)
     sources = ([_read_yaml(path)] if path else []) + [_read_override(text) for text in overrides]
+    _replace_settings(sources, schema)
     for values, where in sources:
         _check_keys(values, schema, where, schema)
         try:
@@ -152,6 +156,28 @@ def _all_keys(schema: type, prefix: str = "") -> Iterator[str]:
         yield f"{prefix}{key}"
         if dataclasses.is_dataclass(hint):
             yield from _all_keys(cast(type, hint), f"{prefix}{key}.")
+
+
+def _replace_settings(sources: Sequence[tuple[dict[str, Any], _Where]], schema: type) -> None:
+    """Take out settings that a later source gives as a whole: the two need not go together."""
+    for number, (_, where) in enumerate(sources):
+        for key in (key for key in _settings(schema) if key in where.lines):
+            *sections, name = key.split(".")
+            for earlier, _ in sources[:number]:
+                values: Any = earlier
+                for section in sections:
+                    values = values.get(section) if isinstance(values, dict) else None
+                if isinstance(values, dict):
+                    values.pop(name, None)
+
+
+def _settings(schema: type, prefix: str = "") -> Iterator[str]:
+    """Keys that hold settings without a schema."""
+    for key, hint in get_type_hints(schema).items():
+        if dataclasses.is_dataclass(hint):
+            yield from _settings(cast(type, hint), f"{prefix}{key}.")
+        elif get_origin(hint) is dict:
+            yield f"{prefix}{key}"
 
 
 def _near(key: str, root: type) -> str:

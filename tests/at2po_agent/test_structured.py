@@ -44,6 +44,15 @@ def test_file_over_defaults_and_overrides_over_file(file: Path):
     assert load_config(file).update.lr == 1e-5
 
 
+def test_settings_without_a_schema_are_added_to_by_name_and_replaced_as_a_whole(tmp_path: Path):
+    path = tmp_path / "run.yaml"
+    path.write_text(GOOD + "algorithm:\n  expansion: {chains: 6, rounds: 2}\n")
+    config = load_config(path, ["algorithm.expansion.rounds=3", "env.kwargs={}"])
+    assert (config.algorithm.expansion, config.env.kwargs) == ({"chains": 6, "rounds": 3}, {})
+    config = load_config(path, ["algorithm.name=grpo", "algorithm.expansion={n: 8}", "env.kwargs.search=tape:x"])
+    assert (config.algorithm.expansion, config.env.kwargs) == ({"n": 8}, {"k": 1, "search": "tape:x"})
+
+
 def test_the_written_configuration_is_rerunnable(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("WHERE", "/data/x")
     config = load_config(
