@@ -108,15 +108,17 @@ class RunDirectory:
                 file.truncate(start)
                 raise
 
-    def log_evaluation(self, step: int, scores: Scores, seconds: float) -> None:
-        """Append a line with the means, and store the score of every question in ``evaluations/``."""
+    def log_evaluation(self, step: int, scores: Scores, seconds: float) -> dict[str, float]:
+        """Append a line with the means, and store each question's score in ``evaluations/``; return the means."""
         path = self.path / "evaluations" / f"step_{step:06d}.json"
         with writing(path):
             path.parent.mkdir(exist_ok=True)
         write_text(path, json.dumps(_jsonable(dataclasses.asdict(scores)), ensure_ascii=False) + "\n")
         em = sum(scores.em) / len(scores.em) if scores.em else math.nan
         means = {f"eval_{name}": value for name, value in scores.means.items()}
-        self.log(step, {"eval_em": em, "eval_questions": len(scores.em), **means}, {"eval": seconds})
+        metrics = {"eval_em": em, "eval_questions": len(scores.em), **means}
+        self.log(step, metrics, {"eval": seconds})
+        return metrics
 
     def metrics(self) -> list[dict[str, Any]]:
         """Every line logged so far."""

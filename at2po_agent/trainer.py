@@ -84,7 +84,7 @@ class _Trainer:
         self.questions = {question.id: question for question in session.env.questions}
         self.eval_questions = session.eval_env.questions[: config.eval.questions]
         self._resume()
-        self.loggers = open_loggers(config, run.path, self.at.step)
+        self.loggers = open_loggers(config, run.path, self.at.step + 1)
 
     def run_to_end(self) -> Result:
         """Train, then say what came of it."""
@@ -225,7 +225,9 @@ class _Trainer:
             )
         )
         found = scores(step, evaluation, self.eval_questions)
-        self.run.log_evaluation(step, found, perf_counter() - started)
+        means = self.run.log_evaluation(step, found, perf_counter() - started)
+        for logger in self.loggers:
+            logger.log(step, means)
         self.display.evaluation(found)
         return found
 

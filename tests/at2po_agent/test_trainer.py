@@ -8,6 +8,7 @@ import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from at2po_agent.config import load_config
 from at2po_agent.report.display import Display
@@ -115,6 +116,19 @@ def test_outages_lose_paths_that_are_counted_and_never_scored(tmp_path):
     assert step["leaves"] + step["paths_lost"] <= 4 * 6
     assert start["eval_errors"] > 0 and start["eval_questions"] + start["eval_errors"] == 10
     assert end["eval_questions"] + end["eval_errors"] == 10
+
+
+def test_tensorboard_has_every_step_and_evaluation_once_after_a_resume(tmp_path):
+    board = ["log.tensorboard=true", "eval.questions=4", "eval.every=2", "eval.at_end=false"]
+    run(tmp_path / "run", *board, "train.steps=3")
+    run(tmp_path / "run", "train.steps=5", resume=True)
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    logged = metrics(tmp_path / "run")
+    for name, steps in (("reward", [1, 2, 3, 4, 5]), ("eval_em", [0, 2, 4])):
+        shown = [(event.step, event.value) for event in events.Scalars(name)]
+        assert shown == [(line["step"], pytest.approx(line[name])) for line in logged if name in line]
+        assert [step for step, _ in shown] == steps
 
 
 def test_paths_end_where_the_models_context_does(tmp_path):
