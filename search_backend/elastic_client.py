@@ -152,7 +152,7 @@ class Failure:
 def failure(error: Exception, address: Address) -> Failure:
     """Judge an error of the client library."""
     if isinstance(error, elasticsearch.ApiError):
-        return status_failure(error.status_code, _reason(error.body) or error.message, address)
+        return status_failure(error.status_code, _reason(error.body) or _plain(error.message), address)
     if isinstance(error, elastic_transport.ConnectionTimeout):
         message = f"{address}: no answer within {address.timeout:g} s"
         return Failure(SearchTimeout(message), again=False)
@@ -186,6 +186,11 @@ def _reason(body: Any) -> str:
         causes = error.get("root_cause") or [error]
         return str(causes[0].get("reason") or error.get("reason") or error.get("type") or "")
     return str(error or "")
+
+
+def _plain(message: str) -> str:
+    """What a proxy says on its error page, in a line."""
+    return " ".join(re.sub(r"<[^>]*>", " ", message).split())[:200]
 
 
 def item_failure(item: Mapping[str, Any], address: Address) -> Failure:

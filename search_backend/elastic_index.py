@@ -11,6 +11,7 @@ import hashlib
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -184,14 +185,20 @@ def _send(client: BulkClient, address: Address, name: str, documents: Iterable[t
         raise_on_error=False,
         index=name,
     )
-    try:
+
+    def consume() -> None:
         for done, result in results:
             item = result["create"]
             if not done and item["status"] != 409:  # 409: sent before, in an interrupted load or a lost answer
                 stop.set()
                 raise CorpusError(f"{address}: document {item['_id']} of {name} was refused: {item['error']}")
-    finally:
-        stop.set()
+
+    # In a thread, so that Ctrl-C arrives here and not in parallel_bulk, which would finish the load first.
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            thread.submit(consume).result()
+        finally:
+            stop.set()
 
 
 def _finish(client: Elasticsearch, address: Address, name: str, manifest: Manifest, replicas: int) -> None:

@@ -90,8 +90,9 @@ def nginx(folder: Path, server: str) -> subprocess.Popen[bytes]:
     program = shutil.which("nginx") or "/usr/sbin/nginx"
     if not Path(program).is_file():
         pytest.skip("nginx is not installed; it stands in front of Elasticsearch in the tests of auth and TLS")
+    user = "user root;" if os.getuid() == 0 else ""  # otherwise its workers may not read our files
     (folder / "nginx.conf").write_text(
-        f"pid {folder}/nginx.pid; error_log {folder}/error.log; daemon off; worker_processes 1; events {{}}\n"
+        f"{user} pid {folder}/nginx.pid; error_log {folder}/error.log; daemon off; worker_processes 1; events {{}}\n"
         f"http {{ access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; "
         f"fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s; {server} }}\n"
     )
