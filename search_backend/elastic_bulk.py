@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -24,6 +25,7 @@ class BulkClient(Elasticsearch):
 
     address: Address
     stop = threading.Event()
+    refused_bytes: float = math.inf  # the smallest request that was too large
 
     def bulk(self, *, operations: Sequence[Any], **arguments: Any) -> ObjectApiResponse[Any]:  # type: ignore[override]
         """Send the lines of a bulk request (action, document, action, …); the items answer them in order.
@@ -40,6 +42,9 @@ class BulkClient(Elasticsearch):
             raise
 
     def _patiently(self, lines: list[Any], arguments: dict[str, Any]) -> ObjectApiResponse[Any]:
+        size = sum(map(len, lines))
+        if size >= self.refused_bytes and len(lines) > 2:
+            return self._halved(lines, arguments)
         items: list[dict[str, Any] | None] = [None] * (len(lines) // 2)
         open_ = list(range(len(items)))
         pauses = waits(RETRIES)
@@ -47,8 +52,14 @@ class BulkClient(Elasticsearch):
             try:
                 response = super().bulk(operations=[lines[2 * i + part] for i in open_ for part in (0, 1)], **arguments)
             except ApiError as error:
+                if error.status_code == 413 and len(lines) > 2:
+                    self.refused_bytes = min(self.refused_bytes, size)
+                    return self._halved(lines, arguments)
                 if error.status_code == 413:
-                    return self._halved(lines, arguments, error)
+                    raise CorpusError(
+                        f"{self.address}: a document of {size} bytes is larger than the server takes (HTTP 413; "
+                        f"http.max_content_length, or a proxy's limit): {lines[1][:120]!r}…"
+                    ) from error
                 self._pause(failure(error, self.address), pauses, error)
                 continue
             except TransportError as error:
@@ -62,15 +73,9 @@ class BulkClient(Elasticsearch):
             refused = next(iter((items[open_[0]] or {}).values()))
             self._pause(item_failure(refused, self.address), pauses, None)
 
-    def _halved(self, lines: list[Any], arguments: dict[str, Any], error: ApiError) -> ObjectApiResponse[Any]:
+    def _halved(self, lines: list[Any], arguments: dict[str, Any]) -> ObjectApiResponse[Any]:
         """Send a request that is too large in two parts."""
         middle = len(lines) // 4 * 2
-        if middle == 0:
-            size = len(lines[0]) + len(lines[1])
-            raise CorpusError(
-                f"{self.address}: a document of {size} bytes is larger than the server takes (HTTP 413; "
-                f"http.max_content_length, or a proxy's limit): {lines[1][:120]!r}…"
-            ) from error
         first, second = (self._patiently(part, arguments) for part in (lines[:middle], lines[middle:]))
         return ObjectApiResponse(body={"items": first["items"] + second["items"]}, meta=second.meta)
 
