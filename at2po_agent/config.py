@@ -133,7 +133,7 @@ class LogConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The root of a training configuration. The numbers are those of the paper's runs (ALGORITHMS §5)."""
+    """The root of a training configuration. The numbers are those of the paper's runs."""
 
     name: str = "at2po"
     run_dir: str | None = None  # default: runs/NAME-TIMESTAMP

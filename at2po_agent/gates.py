@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
-import gymnasium
 from rich.table import Table
 
+from at2po_agent.environments import make_env
+from at2po_agent.structured import ConfigError
 from at2po_env.dialect import Dialect
 from at2po_env.scoring import exact_match
 from at2po_env.search_qa import SearchQAEnv
@@ -110,10 +111,10 @@ def gates(
         ValueError: no question is asked for.
     """
     if questions < 1:
-        raise ValueError(f"gates need at least one question, got questions={questions}")
-    with closing(_make(env_id, fit_split, kwargs)) as fitted:
+        raise ConfigError(f"gates need at least one question, got questions={questions}")
+    with closing(make_env(env_id, fit_split, kwargs)) as fitted:
         fit = fitted.questions[:_FIT]
-    with closing(_make(env_id, split, kwargs)) as env:
+    with closing(make_env(env_id, split, kwargs)) as env:
         asked = env.questions[:questions]
         measured = [_no_search(env, asked, fit)]
         if all(question.metadata.get("plan") for question in asked):
@@ -144,13 +145,6 @@ def oracle(env: SearchQAEnv, question: Question) -> float:
             return 0.0
         found = found and passage in [hit["id"] for hit in info["hits"]]
     return _answer(env, question.answers[0] if found else "not found")
-
-
-def _make(env_id: str, split: str, kwargs: Mapping[str, Any]) -> SearchQAEnv:
-    env = gymnasium.make(env_id, split=split, **kwargs).unwrapped
-    if not isinstance(env, SearchQAEnv):
-        raise TypeError(f"{env_id} makes a {type(env).__name__}; gates are measured on a SearchQAEnv")
-    return env
 
 
 def _turn(dialect: Dialect, tag: str, content: str) -> str:

@@ -5,26 +5,24 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import subprocess
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import torch
 import transformers
 from transformers import PreTrainedModel
 
-import at2po_env  # noqa: F401 (registers the Gymnasium ids)
 from at2po_agent import algorithms
 from at2po_agent.algorithms import Algorithm
-from at2po_agent.config import ConfigError, PolicyConfig, TrainConfig, import_tasks
+from at2po_agent.config import PolicyConfig, TrainConfig, import_tasks
 from at2po_agent.encoding import Codec
+from at2po_agent.environments import make_env
 from at2po_agent.policy.local import LocalPolicy
 from at2po_agent.policy.paths import resolve_policy
 from at2po_agent.rollout import Limits
-from at2po_env.core import ForkableEnv
 from at2po_env.search_qa import SearchQAEnv
+from search_backend.tape import Tape
 
 PACKAGES = ("at2po", "gymnasium", "numpy", "omegaconf", "tantivy", "tokenizers", "torch", "transformers")
 
@@ -57,6 +55,11 @@ class Session:
             "machine": {"cpu": platform.processor() or platform.machine(), "torch_threads": torch.get_num_threads()},
             "git": _git_state(),
         }
+
+    def tape_position(self) -> int | None:
+        """Bytes of recorded search results that training has used so far; None where no tape is used."""
+        search = self.env.search
+        return search.position() if isinstance(search, Tape) else None
 
     def close(self) -> None:
         """Stop the engine and release the indexes."""
@@ -102,25 +105,6 @@ def _load(config: PolicyConfig, **options: Any) -> LocalPolicy:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[config.dtype]
     return LocalPolicy.from_pretrained(resolve_policy(config.path), dtype=dtype, device=device, **options)
-
-
-def make_env(env_id: str, split: str, kwargs: Mapping[str, Any]) -> SearchQAEnv:
-    """Make an environment without its wrappers.
-
-    Raises:
-        ConfigError: it is unknown, its arguments are wrong, or it cannot be trained on.
-        DataNotFound: the benchmark's data is not installed.
-    """
-    try:
-        env = gymnasium.make(env_id, split=split, **kwargs).unwrapped
-    except gymnasium.error.Error as error:
-        raise ConfigError(f"env.id: {error}") from error
-    except (TypeError, ValueError) as error:  # an argument that the environment does not have, or with a wrong value
-        raise ConfigError(f"env.kwargs or split: {error}") from error
-    if not isinstance(env, SearchQAEnv):
-        kind = "forkable, but not a SearchQAEnv" if isinstance(env, ForkableEnv) else "not forkable"
-        raise ConfigError(f"env.id: {env_id} is {kind}; training needs a SearchQAEnv (see examples/own_task.py)")
-    return env
 
 
 def _env_manifest(env: SearchQAEnv) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from at2po_agent.report.loggers import open_loggers
 from at2po_agent.report.trees import tree_record
 from at2po_agent.results import Result, Scores
 from at2po_agent.rollout import Rollout, rollout
-from at2po_agent.run_dir import RunDirectory
+from at2po_agent.run_dir import RunDirectory, RunDirError
 from at2po_agent.session import Session, open_session
 from at2po_agent.tree import TurnTree
 from at2po_agent.update import Updater
@@ -64,6 +64,7 @@ class _Position:
     trees: int = 0
     dropped: int = 0
     before: dict[str, Any] | None = None  # the evaluation at the start
+    tape: int | None = None  # bytes of the search tape, where there is one
 
 
 class _Trainer:
@@ -89,7 +90,7 @@ class _Trainer:
     def run_to_end(self) -> Result:
         """Train, then say what came of it."""
         config, at, after = self.config, self.at, None
-        if at.step == 0 and config.eval.at_start and self.eval_questions:
+        if at.step == 0 and config.eval.at_start and self.eval_questions and not self.stop.is_set():
             at.before = asdict(self._evaluate())
         while not self._is_over():
             self._step()
@@ -234,6 +235,7 @@ class _Trainer:
     def _save(self) -> None:
         if self.saved_step == self.at.step:
             return
+        self.at.tape = self.session.tape_position()
         self.saved = checkpoints.save(
             self.run.checkpoints,
             step=self.at.step,
@@ -251,12 +253,22 @@ class _Trainer:
             if self.run.resumed:  # stopped before its first checkpoint: from the start
                 self.run.rewind(-1)
             return
-        found.restore(self.session.policy.model, self.updater)
         self.at = _Position(**found.position)
+        _check_tape(self.at.tape, self.session.tape_position(), found.path)
+        found.restore(self.session.policy.model, self.updater)
         self.session.policy.version = self.at.step
         self.run.rewind(self.at.step)
         self.saved, self.saved_step = found.path, self.at.step
         self.display.note(f"going on from step {self.at.step} ({found.path})")
+
+
+def _check_tape(needed: int | None, here: int | None, checkpoint: Path) -> None:
+    """A run goes on with the search results that it was trained on, or not at all."""
+    if needed is not None and (here is None or here < needed):
+        raise RunDirError(
+            f"{checkpoint} was written with {needed} bytes of search results on its tape, and the tape has {here or 0} "
+            "now: put the tape back that env.kwargs.search names"
+        )
 
 
 def _tuples(value: Any) -> Any:

@@ -25,6 +25,7 @@ from at2po_agent.atomic import new_directory, write_text
 from at2po_agent.config import EnvConfig, import_tasks
 from at2po_agent.demonstrations import begin_all, play, write_down
 from at2po_agent.encoding import Codec
+from at2po_agent.environments import make_env
 from at2po_agent.evaluate import Evaluation, evaluate
 from at2po_agent.gates import group_of
 from at2po_agent.imitation import Demonstration, FitConfig, Progress, fit
@@ -32,7 +33,6 @@ from at2po_agent.policy.loading import load_policy
 from at2po_agent.policy.local import LocalPolicy
 from at2po_agent.policy.paths import resolve_policy
 from at2po_agent.rollout import Limits
-from at2po_agent.session import make_env
 from at2po_agent.structured import ConfigError, at_least, load
 from at2po_agent.teacher import ScriptedTeacher, TeacherConfig
 from at2po_agent.tiny import TinyConfig, new_model, train_tokenizer

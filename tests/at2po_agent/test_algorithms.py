@@ -23,7 +23,7 @@ from tests.at2po_agent.toys import Bytes, Scripted, ToyEnv
 VOCABULARY = {"vocab_size": 256}
 Z = LeafCredit(std="unbiased")
 
-PAPER = {  # ALGORITHMS §4
+PAPER = {  # the settings of each paper or its official code
     "at2po": (EntropyGuided(10, 6, 2, 0.05), TurnCredit("child_softmax", "node_value"), ATPO(3e-3, 4e-3)),
     "grpo": (Chains(16), Z, TokenClip(0.2, 0.2, 3.0, "token_mean", 0.0)),
     "gspo": (Chains(16), Z, GSPO(3e-4, 4e-4)),

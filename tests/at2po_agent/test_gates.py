@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from at2po_agent.gates import gates, group_of
+from at2po_agent.structured import ConfigError
 from at2po_env.dataset import Dataset
 from at2po_env.search_qa import SearchQAEnv
 from at2po_env.state import Question
@@ -140,7 +141,7 @@ def test_a_policy_is_scored_on_the_same_questions_and_must_be_poor_but_not_hopel
 
 def test_only_the_first_questions_are_asked_where_fewer_are_wanted(register):
     assert gates(register(), questions=2).counts == {"1 hop": 2}
-    with pytest.raises(ValueError, match="questions=0"):
+    with pytest.raises(ConfigError, match="questions=0"):
         gates(register(), questions=0)
 
 
@@ -156,7 +157,7 @@ def test_the_table_shows_every_number_and_what_failed(register):
 
 def test_another_kind_of_environment_is_refused():
     gymnasium.register("GatesOther-v0", entry_point=lambda split: gymnasium.make("CartPole-v1").unwrapped)
-    with pytest.raises(TypeError, match="GatesOther-v0 makes a CartPoleEnv"):
+    with pytest.raises(ConfigError, match="GatesOther-v0 is not forkable"):
         gates("GatesOther-v0")
     del gymnasium.registry["GatesOther-v0"]
 

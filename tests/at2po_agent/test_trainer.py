@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from threading import Event
 
+import gymnasium
 import pytest
 import torch
 from rich.console import Console
@@ -13,9 +14,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from at2po_agent.config import load_config
 from at2po_agent.report.display import Display
 from at2po_agent.results import Result
-from at2po_agent.run_dir import RunDirectory, read_trees, tree_files
+from at2po_agent.run_dir import RunDirectory, RunDirError, read_trees, tree_files
 from at2po_agent.trainer import train
 from at2po_agent.tree import TurnTree
+from search_backend import tape_uri
 from tests.at2po_agent.unreliable_env import ID
 
 SMALL = [
@@ -187,3 +189,25 @@ def test_every_algorithm_runs_through_the_same_loop(algorithm, tmp_path):
     result = run(tmp_path / "run", "train.steps=1", "eval.questions=0", algorithm=algorithm)
     (line,) = metrics(tmp_path / "run")
     assert line["leaves"] == 16 and result.trees == 4
+
+
+def test_a_run_goes_on_only_with_the_search_results_that_it_was_trained_on(tmp_path):
+    env = gymnasium.make("AT2PO-MicroWiki-v0", world="tiny").unwrapped
+    tape = tmp_path / "results.tape"
+    uri = tape_uri(tape, mode="read-through", over=f"embedded:{env.search.directory}")
+    one = ["env.kwargs.search=" + json.dumps(uri), "train.steps=1", "eval.questions=0"]
+    result = run(tmp_path / "run", *one)
+    assert result.checkpoint is not None
+    used = json.loads((result.checkpoint / "position.json").read_text())["tape"]
+    assert 0 < used <= tape.stat().st_size
+    assert run(tmp_path / "run", "train.steps=2", resume=True).steps == 2
+    tape.unlink()
+    with pytest.raises(RunDirError, match="put the tape back"):
+        run(tmp_path / "run", "train.steps=3", resume=True)
+
+
+def test_a_kl_term_to_the_start_is_reported(tmp_path):
+    algorithm = "{expansion: {chains: 4, per_round: 2, rounds: 1}, objective: {kl_coef: 0.01}}"
+    run(tmp_path / "run", "train.steps=2", "eval.questions=0", algorithm=algorithm)
+    first, second = metrics(tmp_path / "run")
+    assert first["update_kl_ref"] >= 0.0 and second["update_kl_ref"] > 0.0

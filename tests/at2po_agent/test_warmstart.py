@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import load_file
 
 from at2po_agent.encoding import Codec
+from at2po_agent.environments import make_env
 from at2po_agent.evaluate import evaluate
 from at2po_agent.policy.local import LocalPolicy
 from at2po_agent.policy.paths import resolve_policy
-from at2po_agent.session import make_env
 from at2po_agent.structured import ConfigError, load
 from at2po_agent.warmstart import WarmStartConfig, demonstrate, run
 
