@@ -48,7 +48,7 @@ def rollout_metrics(grown: Rollout, credited: Sequence[Credited]) -> dict[str, A
     }
 
 
-def scores(step: int, evaluation: Evaluation, questions: Sequence[Question]) -> Scores:
+def scores(step: int, evaluation: Evaluation, questions: Sequence[Question], source: str) -> Scores:
     """An evaluation question by question; a question that infrastructure kept from a score is left out and counted."""
     episodes = {episode.question_id: episode for episode in evaluation.episodes}
     scored = [question for question in questions if question.id in episodes]
@@ -62,4 +62,5 @@ def scores(step: int, evaluation: Evaluation, questions: Sequence[Question]) -> 
         em=tuple(episodes[question.id].em for question in scored),
         groups=tuple(group_of(question) for question in scored),
         means={"f1": mean("f1"), "searches": mean("searches"), "errors": len(evaluation.errors)},
+        source=source,
     )

@@ -16,6 +16,7 @@ class Scores:
     em: tuple[float, ...]  # exact match, 0 or 1
     groups: tuple[str, ...]  # what a summary splits by: "1 hop", "2 hops", a type; "" for none
     means: Mapping[str, float] = field(default_factory=dict)  # f1, searches, … for the display and the log
+    source: str = ""  # dataset and split that the questions are of: a result on a demo says so
 
     def __post_init__(self) -> None:
         if not len(self.ids) == len(self.em) == len(self.groups):

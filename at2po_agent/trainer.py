@@ -225,7 +225,8 @@ class _Trainer:
                 on_episode=lambda episode: self.display.advance(),
             )
         )
-        found = scores(step, evaluation, self.eval_questions)
+        data = session.eval_env.dataset
+        found = scores(step, evaluation, self.eval_questions, f"{data.name} {data.split}")
         means = self.run.log_evaluation(step, found, perf_counter() - started)
         for logger in self.loggers:
             logger.log(step, means)

@@ -33,7 +33,7 @@ def _table(before: Scores, after: Scores) -> Table:
     last = dict(zip(after.ids, after.em, strict=True))
     group = dict(zip(before.ids, before.groups, strict=True))
     ids = [id for id in before.ids if id in last]
-    table = Table(title=f"Exact match on {len(ids)} unseen questions, greedy", title_justify="left")
+    table = Table(title=f"Exact match on {len(ids)} unseen questions{_of(before)}, greedy", title_justify="left")
     for name in ("questions", "n", "before", "after", "gain, points", "95 % paired interval"):
         table.add_column(name, justify="left" if name == "questions" else "right", no_wrap=True)
     if ids:
@@ -46,6 +46,10 @@ def _table(before: Scores, after: Scores) -> Table:
     if unpaired:
         table.caption = f"{unpaired} questions were scored only once (search or engine failed) and are left out"
     return table
+
+
+def _of(scores: Scores) -> str:
+    return f" of {scores.source}" if scores.source else ""
 
 
 def _add_row(table: Table, name: str, before: Sequence[float], after: Sequence[float]) -> None:
