@@ -64,7 +64,7 @@ def test_stages_are_compared_on_the_questions_that_all_of_them_scored(example: M
     }
     console = Console(record=True, width=120)
     console.print(example.stage_table(stages))
-    rows = [line.split("│")[1:-1] for line in console.export_text().splitlines() if "%" in line]
+    rows = [line.split("│")[1:-1] for line in console.export_text().splitlines() if "│" in line]
     cells = [[cell.strip() for cell in row] for row in rows]
     assert [row[1] for row in cells] == ["33.3%", "100.0%", "66.7%"]
     gains = [[cell.split()[0] for cell in row[2:]] for row in cells[1:]]
