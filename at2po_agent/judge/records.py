@@ -1,0 +1,112 @@
+"""What an evaluation leaves of every episode: one JSON line of ``episodes.jsonl``, flushed when the episode ended."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+EPISODES = "episodes.jsonl"
+
+
+class RecordError(Exception):
+    """A line of an episodes file cannot be used; the message names file and line."""
+
+
+@dataclass(frozen=True)
+class TurnRecord:
+    """One turn: what the model wrote, how it was read, and what came back."""
+
+    text: str  # as the environment read it
+    action: Mapping[str, Any]  # kind (search, answer, malformed), content, why
+    observation: str  # what the model read next; empty after the last turn
+    hits: tuple[Mapping[str, Any], ...] = ()  # id, title, score, best first
+    reasoning: str = ""  # what a reasoning model thought apart from its message
+    prompt_tokens: int = 0  # as the server counted
+    completion_tokens: int = 0
+    seconds: float = 0.0  # from the request to the whole answer, without retries
+    finish: str = ""  # stop, eos, length
+
+
+@dataclass(frozen=True)
+class EpisodeRecord:
+    """One episode of one question; ``error`` is set where infrastructure ended it, and then nothing is scored."""
+
+    question_id: str
+    sample: int  # 0 to r - 1
+    question: str
+    answers: tuple[str, ...]  # gold, with aliases
+    ended: str  # answer, malformed, search_limit, turn_limit, length_limit; error
+    prediction: str | None = None
+    em: float | None = None
+    f1: float | None = None
+    contains: float | None = None
+    gold_titles: tuple[str, ...] = ()  # of the passages that hold the answer, where the benchmark names them
+    recall: float | None = None  # share of the gold titles among the titles that were found
+    searches: int = 0
+    seconds: float = 0.0  # wall time of the episode, waits and retries included
+    error: str | None = None
+    prompt: str = ""  # what the model read first
+    turns: tuple[TurnRecord, ...] = ()
+    messages: tuple[
+        Mapping[str, Any], ...
+    ] = ()  # the conversation in chat format, as it was sent; empty for token policies
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What makes an episode one of its run."""
+        return self.question_id, self.sample
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Of all requests together."""
+        return sum(turn.prompt_tokens for turn in self.turns)
+
+    @property
+    def completion_tokens(self) -> int:
+        """Generated in all turns."""
+        return sum(turn.completion_tokens for turn in self.turns)
+
+    def to_line(self) -> str:
+        """The record as one line of JSON, with its line feed."""
+        return json.dumps(dataclasses.asdict(self), ensure_ascii=False, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> EpisodeRecord:
+        """Read what ``to_line`` wrote.
+
+        Raises:
+            TypeError: it is no object, or a field is missing or unknown.
+        """
+        if not isinstance(data, Mapping):
+            raise TypeError(f"a record is an object, got {type(data).__name__}")
+        turns = tuple(TurnRecord(**{**turn, "hits": tuple(turn.get("hits", ()))}) for turn in data.get("turns", ()))
+        lists = {name: tuple(data[name]) for name in ("answers", "gold_titles", "messages") if name in data}
+        return cls(**{**data, **lists, "turns": turns})
+
+
+def read_episodes(run: Path) -> Iterator[EpisodeRecord]:
+    """The finished episodes of a run, in file order; a later line of a question and sample replaces an earlier one.
+
+    A last line without its line feed was torn by a kill and is left out: that episode is run again.
+
+    Raises:
+        RecordError: there is no episodes file, or a whole line of it cannot be read.
+    """
+    file = run / EPISODES
+    if not file.is_file():
+        raise RecordError(f"{run} has no {EPISODES}: it is not the directory of an evaluation")
+    found: dict[tuple[str, int], EpisodeRecord] = {}
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.endswith(b"\n"):
+                break
+            try:
+                record = EpisodeRecord.from_json(json.loads(line))
+            except (ValueError, TypeError) as error:
+                raise RecordError(f"{file}:{number}: not an episode record ({error})") from error
+            found[record.key] = record
+    yield from found.values()
