@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from at2po_agent.expansion import Chains
+from at2po_agent.forest import rollout
 from at2po_agent.policy.base import Policy, Sampling
-from at2po_agent.rollout import Encoder, Limits, rollout
+from at2po_agent.rollout import Encoder, Limits
 from at2po_agent.tree import TurnNode, TurnTree
 from at2po_env.core import ForkableEnv
 

@@ -8,10 +8,10 @@ from statistics import fmean
 from typing import Any
 
 from at2po_agent.evaluate import Evaluation
+from at2po_agent.forest import Rollout
 from at2po_agent.gates import group_of
 from at2po_agent.packing import Credited
 from at2po_agent.results import Scores
-from at2po_agent.rollout import Rollout
 from at2po_agent.tree import TurnTree
 from at2po_env.state import Question
 

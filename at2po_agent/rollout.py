@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from at2po_agent.admission import Lockstep
 from at2po_agent.expansion import Expansion
 from at2po_agent.policy.base import Completion, Policy, PolicyUnavailable, Request, Sampling
 from at2po_agent.tree import ROOT, Branch, TurnNode, TurnTree
@@ -231,81 +230,3 @@ async def grow(
         for task in pending:
             task.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
-
-
-@dataclass(frozen=True)
-class Rollout:
-    """The trees of one batch of questions, in the order of the questions, and what is missing from them."""
-
-    trees: tuple[TurnTree, ...]
-    dropped: dict[str, str]  # question id → why it has no tree
-    lost_paths: int  # paths that infrastructure ended for good
-
-    @property
-    def generated_tokens(self) -> int:
-        """Tokens that the policy sampled, each once however many paths share it."""
-        return sum(len(node.action) for tree in self.trees for node in tree.nodes)
-
-
-async def rollout(
-    env: ForkableEnv[Any],
-    question_ids: Sequence[str],
-    policy: Policy,
-    encoder: Encoder,
-    expansion: Expansion,
-    *,
-    sampling: Sampling | None = None,
-    limits: Limits | None = None,
-    key: tuple[int, ...] = (0,),
-    deterministic: bool = True,
-    on_tree: Callable[[TurnTree], None] = lambda tree: None,
-) -> Rollout:
-    """Grow the trees of many questions together; one engine serves them all.
-
-    Args:
-        env: cloned and reset to each question by ``options={"question_id": …}``.
-        question_ids: one tree each.
-        policy: samples the turns; it sees requests of all trees together.
-        encoder: see ``grow``.
-        expansion: see ``grow``.
-        sampling: see ``grow``.
-        limits: see ``grow``.
-        key: ``(seed, step)``; every tree adds its position in ``question_ids``.
-        deterministic: admit requests in lockstep, so that two runs are equal bit for bit whatever the search latency.
-        on_tree: called with every tree when it is complete, for progress.
-    """
-    gate = Lockstep(policy, members=len(question_ids)) if deterministic else None
-    dropped: dict[str, str] = {}
-
-    async def one(position: int, question_id: str) -> TurnTree | None:
-        fork = env.clone()
-        try:
-            fork.reset(options={"question_id": question_id})
-            tree = await grow(
-                fork,
-                gate or policy,
-                encoder,
-                expansion,
-                sampling=sampling,
-                limits=limits,
-                key=(*key, position),
-                question_id=question_id,
-                lockstep=deterministic,
-            )
-        except PromptTooLong as error:
-            dropped[question_id] = str(error)
-            return None
-        finally:
-            if gate:
-                gate.leave()
-        on_tree(tree)
-        return tree
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(i, question_id)) for i, question_id in enumerate(question_ids)]
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None  # one tree's error ends the batch; the others were only cancelled
-    trees = tuple(tree for task in tasks if (tree := task.result()) is not None)
-    lost = sum(tree.started - len(tree.leaves) for tree in trees)
-    return Rollout(trees, dropped, lost)

@@ -18,6 +18,7 @@ from at2po_agent import checkpoints
 from at2po_agent.config import TrainConfig
 from at2po_agent.credit import TurnCredit
 from at2po_agent.evaluate import evaluate
+from at2po_agent.forest import Rollout, rollout
 from at2po_agent.metrics import rewards_of, rollout_metrics, scores
 from at2po_agent.packing import Credited
 from at2po_agent.policy.base import Sampling
@@ -25,7 +26,6 @@ from at2po_agent.report.display import Display
 from at2po_agent.report.loggers import open_loggers
 from at2po_agent.report.trees import tree_record
 from at2po_agent.results import Result, Scores
-from at2po_agent.rollout import Rollout, rollout
 from at2po_agent.run_dir import RunDirectory, RunDirError
 from at2po_agent.session import Session, open_session
 from at2po_agent.tree import TurnTree

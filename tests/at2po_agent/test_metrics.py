@@ -1,9 +1,9 @@
 import math
 
 from at2po_agent.evaluate import Episode, Evaluation
+from at2po_agent.forest import Rollout
 from at2po_agent.metrics import rewards_of, rollout_metrics, scores
 from at2po_agent.packing import Credited
-from at2po_agent.rollout import Rollout
 from at2po_agent.tree import ROOT, Branch, TurnNode, TurnTree
 from at2po_env.state import Question
 

@@ -1,45 +1,14 @@
 import asyncio
-import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pytest
 
 from at2po_agent.policy.base import PolicyUnavailable
-from at2po_agent.rollout import Limits, PromptTooLong, grow, rollout
-from at2po_agent.tree import ROOT, Branch, TurnTree
-from tests.at2po_agent.toys import Bytes, Scripted, ToyEnv
+from at2po_agent.rollout import Limits, PromptTooLong, grow
+from at2po_agent.tree import TurnTree
+from tests.at2po_agent.toys import BranchEveryFirstTurn, Bytes, ChainsThenBranches, Scripted, ToyEnv
 
 FAST = Limits(retries=2, retry_seconds=0.001)
-
-
-@dataclass(frozen=True)
-class ChainsThenBranches:
-    """Three chains, then two more under the most recent inner turn, then nothing."""
-
-    top_logprobs = 0
-
-    def propose(self, tree: TurnTree, rng: np.random.Generator) -> Sequence[Branch]:
-        if not tree.proposals:
-            return [Branch(ROOT, g) for g in range(3)]
-        if tree.open_paths or len(tree.proposals) > 1:
-            return []
-        inner = tree.inner_turns()
-        node = inner[-1] if inner else ROOT
-        return [Branch(node, tree[node].group if inner else 3)] * 2
-
-
-@dataclass(frozen=True)
-class BranchEveryFirstTurn:
-    """While chains run: every fresh inner turn of depth 1 gets one more child, as AEPO branches."""
-
-    top_logprobs = 0
-
-    def propose(self, tree: TurnTree, rng: np.random.Generator) -> Sequence[Branch]:
-        if not tree.proposals:
-            return [Branch(ROOT, g) for g in range(4)]
-        return [Branch(n, tree[n].group) for n in tree.fresh if tree[n].depth == 1 and not tree[n].leaf]
 
 
 def run_grow(env: ToyEnv, policy: Scripted, expansion, **kwargs) -> TurnTree:
@@ -135,70 +104,3 @@ def test_an_engine_that_comes_back_is_used_again():
 
     tree = run_grow(ToyEnv(), Flaky(), ChainsThenBranches(), key=(3,))
     assert len(tree.leaves) == tree.started
-
-
-def test_other_errors_of_the_policy_reach_the_caller_at_once():
-    class Broken(Scripted):
-        async def generate(self, requests, sampling):
-            raise ZeroDivisionError("a bug")
-
-    with pytest.raises(ZeroDivisionError, match="a bug"):
-        asyncio.run(rollout(ToyEnv(), ["x", "y"], Broken(), Bytes(), ChainsThenBranches()))
-
-
-def shapes(trees):
-    return [[(n.parent, n.group, n.action, n.logp, n.observation, n.reward) for n in tree.nodes] for tree in trees]
-
-
-def test_deterministic_mode_does_not_see_latency():
-    def once(delay: float):
-        policy = Scripted(jitter=delay)
-        env = ToyEnv(delay=lambda: random.random() * delay)
-        questions = [f"question {i}" for i in range(6)]
-        grown = asyncio.run(rollout(env, questions, policy, Bytes(), BranchEveryFirstTurn(), key=(0, 7)))
-        batches = [[request.key for request in call] for call in policy.calls]
-        return shapes(grown.trees), batches
-
-    quiet, slow = once(0.0), once(0.004)
-    assert quiet == slow  # the trees, and which requests ran together in which order
-    assert len(quiet[1][0]) == 24  # six trees' four chains in one batch
-
-
-def test_free_running_mode_does_not_wait_for_the_slowest():
-    async def scenario() -> list[str]:
-        finished = []
-        env = ToyEnv()
-        slow = iter([0.2])
-
-        def delay() -> float:
-            return next(slow, 0.0)
-
-        env.delay = delay
-        await rollout(
-            env,
-            ["slow", "fast"],
-            Scripted(),
-            Bytes(),
-            ChainsThenBranches(),
-            key=(0, 1),
-            deterministic=False,
-            on_tree=lambda tree: finished.append(tree.question_id),
-        )
-        return finished
-
-    assert asyncio.run(scenario()) == ["fast", "slow"]
-
-
-def test_too_long_prompts_are_dropped_and_reported_and_the_rest_goes_on():
-    grown = asyncio.run(
-        rollout(
-            ToyEnv(),
-            ["ok", "x" * 50, "fine"],
-            Scripted(),
-            Bytes(),
-            ChainsThenBranches(),
-            limits=Limits(max_prompt_tokens=20),
-        )
-    )
-    assert [tree.question_id for tree in grown.trees] == ["ok", "fine"]
-    assert list(grown.dropped) == ["x" * 50] and "52 tokens" in grown.dropped["x" * 50]

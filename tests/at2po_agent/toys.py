@@ -6,11 +6,14 @@ import asyncio
 import hashlib
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
+import numpy as np
 
 from at2po_agent.policy.base import Completion, Request, Sampling
+from at2po_agent.tree import ROOT, Branch, TurnTree
 from at2po_env.core import ForkableEnv, StepResult
 from at2po_env.state import Segment, Text
 
@@ -95,3 +98,31 @@ class Scripted:
         completion = Completion(ids, logprobs, "stop")
         self.completions.append((request, completion))
         return completion
+
+
+@dataclass(frozen=True)
+class ChainsThenBranches:
+    """Three chains, then two more under the most recent inner turn, then nothing."""
+
+    top_logprobs = 0
+
+    def propose(self, tree: TurnTree, rng: np.random.Generator) -> Sequence[Branch]:
+        if not tree.proposals:
+            return [Branch(ROOT, g) for g in range(3)]
+        if tree.open_paths or len(tree.proposals) > 1:
+            return []
+        inner = tree.inner_turns()
+        node = inner[-1] if inner else ROOT
+        return [Branch(node, tree[node].group if inner else 3)] * 2
+
+
+@dataclass(frozen=True)
+class BranchEveryFirstTurn:
+    """While chains run: every fresh inner turn of depth 1 gets one more child, as AEPO branches."""
+
+    top_logprobs = 0
+
+    def propose(self, tree: TurnTree, rng: np.random.Generator) -> Sequence[Branch]:
+        if not tree.proposals:
+            return [Branch(ROOT, g) for g in range(4)]
+        return [Branch(n, tree[n].group) for n in tree.fresh if tree[n].depth == 1 and not tree[n].leaf]
