@@ -212,6 +212,7 @@ def _policy_em(env_id: str, policy: str, kwargs: Mapping[str, Any]) -> Callable[
     """Greedy exact match of a policy, question by question, on the split that the gates are measured on."""
     from at2po_agent.config import EnvConfig, EvalConfig, PolicyConfig, TrainConfig
     from at2po_agent.evaluate import evaluate
+    from at2po_agent.outages import Outages
     from at2po_agent.session import open_session
 
     passed_on = {key: value for key, value in kwargs.items() if key not in ("split", "fit_split", "questions")}
@@ -220,9 +221,13 @@ def _policy_em(env_id: str, policy: str, kwargs: Mapping[str, Any]) -> Callable[
         env=EnvConfig(env_id, split, passed_on), policy=PolicyConfig(policy), eval=EvalConfig(split=split)
     )
 
+    outages = Outages(lambda line: print(line, file=sys.stderr))
+
     def exact_match(ids: Sequence[str]) -> dict[str, float]:
         with closing(open_session(config)) as session:
-            found = asyncio.run(evaluate(session.eval_env, ids, session.policy, session.codec, limits=session.limits))
+            found = asyncio.run(
+                evaluate(session.eval_env, ids, session.policy, session.codec, limits=session.limits, outages=outages)
+            )
         return {episode.question_id: episode.em for episode in found.episodes}
 
     return exact_match

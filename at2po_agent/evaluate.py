@@ -10,6 +10,7 @@ import numpy as np
 
 from at2po_agent.expansion import Chains
 from at2po_agent.forest import rollout
+from at2po_agent.outages import Outages
 from at2po_agent.policy.base import Policy, Sampling
 from at2po_agent.rollout import Encoder, Limits
 from at2po_agent.tree import TurnNode, TurnTree
@@ -54,6 +55,7 @@ async def evaluate(
     batch: int = 256,
     deterministic: bool = True,
     on_episode: Callable[[Episode], None] = lambda episode: None,
+    outages: Outages | None = None,
 ) -> Evaluation:
     """Run one episode per question and score it.
 
@@ -68,6 +70,7 @@ async def evaluate(
         batch: episodes that run together.
         deterministic: see ``rollout.rollout``.
         on_episode: called with every scored episode, for progress.
+        outages: see ``forest.rollout``.
     """
     episodes: list[Episode] = []
     errors: list[str] = []
@@ -83,6 +86,7 @@ async def evaluate(
             limits=limits,
             key=(*key, start),
             deterministic=deterministic,
+            outages=outages,
         )
         scored = {tree.question_id: _episode(tree) for tree in grown.trees if tree.leaves}
         for question_id in part:

@@ -9,6 +9,7 @@ from typing import Any
 
 from at2po_agent.admission import Lockstep
 from at2po_agent.expansion import Expansion
+from at2po_agent.outages import Outages
 from at2po_agent.policy.base import Policy, Sampling
 from at2po_agent.rollout import Encoder, Limits, PromptTooLong, grow
 from at2po_agent.tree import TurnTree
@@ -41,6 +42,7 @@ async def rollout(
     key: tuple[int, ...] = (0,),
     deterministic: bool = True,
     on_tree: Callable[[TurnTree], None] = lambda tree: None,
+    outages: Outages | None = None,
 ) -> Rollout:
     """Grow the trees of many questions together; one engine serves them all.
 
@@ -55,7 +57,9 @@ async def rollout(
         key: ``(seed, step)``; every tree adds its position in ``question_ids``.
         deterministic: admit requests in lockstep, so that two runs are equal bit for bit whatever the search latency.
         on_tree: called with every tree when it is complete, for progress.
+        outages: says when the search or the engine does not answer, and when it is back.
     """
+    outages = outages or Outages()
     gate = Lockstep(policy, members=len(question_ids)) if deterministic else None
     dropped: dict[str, str] = {}
 
@@ -73,6 +77,7 @@ async def rollout(
                 key=(*key, position),
                 question_id=question_id,
                 lockstep=deterministic,
+                outages=outages,
             )
         except PromptTooLong as error:
             dropped[question_id] = str(error)

@@ -8,13 +8,14 @@ So branching after the chains ended (AT²PO, Tree-GRPO) and while they run (AEPO
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 
 from at2po_agent.expansion import Expansion
+from at2po_agent.outages import Outages
 from at2po_agent.policy.base import Completion, Policy, PolicyUnavailable, Request, Sampling
 from at2po_agent.tree import ROOT, Branch, TurnNode, TurnTree
 from at2po_env.core import ForkableEnv
@@ -46,8 +47,8 @@ class Limits:
     max_response_tokens: int = 6192  # all turns of a trajectory with their observations
     max_turn_tokens: int = 512
     max_context_tokens: int | None = None  # what the model can read and write in all; None: no such limit
-    retries: int = 3  # of a turn that the search or the engine failed
-    retry_seconds: float = 0.5  # before the first retry; doubles each time
+    retries: int = 6  # of a turn that the search or the engine failed: over two minutes in all
+    retry_seconds: float = 2.0  # before the first retry; doubles each time
 
 
 class PromptTooLong(ValueError):
@@ -74,6 +75,7 @@ class _Grower:
         limits: Limits,
         key: tuple[int, ...],
         question_id: str,
+        outages: Outages,
     ) -> None:
         prompt = encoder.prompt(env.observation())
         if len(prompt) > limits.max_prompt_tokens:
@@ -89,7 +91,7 @@ class _Grower:
         self.env, self.policy, self.encoder = env, policy, encoder
         self.sampling = replace(sampling, stop=sampling.stop or env.stop)
         self.rewards = [0.0]  # [nodes] summed from the root to each node
-        self.limits, self.key = limits, key
+        self.limits, self.key, self.outages = limits, key, outages
         self.tree = TurnTree(prompt, snapshot=env.snapshot(), question_id=question_id)
 
     def start(self, branch: Branch, number: int) -> _Path:
@@ -100,7 +102,7 @@ class _Grower:
     async def take_turns(self, paths: Sequence[_Path]) -> list[TurnNode | None]:
         """One turn on each path; None where infrastructure failed it for good."""
         requests = [self._request(path) for path in paths]
-        completions = await self._retry(lambda: self.policy.generate(requests, self.sampling), lambda: None)
+        completions = await self._outlast("engine", lambda: self.policy.generate(requests, self.sampling))
         if completions is None:
             return [None] * len(paths)
         return await asyncio.gather(*map(self._step, paths, completions))
@@ -120,7 +122,7 @@ class _Grower:
     async def _step(self, path: _Path, completion: Completion) -> TurnNode | None:
         env, parent = path.env, self.tree[path.node]
         text = self.encoder.decode_action(completion.ids)
-        result = await self._retry(lambda: env.astep(text), lambda: env.restore(parent.snapshot))
+        result = await self._outlast("search", lambda: env.astep(text), lambda: env.restore(parent.snapshot))
         if result is None:
             return None
         _, reward, terminated, truncated, info = result
@@ -149,17 +151,17 @@ class _Grower:
             info=info if leaf else {},
         )
 
-    async def _retry(self, attempt: Callable[[], Any], undo: Callable[[], None]) -> Any:
-        wait = self.limits.retry_seconds
-        for retry in range(self.limits.retries + 1):
-            try:
-                return await attempt()
-            except (SearchUnavailable, PolicyUnavailable):
-                undo()
-                if retry < self.limits.retries:
-                    await asyncio.sleep(wait)
-                    wait *= 2
-        return None
+    async def _outlast(
+        self, backend: str, attempt: Callable[[], Awaitable[Any]], undo: Callable[[], None] = lambda: None
+    ) -> Any:
+        """What the attempt returns; None where its backend did not come back."""
+        limits = self.limits
+        try:
+            return await self.outages.outlast(
+                backend, attempt, undo=undo, retries=limits.retries, seconds=limits.retry_seconds
+            )
+        except (SearchUnavailable, PolicyUnavailable):
+            return None
 
     def add(self, path: _Path, node: TurnNode) -> int:
         self.rewards.append(node.reward or 0.0)
@@ -180,6 +182,7 @@ async def grow(
     key: tuple[int, ...] = (0,),
     question_id: str = "",
     lockstep: bool = False,
+    outages: Outages | None = None,
 ) -> TurnTree:
     """Grow one tree from the episode that ``env`` is at, and return it.
 
@@ -193,6 +196,7 @@ async def grow(
         key: addresses this tree's sampling noise, ``(seed, step, tree)`` in training.
         question_id: stored with the tree.
         lockstep: take one turn on every open path at a time, so that the order of nodes does not depend on latency.
+        outages: says when the search or the engine does not answer, and when it is back; share it between trees.
 
     Paths that infrastructure ended for good are left without a leaf; ``TurnTree.prune`` removes them.
 
@@ -200,7 +204,7 @@ async def grow(
         PromptTooLong: the prompt alone exceeds ``limits.max_prompt_tokens``, or fills the model's context.
     """
     sampling = replace(sampling or Sampling(), top_logprobs=expansion.top_logprobs)
-    grower = _Grower(env, policy, encoder, sampling, limits or Limits(), key, question_id)
+    grower = _Grower(env, policy, encoder, sampling, limits or Limits(), key, question_id, outages or Outages())
     tree, rng = grower.tree, np.random.default_rng(key)
     pending: dict[asyncio.Task[list[TurnNode | None]], Sequence[_Path]] = {}
     ready: list[_Path] = []

@@ -94,6 +94,7 @@ def open_session(config: TrainConfig) -> Session:
         max_turn_tokens=rollout.max_turn_tokens,
         max_context_tokens=policy.positions,
         retries=rollout.retries,
+        retry_seconds=rollout.retry_seconds,
     )
     reference = _load(config.policy).model.requires_grad_(False) if algorithm.objective.kl_coef else None
     return Session(env, eval_env, policy, algorithm, limits, reference)

@@ -20,6 +20,7 @@ from at2po_agent.credit import TurnCredit
 from at2po_agent.evaluate import evaluate
 from at2po_agent.forest import Rollout, rollout
 from at2po_agent.metrics import rewards_of, rollout_metrics, scores
+from at2po_agent.outages import Outages
 from at2po_agent.packing import Credited
 from at2po_agent.policy.base import Sampling
 from at2po_agent.report.display import Display
@@ -79,6 +80,7 @@ class _Trainer:
             total_steps=config.train.steps * math.ceil(rollouts.questions / update.mini_batch) * update.epochs,
             reference=session.reference,
         )
+        self.outages = Outages(display.note)
         self.at = _Position()
         self.saved: Path | None = None  # the last checkpoint, and the step it is of
         self.saved_step = -1
@@ -144,6 +146,7 @@ class _Trainer:
                 limits=session.limits,
                 key=(config.seed, at.step),
                 deterministic=config.deterministic,
+                outages=self.outages,
             )
         )
         rollout_seconds = perf_counter() - started
@@ -223,6 +226,7 @@ class _Trainer:
                 batch=config.eval.batch,
                 deterministic=config.deterministic,
                 on_episode=lambda episode: self.display.advance(),
+                outages=self.outages,
             )
         )
         data = session.eval_env.dataset

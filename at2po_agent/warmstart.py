@@ -29,6 +29,7 @@ from at2po_agent.environments import make_env
 from at2po_agent.evaluate import Evaluation, evaluate
 from at2po_agent.gates import group_of
 from at2po_agent.imitation import Demonstration, FitConfig, Progress, fit
+from at2po_agent.outages import Outages
 from at2po_agent.policy.loading import load_policy
 from at2po_agent.policy.local import LocalPolicy
 from at2po_agent.policy.paths import resolve_policy
@@ -223,7 +224,9 @@ def _judge(config: WarmStartConfig, folder: Path, say: Callable[[str], None]) ->
     try:
         for temperature in config.eval.temperatures:
             ids = [question.id for question in questions]
-            evaluation = asyncio.run(evaluate(env, ids, policy, policy.codec, limits=limits, temperature=temperature))
+            evaluation = asyncio.run(
+                evaluate(env, ids, policy, policy.codec, limits=limits, temperature=temperature, outages=Outages(say))
+            )
             found[f"temperature {temperature:g}"] = result = _by_group(evaluation, questions)
             say(f"EM at temperature {temperature:g}: " + ", ".join(f"{name} {em:.1%}" for name, em in result.items()))
     finally:

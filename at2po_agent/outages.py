@@ -1,0 +1,125 @@
+"""Outlasting a search or an engine that does not answer, and saying so once, not once per path."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from at2po_agent.policy.base import PolicyUnavailable
+from search_backend.base import SearchUnavailable
+
+REMIND_SECONDS = 30.0  # between two lines about one outage
+QUIET_SECONDS = 10.0  # after one ended: what fails again so soon is not a new one
+
+Result = TypeVar("Result")
+
+
+@dataclass
+class _Outage:
+    since: float
+    speak_at: float
+    waiting: set[object] = field(default_factory=set)  # paths that failed and try again
+    lost: int = 0  # paths that failed for good
+    said: bool = False
+
+
+class Outages:
+    """Which backends do not answer at the moment; shared by all paths of a run.
+
+    A line is said when a backend stops to answer (what, why, when the next try is), every half minute while it stays
+    away, and when the first path that had failed goes on, or the last one is given up.
+
+    Args:
+        say: shows a line.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self, say: Callable[[str], None] = lambda line: None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._say, self._clock = say, clock
+        self._down: dict[str, _Outage] = {}
+        self._ended: dict[str, float] = {}
+
+    async def outlast(
+        self,
+        backend: str,
+        attempt: Callable[[], Awaitable[Result]],
+        *,
+        undo: Callable[[], None] = lambda: None,
+        retries: int,
+        seconds: float,
+    ) -> Result:
+        """Try until it works: again after ``seconds``, then after twice that, ``retries`` times in all.
+
+        Args:
+            backend: what is asked, in a word: ``search`` or ``engine``.
+            attempt: one try.
+            undo: called after every try that failed.
+            retries: tries after the first.
+            seconds: before the second try.
+
+        Raises:
+            SearchUnavailable: the search did not come back.
+            PolicyUnavailable: the engine did not.
+        """
+        path = object()
+        for retry in range(retries + 1):
+            try:
+                result = await attempt()
+            except (SearchUnavailable, PolicyUnavailable) as error:
+                undo()
+                if retry == retries:
+                    self._gave_up(backend, path, error, tries=retry + 1)
+                    raise
+                pause = seconds * 2**retry
+                self._failed(backend, path, error, pause)
+                await asyncio.sleep(pause)
+            else:
+                if retry:
+                    self._answered(backend)
+                return result
+        raise ValueError(f"retries must be 0 or more, not {retries}")
+
+    def _failed(self, backend: str, path: object, error: Exception, pause: float) -> None:
+        outage, now = self._outage(backend), self._clock()
+        outage.waiting.add(path)
+        if now >= outage.speak_at:
+            still = f"has not answered for {now - outage.since:.0f} s" if outage.said else "does not answer"
+            self._say(f"{backend} {still}: {error}; next try in {pause:g} s")
+            outage.said, outage.speak_at = True, now + REMIND_SECONDS
+
+    def _gave_up(self, backend: str, path: object, error: Exception, tries: int) -> None:
+        outage = self._outage(backend)
+        outage.waiting.discard(path)
+        outage.lost += 1
+        if not outage.waiting:
+            self._end(
+                backend, outage, f"did not come back: {_paths(outage.lost)} given up after {tries} tries: {error}"
+            )
+
+    def _answered(self, backend: str) -> None:
+        outage = self._down.get(backend)
+        if outage is not None:  # otherwise another path was faster
+            lost = f"; {_paths(outage.lost)} given up meanwhile" if outage.lost else ""
+            self._end(backend, outage, f"is back after {self._clock() - outage.since:.0f} s{lost}")
+
+    def _outage(self, backend: str) -> _Outage:
+        now = self._clock()
+        quiet_until = self._ended.get(backend, -math.inf) + QUIET_SECONDS
+        return self._down.setdefault(backend, _Outage(now, max(now, quiet_until)))
+
+    def _end(self, backend: str, outage: _Outage, how: str) -> None:
+        now = self._clock()
+        if outage.said or now >= outage.speak_at:
+            self._say(f"{backend} {how}")
+            self._ended[backend] = now
+        del self._down[backend]
+
+
+def _paths(n: int) -> str:
+    return f"{n} path{'s' * (n != 1)}"
