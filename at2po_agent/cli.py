@@ -226,7 +226,7 @@ def _policy_em(env_id: str, policy: str, kwargs: Mapping[str, Any]) -> Callable[
     def exact_match(ids: Sequence[str]) -> dict[str, float]:
         with closing(open_session(config)) as session:
             found = asyncio.run(
-                evaluate(session.eval_env, ids, session.policy, session.codec, limits=session.limits, outages=outages)
+                evaluate(session.eval_env, ids, session.engine, session.codec, limits=session.limits, outages=outages)
             )
         return {episode.question_id: episode.em for episode in found.episodes}
 

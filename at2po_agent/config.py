@@ -16,12 +16,14 @@ from typing import Any, Literal
 
 from omegaconf import MISSING
 
+from at2po_agent.policy.engine import EngineConfig
 from at2po_agent.structured import ConfigError, above, at_least, load, to_yaml
 
 __all__ = [
     "AlgorithmConfig",
     "CheckpointConfig",
     "ConfigError",
+    "EngineConfig",
     "EnvConfig",
     "EvalConfig",
     "LogConfig",
@@ -143,6 +145,7 @@ class TrainConfig:
     threads: int = at_least(0, 0)  # of torch; 0: every core
     env: EnvConfig = field(default_factory=EnvConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
     update: UpdateConfig = field(default_factory=UpdateConfig)

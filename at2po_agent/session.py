@@ -1,7 +1,8 @@
-"""What a run works with, opened from its configuration: environments, policy, codec and algorithm."""
+"""What a run works with, opened from its configuration: environments, trained model, engine and algorithm."""
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 import platform
 import subprocess
@@ -18,6 +19,8 @@ from at2po_agent.algorithms import Algorithm
 from at2po_agent.config import PolicyConfig, TrainConfig, import_tasks
 from at2po_agent.encoding import Codec
 from at2po_agent.environments import make_env
+from at2po_agent.policy.engine import Engine
+from at2po_agent.policy.loading import load_policy, positions
 from at2po_agent.policy.local import LocalPolicy
 from at2po_agent.policy.paths import resolve_policy
 from at2po_agent.rollout import Limits
@@ -33,23 +36,20 @@ class Session:
 
     env: SearchQAEnv
     eval_env: SearchQAEnv
-    policy: LocalPolicy
+    model: PreTrainedModel  # the policy that is trained
+    codec: Codec  # its tokenizer
+    engine: Engine  # samples with the model's weights
     algorithm: Algorithm
     limits: Limits
+    loop: asyncio.Runner  # one for the whole run: an engine's connections belong to an event loop
     reference: PreTrainedModel | None  # frozen copy of the starting policy, where the objective has a KL term
-
-    @property
-    def codec(self) -> Codec:
-        """The policy's own."""
-        codec: Codec = self.policy.codec
-        return codec
 
     def manifest(self) -> dict[str, Any]:
         """What decides the run's results besides its configuration: data, index, dialect, versions, code."""
         return {
             "env": _env_manifest(self.env),
             "eval_env": _env_manifest(self.eval_env),
-            "policy": {"codec": self.codec.digest, "parameters": self.policy.model.num_parameters()},
+            "policy": {"codec": self.codec.digest, "parameters": self.model.num_parameters()},
             "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
             "python": platform.python_version(),
             "machine": {"cpu": platform.processor() or platform.machine(), "torch_threads": torch.get_num_threads()},
@@ -63,7 +63,8 @@ class Session:
 
     def close(self) -> None:
         """Stop the engine and release the indexes."""
-        self.policy.close()
+        self.engine.close()
+        self.loop.close()
         self.env.close()
         self.eval_env.close()
 
@@ -87,25 +88,27 @@ def open_session(config: TrainConfig) -> Session:
     env = make_env(config.env.id, config.env.split, config.env.kwargs)
     eval_env = make_env(config.env.id, config.eval.split, {**config.env.kwargs, **config.eval.kwargs})
     rollout = config.rollout
-    policy = _load(config.policy, max_batch=rollout.max_batch, deterministic=config.deterministic)
+    model, codec = _load(config.policy)
+    engine = LocalPolicy(model, codec, max_batch=rollout.max_batch, deterministic=config.deterministic)
     limits = Limits(
         max_prompt_tokens=rollout.max_prompt_tokens,
         max_response_tokens=rollout.max_response_tokens,
         max_turn_tokens=rollout.max_turn_tokens,
-        max_context_tokens=policy.positions,
+        max_context_tokens=positions(model),
         retries=rollout.retries,
         retry_seconds=rollout.retry_seconds,
     )
-    reference = _load(config.policy).model.requires_grad_(False) if algorithm.objective.kl_coef else None
-    return Session(env, eval_env, policy, algorithm, limits, reference)
+    reference = _load(config.policy)[0].requires_grad_(False) if algorithm.objective.kl_coef else None
+    return Session(env, eval_env, model, codec, engine, algorithm, limits, asyncio.Runner(), reference)
 
 
-def _load(config: PolicyConfig, **options: Any) -> LocalPolicy:
+def _load(config: PolicyConfig) -> tuple[Any, Codec]:
     device = config.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[config.dtype]
-    return LocalPolicy.from_pretrained(resolve_policy(config.path), dtype=dtype, device=device, **options)
+    model, codec = load_policy(resolve_policy(config.path), dtype)
+    return model.to(device), codec
 
 
 def _env_manifest(env: SearchQAEnv) -> dict[str, Any]:

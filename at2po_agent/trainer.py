@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Sequence
 from contextlib import closing
@@ -73,7 +72,7 @@ class _Trainer:
         self.config, self.run, self.display, self.stop, self.session = config, run, display, stop, session
         rollouts, update = config.rollout, config.update
         self.updater = Updater(
-            session.policy.model,
+            session.model,
             session.algorithm.objective,
             update,
             temperature=rollouts.temperature,
@@ -133,13 +132,13 @@ class _Trainer:
         """One rollout batch and the updates it allows."""
         config, at, session = self.config, self.at, self.session
         started = perf_counter()
-        session.policy.clear_cache()  # of the weights before the update, and so that a resumed run computes the same
-        prefilled = session.policy.stats.prefilled_tokens
-        grown = asyncio.run(
+        session.engine.clear_cache()  # of the weights before the update, and so that a resumed run computes the same
+        prefilled = session.engine.stats.prefilled_tokens
+        grown = session.loop.run(
             rollout(
                 session.env,
                 self._questions(at.step),
-                session.policy,
+                session.engine,
                 session.codec,
                 session.algorithm.expansion,
                 sampling=Sampling(temperature=config.rollout.temperature),
@@ -154,7 +153,7 @@ class _Trainer:
         credited = self._credit(grown)
         metrics = rollout_metrics(grown, credited) | {
             "generated_tokens": generated,
-            "prefilled_tokens": session.policy.stats.prefilled_tokens - prefilled,
+            "prefilled_tokens": session.engine.stats.prefilled_tokens - prefilled,
         }
         metrics |= {f"update_{name}": value for name, value in self._update(credited).items()}
         seconds = perf_counter() - started
@@ -189,8 +188,9 @@ class _Trainer:
         if not credited:
             self.display.note(f"step {self.at.step + 1}: no tree has two scored leaves, nothing to update on")
             return {}
+        self.session.engine.release()
         updated = self.updater.update(credited)
-        self.session.policy.version = self.at.step + 1
+        self.session.engine.publish(self.session.model, self.at.step + 1)
         return updated
 
     def _tree_record(self, tree: TurnTree, advantages: Sequence[Sequence[float]]) -> dict[str, Any]:
@@ -214,13 +214,13 @@ class _Trainer:
         """Greedy EM on the held-out questions, shown and logged."""
         config, session, step = self.config, self.session, self.at.step
         started = perf_counter()
-        session.policy.clear_cache()
+        session.engine.clear_cache()
         self.display.phase("evaluation", total=len(self.eval_questions))
-        evaluation = asyncio.run(
+        evaluation = session.loop.run(
             evaluate(
                 session.eval_env,
                 [question.id for question in self.eval_questions],
-                session.policy,
+                session.engine,
                 session.codec,
                 limits=session.limits,
                 batch=config.eval.batch,
@@ -244,7 +244,7 @@ class _Trainer:
         self.saved = checkpoints.save(
             self.run.checkpoints,
             step=self.at.step,
-            model=self.session.policy.model,
+            model=self.session.model,
             tokenizer=self.session.codec.tokenizer,
             updater=self.updater,
             position=asdict(self.at),
@@ -260,8 +260,8 @@ class _Trainer:
             return
         self.at = _Position(**found.position)
         _check_tape(self.at.tape, self.session.tape_position(), found.path)
-        found.restore(self.session.policy.model, self.updater)
-        self.session.policy.version = self.at.step
+        found.restore(self.session.model, self.updater)
+        self.session.engine.publish(self.session.model, self.at.step)
         self.run.rewind(self.at.step)
         self.saved, self.saved_step = found.path, self.at.step
         self.display.note(f"going on from step {self.at.step} ({found.path})")

@@ -30,7 +30,7 @@ from at2po_agent.evaluate import Evaluation, evaluate
 from at2po_agent.gates import group_of
 from at2po_agent.imitation import Demonstration, FitConfig, Progress, fit
 from at2po_agent.outages import Outages
-from at2po_agent.policy.loading import load_policy
+from at2po_agent.policy.loading import load_policy, positions
 from at2po_agent.policy.local import LocalPolicy
 from at2po_agent.policy.paths import resolve_policy
 from at2po_agent.rollout import Limits
@@ -219,7 +219,7 @@ def _judge(config: WarmStartConfig, folder: Path, say: Callable[[str], None]) ->
     env = _env(config, config.eval.split, config.eval.kwargs)
     questions = env.questions[: config.eval.questions]
     policy = LocalPolicy.from_pretrained(folder)
-    limits = Limits(max_context_tokens=policy.positions)
+    limits = Limits(max_context_tokens=positions(policy.model))
     found: dict[str, Any] = {"questions": len(questions), "split": config.eval.split}
     try:
         for temperature in config.eval.temperatures:

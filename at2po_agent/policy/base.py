@@ -54,6 +54,16 @@ class Completion:
     version: int = 0  # of the weights that sampled it
 
 
+@dataclass
+class Stats:
+    """Tokens that the engine was asked to read, those that it had to compute, and those that it sampled."""
+
+    prompt_tokens: int = 0
+    prefilled_tokens: int = 0  # without padding; the rest of the prompts came from caches and twins
+    generated_tokens: int = 0
+    forwards: int = 0
+
+
 class Policy(Protocol):
     """Anything that samples turns. Engines batch requests that are waiting at the same time, from any tree."""
 

@@ -10,23 +10,13 @@ from typing import Any
 import torch
 
 from at2po_agent.encoding import Codec
-from at2po_agent.policy.base import Completion, Finish, Request, Sampling
+from at2po_agent.policy.base import Completion, Finish, Request, Sampling, Stats
 from at2po_agent.policy.kv import KVSlots
 from at2po_agent.policy.prefix_cache import Ids, PrefixCache, common_prefix
 from at2po_agent.policy.sampler import sample, uniforms
 
 _PREFILL_TOKENS = 2048  # of one forward pass, padding included: few enough to pad little, and to stay in the cache
 _SHARED_TOKENS = 16  # a prefix of a whole batch shorter than this is not worth a pass of its own
-
-
-@dataclass
-class Stats:
-    """Tokens that the engine was asked to read, those that it had to compute, and those that it sampled."""
-
-    prompt_tokens: int = 0
-    prefilled_tokens: int = 0  # without padding; the rest of the prompts came from caches and twins
-    generated_tokens: int = 0
-    forwards: int = 0
 
 
 @dataclass(eq=False)

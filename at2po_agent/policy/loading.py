@@ -35,3 +35,12 @@ def load_policy(path: str | Path, dtype: torch.dtype = torch.float32) -> tuple[A
             f"the model in {path} lacks {len(missing)} of its weights, {missing[0]} first: it is not whole"
         )
     return model, codec
+
+
+def positions(model: Any) -> int:
+    """Tokens that a prompt and its turn may have together; within its window, sliding attention is full attention."""
+    config = model.config
+    found = int(config.max_position_embeddings)
+    if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
+        found = min(found, int(config.sliding_window))
+    return found

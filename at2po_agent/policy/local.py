@@ -1,4 +1,4 @@
-"""``LocalPolicy``: samples turns from a transformers model in this process."""
+"""``LocalPolicy``: the engine in this process, on the trained module itself."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any, Self
 import torch
 
 from at2po_agent.encoding import Codec
-from at2po_agent.policy.base import Completion, PolicyError, Request, Sampling
-from at2po_agent.policy.batch import Batch, Row, Stats
-from at2po_agent.policy.loading import load_policy
+from at2po_agent.policy.base import Completion, PolicyError, Request, Sampling, Stats
+from at2po_agent.policy.batch import Batch, Row
+from at2po_agent.policy.loading import load_policy, positions
 
 
 class _Call:
@@ -49,14 +49,14 @@ class _Call:
 
 
 class LocalPolicy:
-    """A ``Policy`` on torch and transformers, on the live module that a trainer may update between calls.
+    """An ``Engine`` on torch and transformers, on the live module that a trainer may update between calls.
 
     One worker thread runs one batch. Calls that arrive while it runs join it between two tokens, if their sampling
     parameters are equal and there is room. In deterministic mode every call runs alone, in the order of arrival, so
     that equal calls after equal calls give equal bits.
 
-    After an update of the weights set ``version`` and call ``clear_cache``; a run that must be repeatable clears the
-    cache whenever it starts something that can be started from a checkpoint.
+    After an update of the weights call ``publish``; a run that must be repeatable calls ``clear_cache`` whenever it
+    starts something that can be started from a checkpoint.
 
     Args:
         model: a causal LM with full attention, loaded with ``attn_implementation="sdpa"``.
@@ -84,7 +84,7 @@ class LocalPolicy:
         self.max_batch, self.deterministic = max_batch, deterministic
         self.version = 0
         self._vocabulary = model.get_input_embeddings().num_embeddings
-        self._positions = _positions(model.config)
+        self._positions = positions(model)
         self._batch = Batch(model, codec, cache_bytes)
         self._calls: deque[_Call] = deque()  # in order of arrival; a call leaves when it is done
         self._changed = threading.Condition()
@@ -108,11 +108,6 @@ class LocalPolicy:
         """
         model, codec = load_policy(path, dtype)
         return cls(model.to(device), codec, **options)
-
-    @property
-    def positions(self) -> int:
-        """Tokens that a prompt and its turn may have together."""
-        return self._positions
 
     @property
     def stats(self) -> Stats:
@@ -139,8 +134,22 @@ class LocalPolicy:
             self._changed.notify()
         return await asyncio.wrap_future(call.future)
 
+    def release(self) -> None:
+        """Nothing to give up: the weights are the trained module's own."""
+
+    def publish(self, model: Any, version: int) -> None:
+        """The trained module was changed in place: sample as ``version`` from now on.
+
+        Raises:
+            PolicyError: ``model`` is another module, or sequences are running and would mix two versions.
+        """
+        if model is not self.model:
+            raise PolicyError("the local engine samples from the module it was made with; make a new one for another")
+        self.clear_cache()
+        self.version = version
+
     def clear_cache(self) -> None:
-        """Forget every key and value: call it after each change of the weights.
+        """Forget every key and value.
 
         Raises:
             PolicyError: sequences are running, and would mix two versions.
@@ -230,11 +239,3 @@ def _check_attention(config: Any) -> None:
     kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
     if kinds:
         raise PolicyError(f"the local engine does not support layers with {', '.join(sorted(kinds))}")
-
-
-def _positions(config: Any) -> int:
-    """Positions the model can use; within its window, sliding attention is full attention."""
-    positions = int(config.max_position_embeddings)
-    if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
-        positions = min(positions, int(config.sliding_window))
-    return positions

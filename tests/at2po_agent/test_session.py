@@ -31,9 +31,9 @@ def test_evaluation_can_have_its_own_arguments():
 
 def test_a_kl_term_brings_a_frozen_copy_of_the_start():
     with closing(open_session(load_config(None, [*SMALL, "algorithm.objective.kl_coef=0.01"]))) as session:
-        assert session.reference is not None and session.reference is not session.policy.model
+        assert session.reference is not None and session.reference is not session.model
         assert not any(parameter.requires_grad for parameter in session.reference.parameters())
-        ours, theirs = session.policy.model.state_dict(), session.reference.state_dict()
+        ours, theirs = session.model.state_dict(), session.reference.state_dict()
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     with closing(open_session(load_config(None, SMALL))) as session:
         assert session.reference is None

@@ -103,7 +103,7 @@ def test_top_logprobs_are_the_model_s_most_likely(policy: LocalPolicy) -> None:
     assert run(policy, [request])[0].top_logprobs == ()
 
 
-def test_new_weights_are_used_after_clear_cache() -> None:
+def test_new_weights_are_used_after_publish() -> None:
     policy = LocalPolicy(tiny(), CODEC)
     asked = requests(3)
     try:
@@ -111,10 +111,11 @@ def test_new_weights_are_used_after_clear_cache() -> None:
         with torch.no_grad():
             for parameter in policy.model.parameters():
                 parameter.mul_(0.9)
-        policy.version = 7
-        policy.clear_cache()
+        policy.publish(policy.model, 7)
         new = run(policy, asked)
         assert_same(new, [reference(policy.model, request, NEVER) for request in asked])
+        with pytest.raises(PolicyError, match="module it was made with"):
+            policy.publish(tiny(), 8)
     finally:
         policy.close()
     assert {c.version for c in old} == {0} and {c.version for c in new} == {7}

@@ -1,0 +1,62 @@
+"""The engine seam: what samples turns for a trainer, with the weights that the trainer publishes.
+
+The trained model and the engine are two things. The model is a torch module that the trainer updates. The engine may be
+that same module (``local``), or servers with a copy of its weights; ``publish`` is how they follow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from at2po_agent.policy.base import Policy, Stats
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """What samples the turns of a run."""
+
+    kind: Literal["local"] = "local"
+
+
+class Engine(Policy, Protocol):
+    """A policy that follows a trained model.
+
+    The trainer's order in every step is: ``generate`` until the trees are grown, ``release``, update the model,
+    ``publish`` it under the next version.
+    """
+
+    @property
+    def version(self) -> int:
+        """Of the weights that sample now; every completion carries the version that sampled it."""
+        ...
+
+    @property
+    def stats(self) -> Stats:
+        """Token counts since the engine was made."""
+        ...
+
+    def release(self) -> None:
+        """No turn is sampled until the next ``publish``: give up memory that the update can use."""
+        ...
+
+    def publish(self, model: Any, version: int) -> None:
+        """Sample with the weights of ``model``, a transformers model, from now on, and forget all cached states.
+
+        Raises:
+            PolicyError: turns are being sampled, or the engine cannot hold this model.
+            PolicyUnavailable: the engine cannot be reached.
+        """
+        ...
+
+    def clear_cache(self) -> None:
+        """Forget all cached states, so that what follows does not depend on what was sampled before.
+
+        Raises:
+            PolicyError: turns are being sampled.
+        """
+        ...
+
+    def close(self) -> None:
+        """Stop sampling and release everything; the trained model stays."""
+        ...
