@@ -1,14 +1,17 @@
-"""The algorithms, each a composition of one expansion, one credit and one objective; any of the three can be swapped.
+"""The algorithms, each a composition of one expansion, one credit and one objective; each component can be swapped.
 
 ===========  ==============================  =========================================  ==============================
 name         expansion                       credit                                     objective
 ===========  ==============================  =========================================  ==============================
 at2po        10 chains, then 2 × 6 turns     turn values, child_softmax, node_value     turn ratio, 3e−3 / 4e−3
 grpo         16 chains                       leaf z, unbiased std                       token clip 0.2 / 0.2, c = 3
+dapo         16 chains                       leaf z, unbiased std                       token clip 0.2 / 0.28, c = 3
 gspo         16 chains                       leaf z, unbiased std                       trajectory ratio, 3e−4 / 4e−4
 aepo         8 chains, branching up to 16    leaf z, unbiased std                       AEPO, 0.2 / 0.2, c = 3
 tree_grpo    2 trees, random, up to 16       z in the tree + z of the question          token clip 0.2 / 0.2, KL 1e−3
 ===========  ==============================  =========================================  ==============================
+
+``dapo`` also has what the others do without: ``groups`` (dynamic sampling) and ``shaping`` (a penalty for length).
 
 The paper's ablations change one component of ``at2po``: −tree ``expansion: {name: chains, n: 22}``, −entropy
 ``expansion: {name: random}``, −credit ``credit: {name: leaf}``, −ATPO ``objective: {name: gspo}`` or
@@ -36,7 +39,9 @@ from at2po_agent.expansion import (
     RandomExpansion,
     TreeGRPOExpansion,
 )
+from at2po_agent.groups import AllGroups, DynamicSampling, Groups
 from at2po_agent.objective import AEPO, ATPO, GSPO, Objective, TokenClip
+from at2po_agent.shaping import NoShaping, OverlongPenalty, Shaping
 from at2po_agent.structured import ConfigError
 
 Settings = Mapping[str, Any]
@@ -50,6 +55,21 @@ class Algorithm:
     expansion: Expansion
     credit: Credit
     objective: Objective
+    groups: Groups = dataclasses.field(default_factory=AllGroups)
+    shaping: Shaping = dataclasses.field(default_factory=NoShaping)
+
+    def opened(self, **facts: int) -> Algorithm:
+        """The same with what its components leave open (null) filled in from a run.
+
+        Args:
+            facts: ``vocab_size`` of the policy, ``max_response_tokens`` of the rollout.
+
+        Raises:
+            ConfigError: a component's setting does not go with them.
+        """
+        return dataclasses.replace(
+            self, expansion=_filled("expansion", self.expansion, facts), shaping=_filled("shaping", self.shaping, facts)
+        )
 
 
 EXPANSIONS: Mapping[str, type[Any]] = MappingProxyType(
@@ -68,20 +88,30 @@ OBJECTIVES: Mapping[str, type[Any]] = MappingProxyType(
     {"atpo": ATPO, "gspo": GSPO, "token_clip": TokenClip, "aepo": AEPO}
 )
 
-_GROUP_Z = {"name": "leaf", "std": "unbiased"}
+GROUPS: Mapping[str, type[Any]] = MappingProxyType({"all": AllGroups, "dynamic": DynamicSampling})
+SHAPINGS: Mapping[str, type[Any]] = MappingProxyType({"none": NoShaping, "overlong": OverlongPenalty})
 
-# DAPO is not here: without dynamic sampling it would be grpo with objective.eps_high=0.28 under a wrong name.
-ALGORITHMS: Mapping[str, tuple[Settings, Settings, Settings]] = MappingProxyType(
+_GROUP_Z = {"name": "leaf", "std": "unbiased"}
+_PLAIN: Mapping[str, Settings] = {"groups": {"name": "all"}, "shaping": {"name": "none"}}
+
+ALGORITHMS: Mapping[str, Mapping[str, Settings]] = MappingProxyType(
     {
-        "at2po": ({"name": "entropy"}, {"name": "turn"}, {"name": "atpo"}),
-        "grpo": ({"name": "chains"}, _GROUP_Z, {"name": "token_clip"}),
-        "gspo": ({"name": "chains"}, _GROUP_Z, {"name": "gspo"}),
-        "aepo": ({"name": "entropy_balanced"}, _GROUP_Z, {"name": "aepo"}),
-        "tree_grpo": (
-            {"name": "tree_grpo"},
-            {"name": "tree_grpo"},
-            {"name": "token_clip", "dual_clip": None, "kl_coef": 1e-3},
-        ),
+        "at2po": {"expansion": {"name": "entropy"}, "credit": {"name": "turn"}, "objective": {"name": "atpo"}},
+        "grpo": {"expansion": {"name": "chains"}, "credit": _GROUP_Z, "objective": {"name": "token_clip"}},
+        "dapo": {
+            "expansion": {"name": "chains"},
+            "credit": _GROUP_Z,
+            "objective": {"name": "token_clip", "eps_high": 0.28},
+            "groups": {"name": "dynamic"},
+            "shaping": {"name": "overlong"},
+        },
+        "gspo": {"expansion": {"name": "chains"}, "credit": _GROUP_Z, "objective": {"name": "gspo"}},
+        "aepo": {"expansion": {"name": "entropy_balanced"}, "credit": _GROUP_Z, "objective": {"name": "aepo"}},
+        "tree_grpo": {
+            "expansion": {"name": "tree_grpo"},
+            "credit": {"name": "tree_grpo"},
+            "objective": {"name": "token_clip", "dual_clip": None, "kl_coef": 1e-3},
+        },
     }
 )
 
@@ -91,6 +121,8 @@ def build(
     expansion: Settings | None = None,
     credit: Settings | None = None,
     objective: Settings | None = None,
+    groups: Settings | None = None,
+    shaping: Settings | None = None,
 ) -> Algorithm:
     """A named algorithm with the paper's defaults, and what is changed about its components.
 
@@ -99,26 +131,33 @@ def build(
         expansion: settings that replace the algorithm's own; with another ``name`` that component's own defaults count.
         credit: likewise.
         objective: likewise.
+        groups: likewise.
+        shaping: likewise.
 
     Raises:
         ConfigError: an unknown name or setting, or a value of the wrong type or out of range; the message names the
             key as it is written in a configuration file, and what would be right.
     """
-    defaults = ALGORITHMS[_known(name, ALGORITHMS, "algorithm.name")]
+    defaults = {**_PLAIN, **ALGORITHMS[_known(name, ALGORITHMS, "algorithm.name")]}
     return Algorithm(
         name,
-        _component("expansion", EXPANSIONS, defaults[0], expansion or {}),
-        _component("credit", CREDITS, defaults[1], credit or {}),
-        _component("objective", OBJECTIVES, defaults[2], objective or {}),
+        _component("expansion", EXPANSIONS, defaults, expansion),
+        _component("credit", CREDITS, defaults, credit),
+        _component("objective", OBJECTIVES, defaults, objective),
+        _component("groups", GROUPS, defaults, groups),
+        _component("shaping", SHAPINGS, defaults, shaping),
     )
 
 
-def _component(section: str, registry: Mapping[str, type[Any]], defaults: Settings, changes: Settings) -> Any:
+def _component(
+    section: str, registry: Mapping[str, type[Any]], defaults: Mapping[str, Settings], changes: Settings | None
+) -> Any:
     """Build one component: the algorithm's defaults hold unless another component is named."""
+    own, changes = defaults[section], changes or {}
     section = f"algorithm.{section}"
-    name = _known(changes.get("name", defaults["name"]), registry, f"{section}.name")
+    name = _known(changes.get("name", own["name"]), registry, f"{section}.name")
     component = registry[name]
-    settings = {**(defaults if name == defaults["name"] else {}), **changes}
+    settings = {**(own if name == own["name"] else {}), **changes}
     settings.pop("name", None)
     fields = {field.name: None for field in dataclasses.fields(component)}
     for key in settings:
@@ -128,12 +167,18 @@ def _component(section: str, registry: Mapping[str, type[Any]], defaults: Settin
         typed = OmegaConf.merge(OmegaConf.structured(component), settings)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{section}.{error.full_key}: {str(error).splitlines()[0]}") from error
-    for key in sorted(OmegaConf.missing_keys(typed)):
-        raise ConfigError(f"{section}.{key} is not set: {name} has no default for it")
     try:
         return component(**cast(dict[str, Any], OmegaConf.to_container(typed)))
     except ValueError as error:
         raise ConfigError(f"{section}: {error}") from error
+
+
+def _filled(section: str, component: Any, facts: Mapping[str, int]) -> Any:
+    open_fields = {f.name for f in dataclasses.fields(component) if getattr(component, f.name) is None}
+    try:
+        return dataclasses.replace(component, **{name: facts[name] for name in sorted(open_fields & facts.keys())})
+    except ValueError as error:
+        raise ConfigError(f"algorithm.{section}: {error}") from error
 
 
 def _known(name: Any, registry: Mapping[str, Any], key: str) -> str:

@@ -73,12 +73,14 @@ class RolloutConfig:
 
 @dataclass(frozen=True)
 class AlgorithmConfig:
-    """A named composition, and what is changed about its three components."""
+    """A named composition, and what is changed about its components."""
 
     name: str = "at2po"
     expansion: dict[str, Any] = field(default_factory=dict)
     credit: dict[str, Any] = field(default_factory=dict)
     objective: dict[str, Any] = field(default_factory=dict)
+    groups: dict[str, Any] = field(default_factory=dict)  # which groups of a step are trained on
+    shaping: dict[str, Any] = field(default_factory=dict)  # of the rewards, before credit
 
 
 @dataclass(frozen=True)

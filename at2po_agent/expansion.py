@@ -168,9 +168,16 @@ class EntropyBalanced:
     and the path branches **under the turn itself** where ``P ≥ 0.5``. What is left of the budget when all paths have
     ended is filled with fresh chains. ``consecutive_branches`` counts the turns right before this one on its path that
     branched; the official code counts rounds of its lock-step loop instead, which would depend on latency here.
+
+    With ``dynamic_start`` a first chain decides how many there are, as the paper's balanced budget does:
+
+        M = min(n, max(1, ⌊n·σ(0.5·(H_root − H_tool))⌋ + 1))       n = leaves
+
+    with ``H_root`` the ``H`` of its first turn and ``H_tool`` the mean of its later ones (``H_root`` where it called no
+    tool). It is the first of the ``M`` chains, and may branch once they are counted; the official code throws it away.
     """
 
-    vocab_size: int
+    vocab_size: int | None = None  # None: the policy's own, once a run opens
     chains: int = 8
     leaves: int = 16
     entropy_weight: float = 0.2
@@ -178,24 +185,35 @@ class EntropyBalanced:
     threshold: float = 0.5
     first_tokens: int = 20
     top_logprobs: int = 10
+    dynamic_start: bool = False
 
     def __post_init__(self) -> None:
-        _at_least(2, vocab_size=self.vocab_size)
+        if self.vocab_size is not None:
+            _at_least(2, vocab_size=self.vocab_size)
         _at_least(1, chains=self.chains, first_tokens=self.first_tokens, top_logprobs=self.top_logprobs)
         _at_least(self.chains, leaves=self.leaves)
 
     def propose(self, tree: TurnTree, rng: np.random.Generator) -> Sequence[Branch]:
         """The chains; a branch at any fresh turn that earns one; at the end the chains that are missing."""
         if not tree.proposals:
-            return _new_chains(tree, self.chains)
+            return _new_chains(tree, 1 if self.dynamic_start else self.chains)
+        starting = self.dynamic_start and len(tree.proposals) == 1
+        if starting and tree.open_paths:
+            return ()
+        branches = _new_chains(tree, self.start(tree) - 1) if starting else []
         missing = self.leaves - tree.started
-        branches: list[Branch] = []
-        for n in tree.fresh:
+        for n in tree.inner_turns() if starting else tree.fresh:
             if len(branches) < missing and not tree[n].leaf and self._probability(tree, n, rng) >= self.threshold:
                 branches.append(Branch(n, tree[n].group))
         if missing and not branches and not tree.open_paths:
             return _new_chains(tree, missing)
         return branches
+
+    def start(self, tree: TurnTree) -> int:
+        """``M`` from the first chain of ``tree``, which counts as even where infrastructure ended it at once."""
+        first, *later = [self.entropy(turn) for turn in tree.nodes[1:]] or [0.0]
+        rise = first - (sum(later) / len(later) if later else first)
+        return min(self.leaves, max(1, math.floor(self.leaves / (1 + math.exp(-0.5 * rise))) + 1))
 
     def _probability(self, tree: TurnTree, n: int, rng: np.random.Generator) -> float:
         rise = self.entropy(tree[n]) - self.entropy(tree[tree.path(n)[0]])
@@ -206,8 +224,10 @@ class EntropyBalanced:
         """The ``H`` above, of a turn's first tokens.
 
         Raises:
-            ValueError: the policy reported no top log-probabilities.
+            ValueError: the policy reported no top log-probabilities, or ``vocab_size`` is not known.
         """
+        if self.vocab_size is None:
+            raise ValueError("AEPO's expansion needs vocab_size, the number of the policy's token ids")
         if not turn.top_logprobs:
             raise ValueError(
                 f"AEPO's expansion needs top log-probabilities: sample with top_logprobs={self.top_logprobs}"

@@ -4,30 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from at2po_agent.admission import Lockstep
 from at2po_agent.expansion import Expansion
+from at2po_agent.groups import Rollout
 from at2po_agent.outages import Outages
 from at2po_agent.policy.base import Policy, Sampling
 from at2po_agent.rollout import Encoder, Limits, PromptTooLong, grow
 from at2po_agent.tree import TurnTree
 from at2po_env.core import ForkableEnv
-
-
-@dataclass(frozen=True)
-class Rollout:
-    """The trees of one batch of questions, in the order of the questions, and what is missing from them."""
-
-    trees: tuple[TurnTree, ...]
-    dropped: dict[str, str]  # question id → why it has no tree
-    lost_paths: int  # paths that infrastructure ended for good
-
-    @property
-    def generated_tokens(self) -> int:
-        """Tokens that the policy sampled, each once however many paths share it."""
-        return sum(len(node.action) for tree in self.trees for node in tree.nodes)
 
 
 async def rollout(
@@ -40,6 +26,7 @@ async def rollout(
     sampling: Sampling | None = None,
     limits: Limits | None = None,
     key: tuple[int, ...] = (0,),
+    first: int = 0,
     deterministic: bool = True,
     on_tree: Callable[[TurnTree], None] = lambda tree: None,
     outages: Outages | None = None,
@@ -54,7 +41,8 @@ async def rollout(
         expansion: see ``grow``.
         sampling: see ``grow``.
         limits: see ``grow``.
-        key: ``(seed, step)``; every tree adds its position in ``question_ids``.
+        key: ``(seed, step)``; every tree adds its number.
+        first: number of the first tree; the others follow it.
         deterministic: admit requests in lockstep, so that two runs are equal bit for bit whatever the search latency.
         on_tree: called with every tree when it is complete, for progress.
         outages: says when the search or the engine does not answer, and when it is back.
@@ -74,7 +62,7 @@ async def rollout(
                 expansion,
                 sampling=sampling,
                 limits=limits,
-                key=(*key, position),
+                key=(*key, first + position),
                 question_id=question_id,
                 lockstep=deterministic,
                 outages=outages,
@@ -95,4 +83,4 @@ async def rollout(
         raise errors.exceptions[0] from None  # one tree's error ends the batch; the others were only cancelled
     trees = tuple(tree for task in tasks if (tree := task.result()) is not None)
     lost = sum(tree.started - len(tree.leaves) for tree in trees)
-    return Rollout(trees, dropped, lost)
+    return Rollout(trees, dropped, lost, len(question_ids))

@@ -8,17 +8,11 @@ from statistics import fmean
 from typing import Any
 
 from at2po_agent.evaluate import Evaluation
-from at2po_agent.forest import Rollout
 from at2po_agent.gates import group_of
+from at2po_agent.groups import Rollout
 from at2po_agent.packing import Credited
 from at2po_agent.results import Scores
-from at2po_agent.tree import TurnTree
 from at2po_env.state import Question
-
-
-def rewards_of(tree: TurnTree) -> dict[int, float]:
-    """The reward of every scored leaf, by node index."""
-    return {leaf: float(tree[leaf].reward or 0.0) for leaf in tree.leaves}
 
 
 def rollout_metrics(grown: Rollout, credited: Sequence[Credited]) -> dict[str, Any]:
@@ -40,10 +34,13 @@ def rollout_metrics(grown: Rollout, credited: Sequence[Credited]) -> dict[str, A
         "malformed": mean([leaf.ended == "malformed" for leaf in leaves]),
         "leaves": len(leaves),
         "trees": len(trees),
-        "trees_with_signal": sum(len(set(rewards_of(tree).values())) > 1 for tree in trees),
+        "trees_with_signal": sum(any(map(any, advantages)) for _, advantages in credited),
         "trees_dropped": len(grown.trees) - len(trees),
         "questions_dropped": len(grown.dropped),
         "paths_lost": grown.lost_paths,
+        "groups_equal": len(grown.equal),
+        "groups_surplus": len(grown.surplus),
+        "unused_tokens": grown.unused_tokens,
         "unique_tokens": sum(len(node.action) + len(node.observation) for tree in trees for node in tree.nodes),
     }
 

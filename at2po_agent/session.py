@@ -82,9 +82,7 @@ def open_session(config: TrainConfig) -> Session:
     torch.use_deterministic_algorithms(config.deterministic)
     transformers.utils.logging.disable_progress_bar()  # the display has its own
     import_tasks(config.env.imports)
-    algorithm = algorithms.build(
-        config.algorithm.name, config.algorithm.expansion, config.algorithm.credit, config.algorithm.objective
-    )
+    algorithm = algorithms.build(**vars(config.algorithm))
     env = make_env(config.env.id, config.env.split, config.env.kwargs)
     eval_env = make_env(config.env.id, config.eval.split, {**config.env.kwargs, **config.eval.kwargs})
     rollout = config.rollout
@@ -98,6 +96,7 @@ def open_session(config: TrainConfig) -> Session:
         retries=rollout.retries,
         retry_seconds=rollout.retry_seconds,
     )
+    algorithm = algorithm.opened(vocab_size=codec.vocab_size, max_response_tokens=limits.max_response_tokens)
     reference = _load(config.policy)[0].requires_grad_(False) if algorithm.objective.kl_coef else None
     return Session(env, eval_env, model, codec, engine, algorithm, limits, asyncio.Runner(), reference)
 

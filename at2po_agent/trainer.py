@@ -11,14 +11,13 @@ from threading import Event
 from time import perf_counter
 from typing import Any
 
-import numpy as np
-
 from at2po_agent import checkpoints
 from at2po_agent.config import TrainConfig
 from at2po_agent.credit import TurnCredit
 from at2po_agent.evaluate import evaluate
-from at2po_agent.forest import Rollout, rollout
-from at2po_agent.metrics import rewards_of, rollout_metrics, scores
+from at2po_agent.forest import rollout
+from at2po_agent.groups import Rollout, draw_questions
+from at2po_agent.metrics import rollout_metrics, scores
 from at2po_agent.outages import Outages
 from at2po_agent.packing import Credited
 from at2po_agent.policy.base import Sampling
@@ -59,6 +58,7 @@ class _Position:
     """Where a run is: everything that decides the next step besides weights and optimiser."""
 
     step: int = 0
+    drawn: int = 0  # questions, those of groups that were left out too: the place in their order
     seconds: float = 0.0  # of training: rollout, credit and update
     tokens: int = 0  # generated in training
     trees: int = 0
@@ -134,20 +134,7 @@ class _Trainer:
         started = perf_counter()
         session.engine.clear_cache()  # of the weights before the update, and so that a resumed run computes the same
         prefilled = session.engine.stats.prefilled_tokens
-        grown = session.loop.run(
-            rollout(
-                session.env,
-                self._questions(at.step),
-                session.engine,
-                session.codec,
-                session.algorithm.expansion,
-                sampling=Sampling(temperature=config.rollout.temperature),
-                limits=session.limits,
-                key=(config.seed, at.step),
-                deterministic=config.deterministic,
-                outages=self.outages,
-            )
-        )
+        grown = session.loop.run(session.algorithm.groups.collect(self._grow, config.rollout.questions))
         rollout_seconds = perf_counter() - started
         generated = grown.generated_tokens
         credited = self._credit(grown)
@@ -158,7 +145,8 @@ class _Trainer:
         metrics |= {f"update_{name}": value for name, value in self._update(credited).items()}
         seconds = perf_counter() - started
         at.step, at.seconds, at.tokens = at.step + 1, at.seconds + seconds, at.tokens + generated
-        at.trees, at.dropped = at.trees + len(grown.trees), at.dropped + len(grown.trees) - len(credited)
+        at.drawn, at.trees = at.drawn + grown.questions, at.trees + len(grown.trees)
+        at.dropped += len(grown.trees) - len(credited)
         every = config.log.trees_every
         if every and at.step % every == 0:
             self.run.save_trees(at.step, [self._tree_record(*one) for one in credited])
@@ -166,27 +154,35 @@ class _Trainer:
         self._log(metrics, timings | {"tokens_per_second": generated / seconds})
         self.display.step(at.step, metrics | {"tokens_per_second": generated / seconds}, at.seconds)
 
-    def _questions(self, step: int) -> list[str]:
-        """The question ids of a step: every question once an epoch, in an order that the seed decides."""
-        ids, batch = list(self.questions), self.config.rollout.questions
-        chosen = []
-        for position in range(step * batch, (step + 1) * batch):
-            order = np.random.default_rng([self.config.seed, position // len(ids)]).permutation(len(ids))
-            chosen.append(ids[order[position % len(ids)]])
-        return chosen
+    async def _grow(self, first: int) -> Rollout:
+        """The trees of a batch of questions, from the ``first`` one of this step on."""
+        config, session = self.config, self.session
+        return await rollout(
+            session.env,
+            draw_questions(list(self.questions), config.seed, self.at.drawn + first, config.rollout.questions),
+            session.engine,
+            session.codec,
+            session.algorithm.expansion,
+            sampling=Sampling(temperature=config.rollout.temperature),
+            limits=session.limits,
+            key=(config.seed, self.at.step),
+            first=first,
+            deterministic=config.deterministic,
+            outages=self.outages,
+        )
 
     def _credit(self, grown: Rollout) -> list[Credited]:
         """Prune what has no score, drop trees with fewer than two scored leaves, assign credit to the others."""
-        credited = []
+        credited, algorithm = [], self.session.algorithm
         for tree in grown.trees:
             tree.prune()
             if len(tree.leaves) >= 2:
-                credited.append(Credited(tree, self.session.algorithm.credit(tree, rewards_of(tree))))
+                credited.append(Credited(tree, algorithm.credit(tree, algorithm.shaping(tree))))
         return credited
 
     def _update(self, credited: Sequence[Credited]) -> dict[str, float]:
         if not credited:
-            self.display.note(f"step {self.at.step + 1}: no tree has two scored leaves, nothing to update on")
+            self.display.note(f"step {self.at.step + 1}: no tree to learn from, nothing to update on")
             return {}
         self.session.engine.release()
         updated = self.updater.update(credited)
@@ -194,13 +190,14 @@ class _Trainer:
         return updated
 
     def _tree_record(self, tree: TurnTree, advantages: Sequence[Sequence[float]]) -> dict[str, Any]:
-        credit, question = self.session.algorithm.credit, self.questions[tree.question_id]
+        algorithm, question = self.session.algorithm, self.questions[tree.question_id]
+        credit = algorithm.credit
         return tree_record(
             tree,
             question=question.question,
             answers=question.answers,
             advantages=advantages,
-            values=list(credit.values(tree, rewards_of(tree))) if isinstance(credit, TurnCredit) else None,
+            values=list(credit.values(tree, algorithm.shaping(tree))) if isinstance(credit, TurnCredit) else None,
             decode=self.session.codec.decode_action,
         )
 

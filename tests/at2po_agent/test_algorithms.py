@@ -13,31 +13,29 @@ import torch
 from at2po_agent.algorithms import ALGORITHMS, Algorithm, build
 from at2po_agent.credit import LeafCredit, TreeGRPOCredit, TurnCredit
 from at2po_agent.expansion import Chains, EntropyBalanced, EntropyGuided, RandomExpansion, TreeGRPOExpansion
+from at2po_agent.groups import AllGroups, DynamicSampling
 from at2po_agent.objective import AEPO, ATPO, GSPO, LossInputs, TokenClip
 from at2po_agent.packing import pack_tree
 from at2po_agent.policy.base import Completion, Request, Sampling
 from at2po_agent.rollout import grow
+from at2po_agent.shaping import OverlongPenalty
 from at2po_agent.structured import ConfigError
 from tests.at2po_agent.toys import Bytes, Scripted, ToyEnv
 
-VOCABULARY = {"vocab_size": 256}
 Z = LeafCredit(std="unbiased")
 
 PAPER = {  # the settings of each paper or its official code
     "at2po": (EntropyGuided(10, 6, 2, 0.05), TurnCredit("child_softmax", "node_value"), ATPO(3e-3, 4e-3)),
     "grpo": (Chains(16), Z, TokenClip(0.2, 0.2, 3.0, "token_mean", 0.0)),
+    "dapo": (Chains(16), Z, TokenClip(0.2, 0.28, 3.0, "token_mean", 0.0), DynamicSampling(), OverlongPenalty()),
     "gspo": (Chains(16), Z, GSPO(3e-4, 4e-4)),
-    "aepo": (EntropyBalanced(256, chains=8, leaves=16), Z, AEPO(0.2, 0.2, 3.0, 0.2)),
+    "aepo": (EntropyBalanced(chains=8, leaves=16), Z, AEPO(0.2, 0.2, 3.0, 0.2)),
     "tree_grpo": (TreeGRPOExpansion(2, 2, 16), TreeGRPOCredit(), TokenClip(0.2, 0.2, None, "token_mean", 1e-3)),
 }
 
 
-def built(name: str) -> Algorithm:
-    return build(name, VOCABULARY if name == "aepo" else None)
-
-
 def test_every_algorithm_has_the_papers_settings() -> None:
-    assert {name: built(name) for name in ALGORITHMS} == {
+    assert {name: build(name) for name in ALGORITHMS} == {
         name: Algorithm(name, *parts) for name, parts in PAPER.items()
     }
 
@@ -63,6 +61,8 @@ def test_settings_lie_over_the_algorithms_own() -> None:
 
 
 def test_another_component_comes_with_its_own_defaults() -> None:
+    assert build("dapo", groups={"name": "all"}).groups == AllGroups()
+    assert build("at2po", groups={"name": "dynamic"}).groups == DynamicSampling()
     assert build("grpo", credit={"name": "turn"}).credit == TurnCredit()
     assert build("tree_grpo", objective={"name": "gspo"}).objective == GSPO(kl_coef=0.0)
 
@@ -79,7 +79,8 @@ def test_another_component_comes_with_its_own_defaults() -> None:
         ("at2po", {"credit": {"value": "max"}}, r"algorithm\.credit\.value: .*'max'.*'child_mean'"),
         ("at2po", {"objective": {"eps_low": -0.1}}, r"algorithm\.objective: eps_low is -0\.1"),
         ("grpo", {"objective": {"uses_entropy": True}}, r"algorithm\.objective\.uses_entropy: token_clip has no such"),
-        ("aepo", {}, r"algorithm\.expansion\.vocab_size is not set"),
+        ("dapo", {"groups": {"max_batches": 0}}, r"algorithm\.groups: max_batches is 0"),
+        ("grpo", {"shaping": {"name": "overlong", "cache": 0}}, r"algorithm\.shaping: cache is 0"),
     ],
 )
 def test_a_wrong_setting_is_an_error_that_names_its_key(name: str, changes: dict[str, Any], message: str) -> None:
@@ -97,16 +98,24 @@ class ScriptedWithTop(Scripted):
         return [replace(c, top_logprobs=tuple(((0, p), (1, -0.5)) for p in c.logprobs)) for c in completions]
 
 
-DAPO = Algorithm("dapo", Chains(16), Z, TokenClip(eps_high=0.28))
+def test_what_a_run_decides_is_filled_in_where_it_is_left_open() -> None:
+    facts = {"vocab_size": 720, "max_response_tokens": 1000}
+    assert build("aepo").opened(**facts).expansion == EntropyBalanced(vocab_size=720)
+    assert build("aepo", {"vocab_size": 9}).opened(**facts).expansion == EntropyBalanced(vocab_size=9)
+    assert build("dapo").opened(**facts).shaping == OverlongPenalty(max_response_tokens=1000)
+    assert build("at2po").opened(**facts) == build("at2po")
+    with pytest.raises(ConfigError, match=r"algorithm\.shaping: cache is 1001, more than the 1000 tokens"):
+        build("dapo", shaping={"cache": 1001}).opened(**facts)
 
 
-@pytest.mark.parametrize("algorithm", [*map(built, ALGORITHMS), DAPO], ids=lambda algorithm: algorithm.name)
-def test_every_algorithm_goes_from_a_grown_tree_to_a_gradient(algorithm: Algorithm) -> None:
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_algorithm_goes_from_a_grown_tree_to_a_gradient(name: str) -> None:
+    algorithm = build(name).opened(vocab_size=256, max_response_tokens=1000)
     env = ToyEnv()
     env.reset(options={"question_id": "q"})
     tree = asyncio.run(grow(env, ScriptedWithTop(), Bytes(), algorithm.expansion, key=(3,), lockstep=True))
     assert len(tree.leaves) == (22 if algorithm.name == "at2po" else 16)
-    rewards = {leaf: tree[leaf].reward or 0.0 for leaf in tree.leaves}
+    rewards = algorithm.shaping(tree)
     assert len(set(rewards.values())) > 1
     rows = pack_tree(tree, algorithm.credit(tree, rewards))
     logp_old = torch.tensor(rows.logp_old)

@@ -221,6 +221,30 @@ def test_what_is_left_of_the_budget_becomes_fresh_chains_in_new_groups() -> None
     assert len(tree.leaves) == 5
 
 
+def test_a_first_chain_can_decide_how_many_there_are() -> None:
+    """Leaves 8. First chain of three turns with entropies (coins) 6, 2, 2: M = ⌊8·σ(0.5·4)⌋ + 1 = ⌊7.05⌋ + 1 = 8.
+
+    With 2, 6, 6 it is ⌊8·σ(−2)⌋ + 1 = ⌊0.95⌋ + 1 = 1, and with one turn alone ⌊8·σ(0)⌋ + 1 = 5.
+    """
+    strategy = EntropyBalanced(vocab_size=2, leaves=8, dynamic_start=True)
+    tree = draw([-1, 0, 1, 2])
+    tree.proposals = []
+    assert strategy.propose(tree, RNG) == [(ROOT, 0)]
+    for entropies, chains in (((6, 2, 2), 8), ((2, 6, 6), 1)):
+        for n, tokens in enumerate(entropies, 1):
+            tree[n].top_logprobs = coins(tokens)
+        assert strategy.start(tree) == chains
+    alone = draw([-1, 0])
+    alone[1].top_logprobs = coins(3)
+    assert strategy.start(alone) == 5
+    after_chains(tree).open_paths = 1
+    assert strategy.propose(tree, RNG) == ()  # the first chain is not over yet
+    # now it is: M is 1, so no other chain, but its inner turns may branch. Turn 1: no rise, u = 0.4 → no;
+    # turn 2 rises by 6 − 2 = 4: u = 0 + 0.8 → a branch under it
+    tree.open_paths = 0
+    assert strategy.propose(tree, Draws.of(0.4, 0.0)) == [(2, 0)]
+
+
 # --- all of them ---------------------------------------------------------------------------------------------------
 
 BUDGETS: list[tuple[Expansion, int]] = [
@@ -230,6 +254,7 @@ BUDGETS: list[tuple[Expansion, int]] = [
     (RandomExpansion(3, 4, 2), 11),
     (TreeGRPOExpansion(3, 2, leaves=14), 14),
     (EntropyBalanced(vocab_size=2, chains=3, leaves=8), 8),
+    (EntropyBalanced(vocab_size=2, chains=1, leaves=7, dynamic_start=True), 7),
 ]
 
 

@@ -1,8 +1,8 @@
 import math
 
 from at2po_agent.evaluate import Episode, Evaluation
-from at2po_agent.forest import Rollout
-from at2po_agent.metrics import rewards_of, rollout_metrics, scores
+from at2po_agent.groups import Rollout
+from at2po_agent.metrics import rollout_metrics, scores
 from at2po_agent.packing import Credited
 from at2po_agent.tree import ROOT, Branch, TurnNode, TurnTree
 from at2po_env.state import Question
@@ -24,20 +24,25 @@ def tree(*rewards: float) -> TurnTree:
 
 def test_a_step_in_numbers():
     mixed, flat, lone = tree(1.0, -1.0), tree(0.0, 0.0), tree(1.0)
-    grown = Rollout((mixed, flat, lone), dropped={"q9": "too long"}, lost_paths=3)
-    credited = [Credited(mixed, []), Credited(flat, [])]  # the third tree has a single leaf and was dropped
+    grown = Rollout(
+        (mixed, flat, lone), dropped={"q9": "too long"}, lost_paths=3, questions=6, equal=(tree(0.0),), surplus=(lone,)
+    )
+    credited = [
+        Credited(mixed, [[1.0] * 2, [-1.0] * 2]),
+        Credited(flat, [[0.0] * 2] * 2),
+    ]  # the third tree has a single leaf and was dropped
     found = rollout_metrics(grown, credited)
-    assert rewards_of(mixed) == {2: 1.0, 4: -1.0}
     assert found["reward"] == 0.0 and found["em"] == 0.25 and found["malformed"] == 0.25
     assert math.isclose(found["entropy"], (0.5 + 0.2) / 2)  # the mean over turns of the mean over tokens
     assert found["trees"] == 2 and found["trees_with_signal"] == 1 and found["trees_dropped"] == 1
     assert found["questions_dropped"] == 1 and found["paths_lost"] == 3 and found["leaves"] == 4
     assert found["unique_tokens"] == 2 * (4 + 2 * (1 + 3 + 2))
-    assert grown.generated_tokens == 3 * 5  # of the dropped tree too: it was paid for
+    assert found["groups_equal"] == 1 and found["groups_surplus"] == 1 and found["unused_tokens"] == 2 * 3
+    assert grown.generated_tokens == 5 * 3 + 2 * 3  # of the dropped and the unused trees too: they were paid for
 
 
 def test_a_step_without_trees_has_no_means():
-    found = rollout_metrics(Rollout((), {}, 0), [])
+    found = rollout_metrics(Rollout((), {}, 0, 0), [])
     assert found["reward"] is None and found["leaves"] == 0
 
 

@@ -180,8 +180,9 @@ def test_recomputed_logprobs_are_those_of_the_rollout(straight, tmp_path):
     [
         "{name: grpo, expansion: {n: 4}}",
         "{name: gspo, expansion: {n: 4}}",
+        "{name: grpo, expansion: {n: 4}, shaping: {name: overlong}}",
         "{name: tree_grpo, expansion: {leaves: 4}}",
-        "{name: aepo, expansion: {chains: 2, leaves: 4, vocab_size: 512}}",
+        "{name: aepo, expansion: {chains: 2, leaves: 4}}",
         "{name: at2po, expansion: {name: random, chains: 2, per_round: 2, rounds: 1}, credit: {name: leaf}}",
     ],
 )
@@ -189,6 +190,26 @@ def test_every_algorithm_runs_through_the_same_loop(algorithm, tmp_path):
     result = run(tmp_path / "run", "train.steps=1", "eval.questions=0", algorithm=algorithm)
     (line,) = metrics(tmp_path / "run")
     assert line["leaves"] == 16 and result.trees == 4
+
+
+DAPO = "{name: dapo, expansion: {n: 4}, groups: {max_batches: 3}}"
+
+
+def test_dynamic_sampling_trains_on_mixed_groups_and_resumes_at_the_next_question(tmp_path):
+    """The policy starts at 17 %, so that many groups of four chains are all wrong and refills are needed."""
+    straight = run(tmp_path / "straight", "train.steps=3", "eval.questions=0", algorithm=DAPO)
+    lines = metrics(tmp_path / "straight")
+    assert any(line["groups_equal"] > 0 for line in lines) and any(line["unused_tokens"] > 0 for line in lines)
+    assert all(line["trees_with_signal"] == line["trees"] <= 4 for line in lines)
+    assert straight.generated_tokens == sum(line["generated_tokens"] for line in lines)
+    assert all(line["unused_tokens"] < line["generated_tokens"] for line in lines)
+    records = [record for file in tree_files(tmp_path / "straight") for record in read_trees(file)]
+    asked = [record["tree"]["question_id"] for record in records]
+    assert len(asked) == len(set(asked)) == straight.trees  # no question comes twice within an epoch
+    run(tmp_path / "halves", "train.steps=2", "eval.questions=0", algorithm=DAPO)
+    resumed = run(tmp_path / "halves", "train.steps=3", resume=True)
+    assert metrics(tmp_path / "halves") == lines
+    assert_same_weights(straight, resumed)
 
 
 def test_a_run_goes_on_only_with_the_search_results_that_it_was_trained_on(tmp_path):
