@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from at2po_agent.data_command import add_data_command
 from at2po_agent.index_command import add_index_command
+from at2po_agent.judge.view_command import add_view_command
 from at2po_agent.structured import ConfigError
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_data_command(commands)
     add_index_command(commands)
+    add_view_command(commands)
     return parser
 
 

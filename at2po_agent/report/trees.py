@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from rich.text import Text as Line
 from rich.tree import Tree
 
+from at2po_agent.report.visible import visible
 from at2po_agent.run_dir import RunDirError, read_trees, step_of, tree_files
 from at2po_agent.tree import ROOT, TurnNode, TurnTree
 
@@ -79,16 +79,16 @@ def render(record: Mapping[str, Any], *, width: int = 300) -> Tree:
     values = record.get("values")
     advantages = _by_node(tree, record["advantages"])
     gold = " | ".join(record["answers"])
-    shown = Tree(Line.assemble((_visible(record["question"], 0), "bold"), (f"  gold: {_visible(gold, 0)}", "green")))
-    shown.add(Line(_visible(record["texts"][ROOT]["observation"], width), "dim"))
+    shown = Tree(Line.assemble((visible(record["question"]), "bold"), (f"  gold: {visible(gold)}", "green")))
+    shown.add(Line(visible(record["texts"][ROOT]["observation"], width), "dim"))
     branches = {ROOT: shown}
     for n, node in enumerate(tree.nodes):
         if n != ROOT:
             value = values[n] if values else None
             branch = branches[node.parent].add(_headline(n, node, value, advantages.get(n, ())))
-            branch.add(Line(_visible(record["texts"][n]["action"], width)))
+            branch.add(Line(visible(record["texts"][n]["action"], width)))
             if not node.leaf:
-                branch.add(Line(_visible(record["texts"][n]["observation"], width), "dim"))
+                branch.add(Line(visible(record["texts"][n]["observation"], width), "dim"))
             branches[n] = branch
     return shown
 
@@ -115,12 +115,6 @@ def _by_node(tree: TurnTree, advantages: Sequence[Sequence[float]]) -> dict[int,
         for n, value in zip(path, row, strict=True):
             found.setdefault(n, []).append(value)
     return found
-
-
-def _visible(text: str, width: int) -> str:
-    """What a model wrote may hold terminal control sequences: they are shown as �, never sent."""
-    text = "".join(c if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs") else "�" for c in text.strip())
-    return text if not width or len(text) <= width else f"{text[:width]}… ({len(text)} characters)"
 
 
 def _ranges(steps: Sequence[int]) -> str:

@@ -1,0 +1,98 @@
+"""The directory of an evaluation as those need it who read results: what was run, and every episode of it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from at2po_agent.judge.metrics import Prices, Summary, summarise
+from at2po_agent.judge.records import EpisodeRecord, RecordError, read_episodes
+from at2po_agent.run_dir import RunDirError
+
+MANIFEST = "manifest.json"
+_ID = re.compile(r"(?:.*[:/])?AT2PO-(.+)-v\d+")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """An evaluation that has ended, or was interrupted: what is recorded so far counts."""
+
+    path: Path
+    manifest: Mapping[str, Any]
+    episodes: tuple[EpisodeRecord, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> Finished:
+        """Read a run directory.
+
+        Raises:
+            RunDirError: it is not the directory of an evaluation, or something in it cannot be read.
+        """
+        manifest = _read_manifest(path)
+        try:
+            return cls(path, manifest, tuple(read_episodes(path)))
+        except RecordError as error:
+            raise RunDirError(str(error)) from error
+
+    @property
+    def benchmark(self) -> str:
+        """Its name without what all ids share: ``HotpotQA``."""
+        id = str(self.manifest.get("env", self.path.name))
+        known = _ID.fullmatch(id)
+        return known[1] if known else id
+
+    @property
+    def split(self) -> str:
+        """Which questions."""
+        return str(self.manifest.get("dataset", {}).get("split", "?"))
+
+    @property
+    def demo(self) -> bool:
+        """Whether the questions are about an invented world, so that no number is one of the benchmark."""
+        return self.split == "demo"
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return str(self.manifest.get("model", {}).get("name", "?"))
+
+    @property
+    def prices(self) -> Prices | None:
+        """What tokens cost, where it was given."""
+        price = self.manifest.get("price") or {}
+        prompt, completion = price.get("prompt"), price.get("completion")
+        return None if prompt is None or completion is None else Prices(prompt, completion)
+
+    @cached_property
+    def summary(self) -> Summary:
+        """The numbers of what is recorded."""
+        return summarise(self.episodes, self.prices)
+
+
+def facts(described: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Name and value of everything in a manifest or a configuration; long lists as their length."""
+    for key, value in described.items():
+        name = f"{prefix}{key}".replace("_", " ")
+        if isinstance(value, Mapping):
+            yield from facts(value, f"{prefix}{key} · ")
+        elif isinstance(value, list):
+            yield name, ", ".join(map(str, value)) if len(value) <= 8 else f"{len(value):,}"
+        elif value is not None:
+            yield name, str(value)
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunDirError(f"{path} is not the directory of an evaluation: it has no {MANIFEST}") from None
+    except (OSError, ValueError) as error:
+        raise RunDirError(f"{path / MANIFEST} cannot be read: {error}") from error
+    if not isinstance(manifest, dict):
+        raise RunDirError(f"{path / MANIFEST} is no JSON object")
+    return manifest
