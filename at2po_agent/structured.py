@@ -37,14 +37,18 @@ def above(default: Any, low: float) -> Any:
 def load(schema: type[Schema], path: Path | None, overrides: Sequence[str]) -> Schema:
     """The defaults of the dataclass ``schema``, then the YAML file, then ``key=value`` overrides.
 
+    A file may name others that it is laid over, one or a list in order: ``base: [model.yaml, ../task.yaml]``, each
+    relative to the file that names it.
+
     Settings without a schema of their own (fields that are a ``dict``) are replaced by ``key={…}`` and added to by
-    ``key.name=value``.
+    ``key.name=value``; a file replaces those of its bases.
 
     Raises:
-        ConfigError: a file is missing or not YAML, a key is unknown, a value has the wrong type or is out of range.
+        ConfigError: a file is missing, not YAML or its own base, a key is unknown, a value has the wrong type or is out
+            of range.
     """
     merged: Any = OmegaConf.structured(schema)
-    sources = ([_read_yaml(path)] if path else []) + [_read_override(text) for text in overrides]
+    sources = (_read_with_bases(path) if path else []) + [_read_override(text) for text in overrides]
     _replace_settings(sources, schema)
     for values, where in sources:
         _check_keys(values, schema, where, schema)
@@ -94,6 +98,19 @@ class _Origin:
             if key in where.lines:
                 return where.of(key)
         return "the configuration"
+
+
+def _read_with_bases(path: Path, below: tuple[Path, ...] = ()) -> list[tuple[dict[str, Any], _Where]]:
+    """A file after the files that it is laid over, the deepest first; ``below`` are those that led here."""
+    if path.resolve() in below:
+        raise ConfigError(f"{path}: the file is its own base")
+    values, where = _read_yaml(path)
+    names = values.pop("base", [])
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{where.of('base')}: base is a file or a list of files, not {names!r}")
+    below = (*below, path.resolve())
+    return [source for name in names for source in _read_with_bases(path.parent / name, below)] + [(values, where)]
 
 
 def _read_yaml(path: Path) -> tuple[dict[str, Any], _Where]:

@@ -44,6 +44,31 @@ def test_file_over_defaults_and_overrides_over_file(file: Path):
     assert load_config(file).update.lr == 1e-5
 
 
+def test_a_file_is_laid_over_its_bases_in_order(file: Path):
+    folder = file.parent / "rows"
+    folder.mkdir()
+    (folder / "slow.yaml").write_text("base: ../run.yaml\ntrain: {steps: 7}\nupdate: {lr: 3e-6, epochs: 2}\n")
+    (folder / "big.yaml").write_text("update:\n  mini_batch: 16\n  lr: 4e-6\nalgorithm: {expansion: {n: 3, m: 4}}\n")
+    row = folder / "row.yaml"
+    row.write_text("base: [slow.yaml, big.yaml]\nname: row\nalgorithm: {expansion: {n: 5}}\n")
+    config = load_config(row, ["train.steps=8"])
+    assert (config.name, config.env.kwargs, config.policy.path) == ("row", {"k": 1}, "builtin:microwiki")
+    assert (config.update.lr, config.update.epochs, config.update.mini_batch) == (4e-6, 2, 16)
+    assert config.train.steps == 8 and config.algorithm.expansion == {"n": 5}
+    (folder / "big.yaml").write_text("update:\n  mini_batch: 0\n")
+    assert error(row).startswith(str(folder / "big.yaml") + ":2: update.mini_batch is 0")
+
+
+def test_bases_that_cannot_be_used(tmp_path: Path):
+    row, other = tmp_path / "row.yaml", tmp_path / "other.yaml"
+    row.write_text("base: other.yaml\n")
+    assert f"{other}: no such file" in error(row)
+    other.write_text("base: row.yaml\n")
+    assert "row.yaml: the file is its own base" in error(row)
+    row.write_text("name: x\nbase: {file: other.yaml}\n")
+    assert f"{row}:2: base is a file or a list of files" in error(row)
+
+
 def test_settings_without_a_schema_are_added_to_by_name_and_replaced_as_a_whole(tmp_path: Path):
     path = tmp_path / "run.yaml"
     path.write_text(GOOD + "algorithm:\n  expansion: {chains: 6, rounds: 2}\n")
