@@ -247,13 +247,15 @@ def _expected() -> tuple[type[Exception], ...]:
     import gymnasium
 
     from at2po_agent.atomic import DiskError
+    from at2po_agent.encoding import EncodingError
     from at2po_agent.hub import HubError
     from at2po_agent.policy.base import PolicyError
     from at2po_agent.run_dir import RunDirError
     from at2po_env.dataset import DataError, DataNotFound
     from search_backend.base import SearchError
 
-    known = [ConfigError, DiskError, HubError, PolicyError, RunDirError, DataError, DataNotFound, SearchError]
+    known = [ConfigError, DiskError, EncodingError, HubError, PolicyError, RunDirError]
+    known += [DataError, DataNotFound, SearchError]
     checkpoints = sys.modules.get("at2po_agent.checkpoints")  # it loads torch; not loaded, it raised nothing
     return (*known, gymnasium.error.Error, *([checkpoints.CheckpointError] if checkpoints else []))
 

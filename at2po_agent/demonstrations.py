@@ -32,7 +32,7 @@ def play(env: SearchQAEnv, question: Question, script: Script) -> EpisodeState:
     """Play one episode to its end."""
     env.reset(options={"question_id": question.id})
     while env.snapshot().ended is None:
-        env.step(script(env.snapshot().turns()))
+        env.step(env.dialect.write(script(env.snapshot().turns())))
     return env.snapshot()
 
 

@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from at2po_env.state import Text, UserMessage, plain
+from at2po_env.chat import Message, tool_call, turn_text
+from at2po_env.rendering import well_formed
+from at2po_env.state import Text, ToolMessage, ToolPrompt, UserMessage, plain
 
-_ASSISTANT = "@the-assistant-turn@"  # stands for the turn that a user message follows; no template writes it
+_ASSISTANT = "@the-assistant-turn@"  # stands for the turn that a message follows; no template writes it
+_QUESTION = {"role": "user", "content": "-"}
+_TURN = {"role": "assistant", "content": _ASSISTANT}
+_CALL = {**_TURN, "tool_calls": [tool_call("@the-query@", 0)]}
 
 
 class EncodingError(ValueError):
@@ -80,24 +85,48 @@ class Codec:
         """Encode a first prompt: as the user message of the chat template, or raw with a line feed without one.
 
         Raises:
-            EncodingError: the chat template drops, repeats or changes what stands in a message.
+            EncodingError: the chat template drops, repeats or changes what stands in a message, or it has no tools and
+                this is a ``ToolPrompt``.
         """
+        if isinstance(text, ToolPrompt):
+            self._check_tools(text.tools)
+            return self._fill([], "user", text, tools=list(text.tools))
         if self.tokenizer.chat_template is None:
             return (*self._bos, *self.observation(text), *self._encode_scaffold("\n"))
-        return self._fill([], text)
+        return self._fill([], "user", text)
 
-    def _fill(self, before: list[dict[str, str]], text: Text) -> tuple[int, ...]:
-        """Encode the user message ``text`` as the chat template puts it behind what ``before`` ends with.
+    def _render(self, messages: list[Message], **options: Any) -> str:
+        """The messages as the chat template writes them.
 
-        Of ``before`` nothing is encoded that stands up to the end of the last message's own content.
+        Raises:
+            EncodingError: there is no chat template, or it refuses them.
+        """
+        from jinja2 import TemplateError
+
+        if self.tokenizer.chat_template is None:
+            raise EncodingError("results as messages and tool calls need a tokenizer with a chat template")
+        try:
+            return str(self.tokenizer.apply_chat_template(messages, tokenize=False, **options))
+        except TemplateError as error:
+            raise EncodingError(f"the chat template refuses this conversation: {error}") from error
+
+    def _check_tools(self, tools: Sequence[Mapping[str, Any]]) -> None:
+        """Raise unless the chat template shows ``tools``, and writes calls as the environment reads them."""
+        shown = self._render([_QUESTION], tools=list(tools)) != self._render([_QUESTION])
+        if not shown or turn_text(_CALL) not in self._render([_QUESTION, _CALL], tools=list(tools)):
+            what = "writes tool calls in another form than <tool_call>{…}</tool_call>" if shown else "has no tools"
+            raise EncodingError(f"this tokenizer's chat template {what}: use another dialect, such as tags or chat")
+
+    def _fill(self, before: list[Message], role: str, text: Text, **options: Any) -> tuple[int, ...]:
+        """Encode the message ``text`` of ``role`` as the chat template puts it behind what ``before`` ends with.
+
+        Of ``before`` nothing is encoded that stands up to the end of the last message's own content and call.
         """
         holes = _placeholders(text)
         content = "".join(hole or segment.text for hole, segment in zip(holes, text, strict=True))
-        rest = self.tokenizer.apply_chat_template(
-            [*before, {"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
-        )
+        rest = self._render([*before, {"role": role, "content": content}], add_generation_prompt=True, **options)
         if before:
-            last = before[-1]["content"]
+            last = turn_text(before[-1])
             if rest.count(last) != 1:
                 raise EncodingError("the chat template does not keep a message's text once and unchanged")
             rest = rest.partition(last)[2]
@@ -115,17 +144,17 @@ class Codec:
     def observation(self, text: Text) -> tuple[int, ...]:
         """Encode what follows an action: the segments alone, with no start token and no template.
 
-        A ``UserMessage`` comes with what the template puts between the assistant's text and the next one's: the end of
-        the assistant's message, the user's, and the start of the next. So ids are only ever appended. An action that
-        ended by itself keeps its own end-of-sequence token before that.
+        A ``UserMessage`` or ``ToolMessage`` comes with what the template puts between the assistant's text and the next
+        one's: the end of the assistant's message, the user's or tool's, and the start of the next. So ids are only ever
+        appended. An action that ended by itself keeps its own end-of-sequence token before that.
 
         Raises:
-            EncodingError: a ``UserMessage`` without a chat template, or one that changes what stands in a message.
+            EncodingError: such a message without a chat template, or one that changes what stands in a message.
         """
         if isinstance(text, UserMessage):
-            if self.tokenizer.chat_template is None:
-                raise EncodingError("results as user messages need a tokenizer with a chat template")
-            return self._fill([{"role": "user", "content": "-"}, {"role": "assistant", "content": _ASSISTANT}], text)
+            return self._fill([_QUESTION, _TURN], "user", text)
+        if isinstance(text, ToolMessage):
+            return self._fill([_QUESTION, _CALL], "tool", text)
         ids: list[int] = []
         for segment in text:
             ids += self._encode_data(segment.text) if segment.data else self._encode_scaffold(segment.text)
@@ -148,7 +177,7 @@ class Codec:
 
     def _encode_data(self, text: str) -> list[int]:
         """Encode untrusted text; control tokens that the plain vocabulary spells are spelled in characters instead."""
-        text = _without_surrogates(text)
+        text = well_formed(text)  # no tokenizer can encode surrogates
         ids = list(self._data.encode(text, add_special_tokens=False).ids)
         if self._control.isdisjoint(ids):
             return ids
@@ -159,15 +188,6 @@ class Codec:
         """The start token, where the tokenizer puts one before a text of its own accord."""
         start = self.tokenizer.bos_token_id
         return (int(start),) if start in self._scaffold.encode("", add_special_tokens=True).ids else ()
-
-
-def _without_surrogates(text: str) -> str:
-    """Join surrogate pairs and replace lone ones by U+FFFD: no tokenizer can encode them."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text
 
 
 def _placeholders(text: Text) -> list[str | None]:

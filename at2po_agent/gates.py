@@ -18,10 +18,9 @@ from rich.table import Table
 
 from at2po_agent.environments import make_env
 from at2po_agent.structured import ConfigError
-from at2po_env.dialect import Dialect
 from at2po_env.scoring import exact_match
 from at2po_env.search_qa import SearchQAEnv
-from at2po_env.state import Question
+from at2po_env.state import Action, Question
 
 NO_SEARCH = (0.0, 0.05)
 ORACLE = (0.95, 1.0)
@@ -140,21 +139,15 @@ def oracle(env: SearchQAEnv, question: Question) -> float:
     env.reset(options={"question_id": question.id})
     found = True
     for query, passage in zip(question.metadata["plan"], question.metadata["passages"], strict=True):
-        _, _, terminated, truncated, info = env.step(_turn(env.dialect, env.dialect.search, query))
+        _, _, terminated, truncated, info = env.step(env.dialect.write(Action("search", query)))
         if terminated or truncated:
             return 0.0
         found = found and passage in [hit["id"] for hit in info["hits"]]
     return _answer(env, question.answers[0] if found else "not found")
 
 
-def _turn(dialect: Dialect, tag: str, content: str) -> str:
-    thought = f"<{dialect.think}> </{dialect.think}>" if dialect.require_think else ""
-    boxed = f"\\boxed{{{content}}}" if dialect.require_boxed and tag == dialect.answer else content
-    return f"{thought}<{tag}> {boxed} </{tag}>"
-
-
 def _answer(env: SearchQAEnv, answer: str) -> float:
-    return float(env.step(_turn(env.dialect, env.dialect.answer, answer))[4]["em"])
+    return float(env.step(env.dialect.write(Action("answer", answer)))[4]["em"])
 
 
 def _gate(name: str, em: Mapping[str, float], asked: Sequence[Question], wanted: tuple[float, float], how: str) -> Gate:

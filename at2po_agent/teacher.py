@@ -14,10 +14,10 @@ from typing import Protocol
 import numpy as np
 
 from at2po_agent.structured import at_least
-from at2po_env.state import Question, Turn
+from at2po_env.state import Action, Question, Turn
 
-Script = Callable[[Sequence[Turn]], str]
-"""The text of the next turn, given the turns so far of one episode."""
+Script = Callable[[Sequence[Turn]], Action]
+"""The next action, given the turns so far of one episode."""
 
 _NAME = re.compile(r"(?<=[a-z,] )[A-Z]\w+(?: [A-Z]\w+)*")  # capitals inside a sentence
 
@@ -81,15 +81,15 @@ class _Episode:
         self.bridge = known.get("type") in ("single", "bridge")  # every search leads on from what the last one brought
         self.taken: str | None = None  # what was read in the place of what should have been, once something was
 
-    def __call__(self, turns: Sequence[Turn]) -> str:
+    def __call__(self, turns: Sequence[Turn]) -> Action:
         step = len(turns)
         if turns and self.passages:
             self._read(step - 1, turns[-1])
         if step == len(self.plan):
-            return f"<answer> {self.taken or self.question.answers[0]}</answer>"
+            return Action("answer", self.taken or self.question.answers[0])
         if step and self.chain and self.rng.random() < self.config.stop_early:
-            return f"<answer> {self.taken or self._so_far(step)}</answer>"
-        return f"<search> {self._query(step)}</search>"
+            return Action("answer", self.taken or self._so_far(step))
+        return Action("search", self._query(step))
 
     def _read(self, step: int, turn: Turn) -> None:
         """Take from the last result what it was meant to bring, or else some name in it."""

@@ -10,8 +10,9 @@ from gymnasium.error import ResetNeeded
 
 from at2po_env.core import ForkableEnv, StepResult
 from at2po_env.dataset import Dataset
-from at2po_env.dialect import DIALECTS, Dialect, well_formed
+from at2po_env.dialect import DIALECTS, Dialect
 from at2po_env.episode import OnMalformed, Rules
+from at2po_env.rendering import well_formed
 from at2po_env.scoring import REWARDS, Reward
 from at2po_env.spaces import UnicodeText
 from at2po_env.state import Action, EndReason, EpisodeState, Question, SnapshotError, Text, plain
@@ -211,7 +212,8 @@ class SearchQAEnv(ForkableEnv[EpisodeState]):
             return ()
         if state.turn is None:
             return self.dialect.prompt(state.question.question)
-        return self.dialect.placed(state.turn.observation)  # a snapshot's JSON form has segments only
+        # Placed again, as a snapshot's JSON form has segments only.
+        return self.dialect.placed(state.turn.observation, state.turn.action.kind)
 
     def snapshot(self) -> EpisodeState:
         """The current episode. Taking it costs a reference."""

@@ -38,6 +38,25 @@ class UserMessage(tuple[Segment, ...]):
     __slots__ = ()
 
 
+class ToolMessage(tuple[Segment, ...]):
+    """A rendered observation that is a chat message of the tool, in answer to the call in the turn before it."""
+
+    __slots__ = ()
+
+
+class ToolPrompt(tuple[Segment, ...]):
+    """A rendered first prompt that comes with tools, each a JSON schema in OpenAI's ``function`` form."""
+
+    tools: tuple[Mapping[str, Any], ...]
+
+    @classmethod
+    def of(cls, text: Text, tools: tuple[Mapping[str, Any], ...]) -> ToolPrompt:
+        """``text`` with ``tools``."""
+        prompt = cls(text)
+        prompt.tools = tools
+        return prompt
+
+
 def plain(text: Text) -> str:
     """Join the segments of a rendered text."""
     return "".join(segment.text for segment in text)

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from at2po_env.dialect import DIALECTS, Dialect, neutralise
+from at2po_env.dialect import DIALECTS, Dialect
+from at2po_env.rendering import neutralise
 
 # TAGS writes passages as CHAT does, and BARE's openings are so short that they occur everywhere: it is tried last.
 _TRIED = sorted(DIALECTS.values(), key=lambda dialect: -len(dialect.hit_open))

@@ -14,7 +14,7 @@ from at2po_agent.rollout import grow
 from at2po_agent.teacher import ScriptedTeacher, TeacherConfig
 from at2po_env.dataset import Dataset
 from at2po_env.search_qa import SearchQAEnv
-from at2po_env.state import Question
+from at2po_env.state import Action, Question
 from search_backend.base import Passage
 from search_backend.embedded import EmbeddedIndex
 from tests.at2po_agent.toys import Bytes
@@ -79,7 +79,7 @@ def test_every_question_comes_once_a_round_and_each_round_in_another_order() -> 
 def test_the_same_seed_plays_the_same_episodes_and_another_seed_others() -> None:
     teacher = ScriptedTeacher(TeacherConfig(stop_early=0.5))
 
-    def first(seed: int) -> list[tuple[str, str]]:
+    def first(seed: int) -> list[tuple[str, Action]]:
         return [(question.id, script([])) for question, script in begin_all(QUESTIONS, teacher, 20, (seed,))]
 
     assert first(1) == first(1) != first(2)

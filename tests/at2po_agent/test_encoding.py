@@ -15,8 +15,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from at2po_agent.encoding import Codec, EncodingError
-from at2po_env.state import Segment, UserMessage
+from at2po_env.chat import messages
+from at2po_env.dialect import NATIVE
+from at2po_env.state import Action, Segment, ToolMessage, UserMessage
 from tests import real_tokenizers
+from tests.at2po_env.doubles import make_env
 
 TAGS = [f"<{slash}{tag}>" for tag in ("think", "search", "answer", "result") for slash in ("", "/")]
 
@@ -251,3 +254,62 @@ def test_a_user_message_closes_the_turn_and_opens_the_next(tokenizer: Any) -> No
 def test_an_inline_observation_has_nothing_of_the_template(tokenizer: Any) -> None:
     codec, segments = codec_of(tokenizer), (Segment("<result>", False), Segment(" A town.", True))
     assert codec.decode_action(codec.observation(segments)) == "<result> A town."
+
+
+def native_episode(codec: Codec) -> tuple[list[dict[str, Any]], str]:
+    """A whole episode: its messages, and the text of the ids that a policy saw and wrote."""
+    env = make_env(dialect="native", k=2)
+    env.reset(options={"question_id": "q1"})
+    ids = codec.prompt(env.observation())
+    for action in (Action("search", "Tower A"), Action("search", "nothing at all"), Action("answer", "Paris")):
+        written = codec.observation((Segment(("So. " if env.state.depth else "") + env.dialect.write(action), False),))
+        ids += written
+        env.step(codec.decode_action(written))
+        ids += codec.observation(env.observation())
+    assert (env.state.ended, env.state.searches) == ("answer", 2)
+    return messages(env.dialect, env.state), codec.decode_action(ids)
+
+
+def test_native_tool_calls_are_the_template_s_own_over_a_whole_episode() -> None:
+    tokenizer = real_tokenizers.load("qwen3")
+    said, text = native_episode(Codec(tokenizer))
+    said[3]["content"] = "So. "  # our text puts the call behind what was said; the template, on a line of its own
+    expected = tokenizer.apply_chat_template(said, tools=list(NATIVE.tools), tokenize=False)
+    assert text + "<|im_end|>\n" == expected.replace("So. \n<tool_call>", "So. <tool_call>").replace(
+        "<think>\n\n</think>\n\n",
+        "",  # the template thinks for a last message without thoughts
+    )
+    assert text.count('"description": "Searches a collection') == 1
+    assert text.count("<tool_response>\n(1) Tower A: Tower A stands in Paris.") == 1
+
+
+def test_data_in_a_tool_s_answer_stays_data() -> None:
+    codec, control = Codec(real_tokenizers.load("qwen3")), set(added(real_tokenizers.load("qwen3")).values())
+    hostile_message = ToolMessage((Segment("(1) ", False), Segment("".join(added(codec.tokenizer)), True)))
+    harmless = ToolMessage((Segment("(1) ", False), Segment("x", True)))
+    expected = [i for i in codec.observation(harmless) if i in control]
+    assert [i for i in codec.observation(hostile_message) if i in control] == expected
+    assert codec.decode_action(codec.observation(harmless)) == (
+        "<|im_end|>\n<|im_start|>user\n<tool_response>\n(1) x\n</tool_response><|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+@pytest.mark.parametrize("name", ["smollm2", "ours"])
+def test_a_template_without_tools_is_refused(name: str) -> None:
+    codec = Codec(real_tokenizers.load(name))
+    if codec.tokenizer.chat_template is None:
+        pytest.skip("the built-in policy's tokenizer is not here")
+    with pytest.raises(EncodingError, match="has no tools: use another dialect, such as tags or chat"):
+        codec.prompt(NATIVE.prompt("Who?"))
+
+
+def test_a_template_that_calls_tools_in_another_form_or_refuses_is_named() -> None:
+    tokenizer = real_tokenizers.byte_bpe()
+    with pytest.raises(EncodingError, match="need a tokenizer with a chat template"):
+        Codec(tokenizer).prompt(NATIVE.prompt("Who?"))
+    tokenizer.chat_template = "{{ tools | tojson }}{% for m in messages %}[CALL]{{ m.tool_calls }}{% endfor %}"
+    with pytest.raises(EncodingError, match="writes tool calls in another form"):
+        Codec(tokenizer).prompt(NATIVE.prompt("Who?"))
+    tokenizer.chat_template = "{{ raise_exception('no tools, please') }}"
+    with pytest.raises(EncodingError, match="refuses this conversation: no tools, please"):
+        Codec(tokenizer).observation(ToolMessage((Segment("x", True),)))

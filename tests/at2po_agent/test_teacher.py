@@ -9,7 +9,7 @@ import pytest
 
 from at2po_agent.teacher import ScriptedTeacher, TeacherConfig
 from at2po_env.dialect import BARE
-from at2po_env.state import Question, Turn
+from at2po_env.state import Action, Question, Turn
 from search_backend.base import Hit, Passage
 
 PASSAGES = {
@@ -66,7 +66,7 @@ def play(question: Question, config: TeacherConfig, found: Sequence[Passage], se
     turns: list[Turn] = []
     actions: list[str] = []
     while not actions or actions[-1].startswith("<search>"):
-        actions.append(script(turns))
+        actions.append(BARE.write(script(turns)))
         if len(turns) < len(found):
             turns.append(turn(actions[-1], found[len(turns)]))
     return actions
@@ -129,7 +129,7 @@ def test_a_comparison_that_was_not_read_is_guessed() -> None:
 )
 def test_faults_come_as_often_as_configured(config: TeacherConfig, query: str, share: float) -> None:
     first = Counter(
-        ScriptedTeacher(config).begin(BRIDGE, np.random.default_rng(seed))([]) == f"<search> {query}</search>"
+        ScriptedTeacher(config).begin(BRIDGE, np.random.default_rng(seed))([]) == Action("search", query)
         for seed in range(2000)
     )
     assert first[True] / 2000 == pytest.approx(share, abs=0.035)  # more than three standard errors

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from at2po_env.dialect import well_formed
+from at2po_env.rendering import well_formed
 from at2po_env.state import Action, EpisodeState, Question, Segment, SnapshotError, Turn, chain
 from search_backend.base import Hit, Passage
 
