@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from at2po_agent.data_command import add_data_command
 from at2po_agent.index_command import add_index_command
+from at2po_agent.judge.command import add_eval_command
 from at2po_agent.judge.view_command import add_view_command
 from at2po_agent.structured import ConfigError
 
@@ -100,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     warm.add_argument("overrides", nargs="*", metavar="key=value", help="laid over the file")
     warm.set_defaults(command=_warm_start)
 
+    add_eval_command(commands)
     add_data_command(commands)
     add_index_command(commands)
     add_view_command(commands)

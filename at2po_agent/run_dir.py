@@ -43,7 +43,7 @@ class RunDirectory:
         self.path, self.config, self.resumed = path, config, resumed
         self.checkpoints = path / "checkpoints"
         self._metrics = path / "metrics.jsonl"
-        self._lock = _take_lock(path)
+        self._lock = take_lock(path)
 
     @classmethod
     def create(cls, config: TrainConfig) -> Self:
@@ -209,7 +209,12 @@ def read_trees(file: Path) -> list[dict[str, Any]]:
         raise RunDirError(f"{file}: the stored trees cannot be read: {error}") from error
 
 
-def _take_lock(path: Path) -> io.TextIOWrapper:
+def take_lock(path: Path) -> io.TextIOWrapper:
+    """Hold a directory until the file that is returned is closed.
+
+    Raises:
+        RunDirError: another process holds it.
+    """
     with writing(path):
         lock = open(path / ".lock", "w")  # noqa: SIM115 (held until close)
     try:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.metadata
 import platform
-import subprocess
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +20,7 @@ from at2po_agent.policy.engine import Engine
 from at2po_agent.policy.loading import load_policy, positions
 from at2po_agent.policy.local import LocalPolicy
 from at2po_agent.policy.paths import resolve_policy
+from at2po_agent.provenance import describe_code, describe_env
 from at2po_agent.rollout import Limits
 from at2po_env.search_qa import SearchQAEnv
 from search_backend.tape import Tape
@@ -47,13 +45,11 @@ class Session:
     def manifest(self) -> dict[str, Any]:
         """What decides the run's results besides its configuration: data, index, dialect, versions, code."""
         return {
-            "env": _env_manifest(self.env),
-            "eval_env": _env_manifest(self.eval_env),
+            "env": describe_env(self.env),
+            "eval_env": describe_env(self.eval_env),
             "policy": {"codec": self.codec.digest, "parameters": self.model.num_parameters()},
-            "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
-            "python": platform.python_version(),
             "machine": {"cpu": platform.processor() or platform.machine(), "torch_threads": torch.get_num_threads()},
-            "git": _git_state(),
+            **describe_code(PACKAGES),
         }
 
     def tape_position(self) -> int | None:
@@ -86,7 +82,7 @@ def open_session(config: TrainConfig) -> Session:
     env = make_env(config.env.id, config.env.split, config.env.kwargs)
     eval_env = make_env(config.env.id, config.eval.split, {**config.env.kwargs, **config.eval.kwargs})
     rollout = config.rollout
-    model, codec = _load(config.policy)
+    model, codec = load_model(config.policy)
     engine = LocalPolicy(model, codec, max_batch=rollout.max_batch, deterministic=config.deterministic)
     limits = Limits(
         max_prompt_tokens=rollout.max_prompt_tokens,
@@ -97,41 +93,19 @@ def open_session(config: TrainConfig) -> Session:
         retry_seconds=rollout.retry_seconds,
     )
     algorithm = algorithm.opened(vocab_size=codec.vocab_size, max_response_tokens=limits.max_response_tokens)
-    reference = _load(config.policy)[0].requires_grad_(False) if algorithm.objective.kl_coef else None
+    reference = load_model(config.policy)[0].requires_grad_(False) if algorithm.objective.kl_coef else None
     return Session(env, eval_env, model, codec, engine, algorithm, limits, asyncio.Runner(), reference)
 
 
-def _load(config: PolicyConfig) -> tuple[Any, Codec]:
+def load_model(config: PolicyConfig) -> tuple[Any, Codec]:
+    """The model that a configuration names, on its device, and the codec of its tokenizer.
+
+    Raises:
+        PolicyError: there is no such model, or it is not whole.
+    """
     device = config.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[config.dtype]
     model, codec = load_policy(resolve_policy(config.path), dtype)
     return model.to(device), codec
-
-
-def _env_manifest(env: SearchQAEnv) -> dict[str, Any]:
-    data = env.dataset
-    return {
-        "dataset": {
-            "name": data.name,
-            "split": data.split,
-            "questions": len(data.questions),
-            "digest": data.digest,
-            "notes": dict(data.notes),
-        },
-        "search": {**env.search.manifest.to_json(), "digest": env.search.manifest.digest},
-        "dialect": {"name": env.dialect.name, "digest": env.dialect.digest},
-    }
-
-
-def _git_state() -> dict[str, Any] | None:
-    """Commit and cleanliness of the checkout that this code runs from; None where it runs from an installed wheel."""
-    root = Path(__file__).parent.parent
-    if not (root / ".git").exists():
-        return None
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False).stdout
-
-    return {"commit": git("rev-parse", "HEAD").strip(), "clean": not git("status", "--porcelain").strip()}

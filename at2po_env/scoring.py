@@ -14,6 +14,9 @@ from dataclasses import dataclass
 
 from at2po_env.state import EndReason, Question
 
+METRICS = "hotpotqa-squad/1"
+"""Names these scores in a manifest; it changes whenever the same answer would be scored differently."""
+
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _CLOSED_ANSWERS = frozenset({"yes", "no", "noanswer"})

@@ -1,0 +1,60 @@
+"""``at2po-agent eval``: judge a model on environments."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+
+def add_eval_command(commands: Any) -> None:
+    """Add ``eval`` to the subparsers of the command."""
+    parser = commands.add_parser("eval", help="judge a model on one, several or all benchmarks")
+    add = parser.add_argument
+    add("-e", "--env", dest="envs", action="append", metavar="ENV", help="id or group: multi-hop, single-hop, all")
+    add("-m", "--model", metavar="MODEL", help="its name at the endpoint, an alias, builtin:NAME, a directory or a run")
+    add("-b", "--base-url", metavar="URL", help="of an OpenAI-compatible endpoint, up to and with /v1")
+    add("-k", "--key-var", metavar="KEY_VAR", help="the environment variable that holds the endpoint's key")
+    add("-n", "--questions", type=int, metavar="N", help="the first N of the split; default: all")
+    add("-r", "--samples", type=int, metavar="R", help="episodes of every question; default: 1")
+    add("-c", "--concurrency", type=int, metavar="C", help="episodes at a time; default: 64")
+    add("-T", "--temperature", type=float, metavar="T", help="default: 0, greedy")
+    add("--seed", type=int, metavar="S", help="of the samples; default: 0")
+    add("--split", metavar="SPLIT", help="default: test where the benchmark has one, else dev")
+    add("--search", metavar="URI", help="where to search; default: the passages that come with the questions")
+    add("--cfg", type=Path, metavar="FILE", help="YAML configuration; flags and key=value are laid over it")
+    resume = "go on with RUN; without RUN with the newest evaluation of the same model, if there is one"
+    add("--resume", nargs="?", const="", metavar="RUN", help=resume)
+    add("--dry-run", action="store_true", help="print plan, first prompt and an upper bound of tokens; ask nothing")
+    add("overrides", nargs="*", metavar="key=value", help="e.g. env.k=5 limits.max_turn_tokens=4096")
+    parser.set_defaults(command=_eval)
+
+
+_KEYS = {
+    "envs": "envs",
+    "model": "model.name",
+    "base_url": "model.base_url",
+    "key_var": "model.key_var",
+    "questions": "questions",
+    "samples": "samples",
+    "concurrency": "concurrency",
+    "temperature": "temperature",
+    "seed": "seed",
+    "split": "split",
+    "search": "search",
+}
+
+
+def _eval(arguments: argparse.Namespace) -> int:
+    from at2po_agent.judge.evaluation import evaluate_all, go_on
+
+    given = {key: getattr(arguments, name) for name, key in _KEYS.items() if getattr(arguments, name) is not None}
+    overrides = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in given.items()]
+    overrides += arguments.overrides
+    if "=" in (arguments.resume or "") and not Path(arguments.resume).exists():  # --resume key=value
+        overrides.append(arguments.resume)
+        arguments.resume = ""
+    if arguments.resume:
+        return go_on(Path(arguments.resume), overrides, dry_run=arguments.dry_run)
+    return evaluate_all(arguments.cfg, overrides, resume=arguments.resume is not None, dry_run=arguments.dry_run)

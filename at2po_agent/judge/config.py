@@ -1,0 +1,105 @@
+"""Everything an evaluation can be told, as frozen dataclasses; ``--cfg FILE``, flags and ``key=value`` are one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from omegaconf import MISSING
+
+from at2po_agent.structured import ConfigError, above, at_least, load
+
+Format = Literal["tags", "native"]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which model is judged: one behind an OpenAI-compatible endpoint, or a local one where ``base_url`` is null."""
+
+    name: str = MISSING  # as the endpoint calls it; locally builtin:NAME, a model directory, a run or a checkpoint
+    base_url: str | None = None  # up to and with /v1
+    key_var: str | None = None  # the environment variable that holds the key; null sends none
+    price_prompt: float | None = at_least(None, 0)  # per million tokens, in any one currency
+    price_completion: float | None = at_least(None, 0)
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of a local model
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    max_batch: int = at_least(256, 1)  # requests that the engine of a local model runs together
+
+
+@dataclass(frozen=True)
+class LimitConfig:
+    """What an episode may take. The token limits are those of training, which are the paper's."""
+
+    max_turn_tokens: int = at_least(512, 1)  # generated in a turn; reasoning models need more
+    max_prompt_tokens: int = at_least(2000, 1)  # of a local model's first prompt
+    max_response_tokens: int = at_least(6192, 1)  # of a whole episode: generated and observed
+    episode_seconds: float = above(1800.0, 0)  # then the episode is an error
+    request_seconds: float = above(300.0, 0)  # then the request is tried again
+    answer_bytes: int = at_least(8_000_000, 1)  # a longer answer of the server is refused
+    retries: int = at_least(8, 0)  # of one request
+    retry_seconds: float = at_least(0.5, 0)  # the first wait is up to this long; the next up to twice as long, …
+    max_retry_seconds: float = at_least(60.0, 0)
+    search_retries: int = at_least(6, 0)  # of one search
+    search_retry_seconds: float = at_least(2.0, 0)  # before the first one; doubles each time
+
+
+@dataclass(frozen=True)
+class JudgeConfig:
+    """The root of an evaluation's configuration."""
+
+    envs: tuple[str, ...] = ()  # Gymnasium ids, benchmark names, or groups: multi-hop, single-hop, all
+    model: ModelConfig = field(default_factory=ModelConfig)
+    split: str | None = None  # null: test where the benchmark has one, else dev
+    questions: int | None = at_least(None, 1)  # the first ones of the split; null: all
+    samples: int = at_least(1, 1)  # episodes of every question
+    concurrency: int = at_least(64, 1)  # episodes at a time; the batch of a local model
+    temperature: float = at_least(0.0, 0)
+    seed: int = at_least(0, 0)
+    format: Format = "tags"  # how a model at an endpoint acts: in tags, or with the endpoint's tool calls
+    search: str | None = None  # URI; null: the passages that come with the questions
+    env: dict[str, Any] = field(default_factory=dict)  # k, max_searches, dialect, …: passed to gymnasium.make
+    request: dict[str, Any] = field(default_factory=dict)  # added to every request, e.g. top_p, reasoning_effort
+    imports: tuple[str, ...] = ()  # modules imported first: where your own tasks register their ids
+    limits: LimitConfig = field(default_factory=LimitConfig)
+    cache: str | None = None  # a file that keeps answers of the endpoint and gives them again
+    out: str = "runs"  # where the run directories are
+    threads: int = at_least(0, 0)  # of torch, for a local model; 0: every core
+
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def load_judge_config(path: Path | None, overrides: Sequence[str] = ()) -> JudgeConfig:
+    """Defaults, then the YAML file, then ``key=value`` overrides.
+
+    Raises:
+        ConfigError: see ``structured.load``; or the address or the name of the key's variable cannot be one.
+    """
+    config = load(JudgeConfig, path, overrides)
+    check_model(config.model)
+    return config
+
+
+def check_model(model: ModelConfig) -> None:
+    """Raise a ConfigError where an address, a price or the name of the key's variable cannot be one."""
+    # Whoever gives the key itself by mistake must not find it in an error, a log or a file: it is never repeated.
+    if model.key_var is not None and not _VARIABLE.fullmatch(model.key_var):
+        raise ConfigError(
+            "model.key_var (-k) takes the name of an environment variable, such as OPENAI_API_KEY; what was given "
+            "cannot be one and is not shown here in case it is the key itself"
+        )
+    if (model.price_prompt is None) != (model.price_completion is None):
+        raise ConfigError("model.price_prompt and model.price_completion are given together, or neither")
+    if model.base_url is None:
+        return
+    parts = urlsplit(model.base_url)
+    if parts.username or parts.password or parts.query:
+        raise ConfigError("model.base_url (-b) has no place for a password or key: put the key in a variable, with -k")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(
+            f"model.base_url (-b) is {model.base_url!r}; give an address such as http://127.0.0.1:8080/v1"
+        )

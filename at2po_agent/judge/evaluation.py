@@ -1,0 +1,230 @@
+"""One evaluation from its configuration to its summary: open everything, run what is missing, say what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from at2po_agent.config import import_tasks
+from at2po_agent.environments import make_env
+from at2po_agent.judge.config import JudgeConfig
+from at2po_agent.judge.directory import JudgeDirectory, latest, read_config
+from at2po_agent.judge.display import EvaluationDisplay
+from at2po_agent.judge.endpoint import ChatEndpoint
+from at2po_agent.judge.judged import identity, label, load_resolved
+from at2po_agent.judge.manifest import manifest
+from at2po_agent.judge.metrics import Prices, Summary, summarise
+from at2po_agent.judge.plan import print_plan
+from at2po_agent.judge.records import EpisodeRecord
+from at2po_agent.judge.response_cache import ResponseCache
+from at2po_agent.judge.runner import run_episodes
+from at2po_agent.judge.secret import Key
+from at2po_agent.judge.targets import default_split, env_ids
+from at2po_agent.outages import Outages
+from at2po_agent.policy.paths import resolve_policy
+from at2po_agent.structured import ConfigError
+from at2po_env.search_qa import SearchQAEnv
+
+if TYPE_CHECKING:
+    from at2po_agent.judge.local import LocalModel
+
+CHAT = "chat"  # the dialect in which results are messages
+
+
+def evaluate_all(cfg: Path | None, overrides: Sequence[str], *, resume: bool, dry_run: bool) -> int:
+    """Evaluate a model on every environment that a configuration names, each into a directory of its own.
+
+    Args:
+        cfg: YAML configuration, or None.
+        overrides: laid over it.
+        resume: go on with the newest directory of the same environment and model, where there is one.
+        dry_run: print what would be done instead.
+
+    Returns:
+        The exit status: 0, or 1 where an episode ended in an error.
+    """
+    config = load_resolved(cfg, overrides)
+    import_tasks(config.imports)
+    one_each = [
+        dataclasses.replace(config, envs=(env_id,), split=config.split or default_split(env_id))
+        for env_id in env_ids(config.envs)
+    ]
+    return _evaluate([(one, latest(one) if resume else None) for one in one_each], dry_run)
+
+
+def go_on(run: Path, overrides: Sequence[str], *, dry_run: bool) -> int:
+    """Go on with the evaluation in a directory; what decides its results cannot change.
+
+    Returns:
+        The exit status, as of ``evaluate_all``.
+    """
+    config = read_config(run, overrides)
+    import_tasks(config.imports)
+    return _evaluate([(config, run)], dry_run)
+
+
+def _evaluate(jobs: Sequence[tuple[JudgeConfig, Path | None]], dry_run: bool) -> int:
+    """Open every environment before the first episode: what is wrong with the last is said before any work."""
+    config = jobs[0][0]
+    with ExitStack() as stack:
+        opened = [(job, stack.enter_context(closing(_open_env(job))), run) for job, run in jobs]
+        if dry_run:
+            for job, env, _ in opened:
+                print_plan(job, env, _questions(job, env), Console())
+            return 0
+        model = _open_local(config, stack)
+        if model is None:
+            Key.of(config.model.key_var)
+        who = identity(config.model)
+        statuses = [_Evaluation(job, env, run, model, who).run() for job, env, run in opened]
+    return max(statuses)
+
+
+def _open_env(config: JudgeConfig) -> SearchQAEnv:
+    kwargs: dict[str, Any] = dict(config.env)
+    if config.search is not None:
+        kwargs["search"] = config.search
+    remote = config.model.base_url is not None
+    if remote:
+        kwargs.setdefault("dialect", CHAT)
+    assert config.split is not None
+    env = make_env(config.envs[0], config.split, kwargs)
+    if remote and not env.dialect.as_messages:
+        env.close()
+        raise ConfigError(
+            f"env.dialect is {env.dialect.name!r}, which shows results inside the assistant's message; a chat endpoint "
+            f"needs one that shows them as messages: {CHAT}"
+        )
+    return env
+
+
+def _open_local(config: JudgeConfig, stack: ExitStack) -> LocalModel | None:
+    if config.model.base_url is not None:
+        return None
+    from at2po_agent.judge.local import LocalModel
+
+    return stack.enter_context(closing(LocalModel.open(resolve_policy(config.model.name), config)))
+
+
+def _questions(config: JudgeConfig, env: SearchQAEnv) -> list[str]:
+    """The first ones of the split, as the trainer takes them."""
+    return [question.id for question in env.questions[: config.questions]]
+
+
+class _Evaluation:
+    """One environment's evaluation."""
+
+    def __init__(
+        self, config: JudgeConfig, env: SearchQAEnv, run: Path | None, model: LocalModel | None, who: dict[str, Any]
+    ) -> None:
+        self.config, self.env, self.model = config, env, model
+        self.ids = _questions(config, env)
+        described = manifest(config, env, self.ids, who)
+        self.directory = JudgeDirectory.resume(run, described) if run else JudgeDirectory.create(config, described)
+
+    def run(self) -> int:
+        directory, total = self.directory, len(self.ids) * self.config.samples
+        title = f"{self.env.dataset.name} {self.env.dataset.split}"
+        with directory, EvaluationDisplay(title, total) as display:
+            display.note(f"run directory: {directory.path}")
+            earlier = directory.records()
+            display.earlier(earlier)
+            done = {record.key for record in earlier if record.error is None}
+            del earlier
+            try:
+                with _terminating():
+                    self._run_missing(done, display)
+            except KeyboardInterrupt as interrupt:
+                display.note(
+                    f"stopped with {len(directory.records()):,} of {total:,} episodes recorded; go on with: "
+                    f"at2po-agent eval --resume {directory.path}"
+                )
+                raise SystemExit(128 + (signal.SIGTERM if interrupt.args else signal.SIGINT)) from None
+            except Exception:
+                if not directory.discard_if_empty():
+                    display.note(f"after that is put right, go on with: at2po-agent eval --resume {directory.path}")
+                raise
+            return self._conclude(display)
+
+    def _run_missing(self, done: set[tuple[str, int]], display: EvaluationDisplay) -> None:
+        def on_records(records: Sequence[EpisodeRecord]) -> None:
+            self.directory.append(records)
+            for record in records:
+                display.finished(record)
+
+        if self.model is not None:
+            self.model.run(self.env, self.ids, done, on_records)
+            return
+        samples = range(self.config.samples)
+        todo = [(id_, sample) for id_ in self.ids for sample in samples if (id_, sample) not in done]
+        if todo:
+            asyncio.run(self._ask(todo, lambda record: on_records([record]), display))
+
+    async def _ask(
+        self, todo: Sequence[tuple[str, int]], on_record: Callable[[EpisodeRecord], None], display: EvaluationDisplay
+    ) -> None:
+        config = self.config
+        with ExitStack() as stack:
+            cache = stack.enter_context(ResponseCache(Path(config.cache).expanduser())) if config.cache else None
+            async with ChatEndpoint(
+                config.model, config.limits, concurrency=config.concurrency, request=config.request, cache=cache
+            ) as endpoint:
+                await run_episodes(self.env, endpoint, config, todo, on_record, Outages(display.note))
+
+    def _conclude(self, display: EvaluationDisplay) -> int:
+        model = self.config.model
+        priced = model.price_prompt is not None and model.price_completion is not None
+        prices = Prices(model.price_prompt or 0.0, model.price_completion or 0.0) if priced else None
+        summary = summarise(self.directory.records(), prices)
+        self.directory.finish(summary)
+        display.console.print(_table(summary, f"{self.config.envs[0]} {self.config.split}: {label(model)}"))
+        if summary.errors:
+            display.note(
+                f"{summary.errors} episodes ended in an error and are not scored; try them again with: "
+                f"at2po-agent eval --resume {self.directory.path}"
+            )
+        return 1 if summary.errors else 0
+
+
+@contextmanager
+def _terminating() -> Iterator[None]:
+    """SIGTERM ends like Ctrl-C does, and Ctrl-C ends also where a shell had it ignored."""
+
+    def on_signal(number: int, frame: object) -> None:
+        raise KeyboardInterrupt(number)
+
+    before = {
+        signal.SIGTERM: signal.signal(signal.SIGTERM, on_signal),
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+_PERCENT = ("em", "f1", "contains", "malformed", "recall")
+
+
+def _table(summary: Summary, title: str) -> Table:
+    table = Table(title=title)
+    table.add_column("")
+    table.add_column("mean", justify="right")
+    table.add_column("95 % interval", justify="right")
+    rows = list(summary.means.items()) + [(f"pass@{k}", value) for k, value in summary.pass_at.items()]
+    for name, value in rows:
+        form = "{:.1%}" if name in _PERCENT or name.startswith("pass@") else "{:,.4g}"
+        table.add_row(
+            name.replace("_", " "), form.format(value.mean), f"{form.format(value.low)} to {form.format(value.high)}"
+        )
+    table.caption = f"{summary.questions:,} questions, {summary.episodes:,} episodes scored, {summary.errors} errors"
+    return table

@@ -1,0 +1,78 @@
+"""What an evaluation would do: printed by ``--dry-run``, without asking anything of the model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+
+from at2po_agent.judge.config import JudgeConfig
+from at2po_agent.judge.conversation import TagConversation
+from at2po_env.search_qa import SearchQAEnv
+from at2po_env.state import plain
+
+_BYTES = 4  # of a character, at most
+_TEMPLATE = 64  # tokens that a chat template may add to a message, generously
+
+
+def print_plan(config: JudgeConfig, env: SearchQAEnv, ids: Sequence[str], console: Console) -> None:
+    """Print what would be evaluated, the first prompt, and how many tokens it can cost at most."""
+    rules, data, model = env.rules, env.dataset, config.model
+    where = f"at {model.base_url}" if model.base_url else "in this process"
+    prompt, completion = token_bound(config, env, ids)
+    search = env.search.manifest
+    lines = {
+        "environment": f"{config.envs[0]}: {data.split}, {len(ids):,} of {len(data.questions):,} questions",
+        "episodes": f"{len(ids) * config.samples:,} ({config.samples} a question, {config.concurrency} at a time)",
+        "model": f"{model.name} {where}",
+        "sampling": f"temperature {config.temperature:g}, seed {config.seed}",
+        "dialect": f"{env.dialect.name} ({env.dialect.digest[:12]})",
+        "search": f"{search.backend}, {search.passages:,} passages ({search.digest[:12]}), top {rules.k}",
+        "limits": f"{rules.max_searches} searches and {rules.turn_limit} turns an episode, "
+        f"{config.limits.max_turn_tokens} tokens a turn, {config.limits.max_response_tokens} in all",
+        "at most": f"{prompt:,} prompt and {completion:,} completion tokens (one per byte, every turn used)",
+    }
+    if model.price_prompt is not None and model.price_completion is not None:
+        cost = (prompt * model.price_prompt + completion * model.price_completion) / 1e6
+        lines["cost"] = f"at most {cost:,.2f}"
+    for name, text in lines.items():
+        console.print(f"{name:>12}  {text}", markup=False, highlight=False, soft_wrap=True)
+    console.print("first prompt:", markup=False, highlight=False)
+    console.print(_first_prompt(config, env, ids[0]), markup=False, highlight=False, soft_wrap=True)
+
+
+def _first_prompt(config: JudgeConfig, env: SearchQAEnv, question_id: str) -> str:
+    own = env.clone()
+    own.reset(options={"question_id": question_id})
+    if config.model.base_url is None:
+        return plain(own.observation())
+    conversation = TagConversation(own)
+    asked: dict[str, Any] = {"messages": conversation.messages, "stop": list(conversation.stop)}
+    return json.dumps(asked, indent=1, ensure_ascii=False)
+
+
+def token_bound(config: JudgeConfig, env: SearchQAEnv, ids: Sequence[str]) -> tuple[int, int]:
+    """Prompt and completion tokens that the evaluation cannot exceed.
+
+    No tokenizer makes more than one token of a byte. Every request sends the conversation again: the question, and
+    what was generated and observed before, which ``max_response_tokens`` and one more observation bound.
+    """
+    rules, limits = env.rules, config.limits
+    questions = {question.id: question for question in env.questions}
+    prompts = sum(_size(plain(env.dialect.prompt(questions[id_].question))) for id_ in ids)
+    scaffold = plain(env.dialect.result((), 1))
+    observed = _BYTES * rules.max_observation_chars + rules.k * (
+        _size(env.dialect.hit_open + env.dialect.title_close + env.dialect.hit_close) + 2
+    )
+    observed += _size(scaffold) + 2 * _TEMPLATE
+    turn = limits.max_turn_tokens + observed
+    before = [min(at * turn, limits.max_response_tokens + observed) for at in range(rules.turn_limit)]
+    generated = min(rules.turn_limit * limits.max_turn_tokens, limits.max_response_tokens)
+    prompt = rules.turn_limit * (prompts + _TEMPLATE * len(ids)) + len(ids) * sum(before)
+    return config.samples * prompt, config.samples * len(ids) * generated
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))

@@ -1,0 +1,46 @@
+"""Where results come from: what a manifest says of data, index, dialect, packages and code."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from at2po_env.search_qa import SearchQAEnv
+
+
+def describe_env(env: SearchQAEnv) -> dict[str, Any]:
+    """The questions, the index and the dialect of an environment, each with its digest."""
+    data = env.dataset
+    return {
+        "dataset": {
+            "name": data.name,
+            "split": data.split,
+            "questions": len(data.questions),
+            "digest": data.digest,
+            "notes": dict(data.notes),
+        },
+        "search": {**env.search.manifest.to_json(), "digest": env.search.manifest.digest},
+        "dialect": {"name": env.dialect.name, "digest": env.dialect.digest},
+    }
+
+
+def describe_code(packages: Sequence[str]) -> dict[str, Any]:
+    """Versions of ``packages`` and Python, and the state of the checkout."""
+    versions = {name: importlib.metadata.version(name) for name in packages}
+    return {"packages": versions, "python": platform.python_version(), "git": git_state()}
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit and cleanliness of the checkout that this code runs from; None where it runs from an installed wheel."""
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        return None
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False).stdout
+
+    return {"commit": git("rev-parse", "HEAD").strip(), "clean": not git("status", "--porcelain").strip()}
