@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from at2po_env.dialect import well_formed
+from at2po_env.rendering import well_formed
 
 
 class Garbage(Exception):
