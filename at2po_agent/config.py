@@ -66,8 +66,10 @@ class RolloutConfig:
     max_prompt_tokens: int = at_least(2000, 1)
     max_response_tokens: int = at_least(6192, 1)  # of a whole path: generated and observed
     max_turn_tokens: int = at_least(512, 1)
-    retries: int = at_least(6, 0)  # of a turn whose search or engine failed, from its snapshot; then its path is pruned
-    retry_seconds: float = at_least(2.0, 0)  # before the first retry; doubles each time: 126 s of patience in all
+    retries: int = at_least(
+        10, 0
+    )  # of a turn whose search or engine failed, from its snapshot; then its path is pruned
+    retry_seconds: float = at_least(2.0, 0)  # before the first retry; doubles each time, up to 15: two minutes in all
     max_batch: int = at_least(256, 1)  # requests that the engine runs together
 
 

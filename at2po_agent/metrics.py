@@ -36,6 +36,7 @@ def rollout_metrics(grown: Rollout, credited: Sequence[Credited]) -> dict[str, A
         "trees": len(trees),
         "trees_with_signal": sum(any(map(any, advantages)) for _, advantages in credited),
         "trees_dropped": len(grown.trees) - len(trees),
+        "leaves_dropped": sum(len(tree.leaves) for tree in grown.trees) - len(leaves),
         "questions_dropped": len(grown.dropped),
         "paths_lost": grown.lost_paths,
         "groups_equal": len(grown.equal),

@@ -12,6 +12,7 @@ from typing import TypeVar
 from at2po_agent.policy.base import PolicyUnavailable
 from search_backend.base import SearchUnavailable
 
+LONGEST_PAUSE_SECONDS = 15.0
 REMIND_SECONDS = 30.0  # between two lines about one outage
 QUIET_SECONDS = 10.0  # after one ended: what fails again so soon is not a new one
 
@@ -54,13 +55,13 @@ class Outages:
         retries: int,
         seconds: float,
     ) -> Result:
-        """Try until it works: again after ``seconds``, then after twice that, ``retries`` times in all.
+        """Try until it works: again after ``seconds``, then after twice that and so on, but at most 15 seconds.
 
         Args:
             backend: what is asked, in a word: ``search`` or ``engine``.
             attempt: one try.
             undo: called after every try that failed.
-            retries: tries after the first.
+            retries: how many tries after the first.
             seconds: before the second try.
 
         Raises:
@@ -76,7 +77,7 @@ class Outages:
                 if retry == retries:
                     self._gave_up(backend, path, error, tries=retry + 1)
                     raise
-                pause = seconds * 2**retry
+                pause = min(seconds * 2**retry, max(seconds, LONGEST_PAUSE_SECONDS))
                 self._failed(backend, path, error, pause)
                 await asyncio.sleep(pause)
             else:

@@ -47,8 +47,8 @@ class Limits:
     max_response_tokens: int = 6192  # all turns of a trajectory with their observations
     max_turn_tokens: int = 512
     max_context_tokens: int | None = None  # what the model can read and write in all; None: no such limit
-    retries: int = 6  # of a turn that the search or the engine failed: over two minutes in all
-    retry_seconds: float = 2.0  # before the first retry; doubles each time
+    retries: int = 10  # of a turn that the search or the engine failed: two minutes in all
+    retry_seconds: float = 2.0  # before the first retry; doubles each time, up to 15
 
 
 class PromptTooLong(ValueError):

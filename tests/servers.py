@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
 import subprocess
+import threading
+import time
 import uuid
 from pathlib import Path
 
@@ -83,6 +86,50 @@ def own_server(tmp_path):
     yield start
     for server in made:
         server.kill()
+
+
+class SlowProxy:
+    """Stands in front of a server and hands its answers on after ``delay`` seconds, which may change meanwhile."""
+
+    def __init__(self, host: str) -> None:
+        self.delay = 0.0
+        name, _, port = host.rpartition(":")
+        self._server = (name, int(port))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):  # closed
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(self._server)
+                for source, target, slow in ((client, server, False), (server, client, True)):
+                    threading.Thread(target=self._pump, args=(source, target, slow), daemon=True).start()
+
+    def _pump(self, source: socket.socket, target: socket.socket, slow: bool) -> None:
+        with contextlib.suppress(OSError), source, target:  # the other direction closed both
+            while data := source.recv(1 << 16):
+                time.sleep(self.delay * slow)
+                target.sendall(data)
+            target.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def slow_proxy():
+    """A function that puts a ``SlowProxy`` in front of HOST:PORT."""
+    made: list[SlowProxy] = []
+
+    def start(host: str) -> SlowProxy:
+        made.append(SlowProxy(host))
+        return made[-1]
+
+    yield start
+    for proxy in made:
+        proxy.close()
 
 
 def nginx(folder: Path, server: str) -> subprocess.Popen[bytes]:

@@ -35,6 +35,7 @@ def test_a_step_in_numbers():
     assert found["reward"] == 0.0 and found["em"] == 0.25 and found["malformed"] == 0.25
     assert math.isclose(found["entropy"], (0.5 + 0.2) / 2)  # the mean over turns of the mean over tokens
     assert found["trees"] == 2 and found["trees_with_signal"] == 1 and found["trees_dropped"] == 1
+    assert found["leaves_dropped"] == 1
     assert found["questions_dropped"] == 1 and found["paths_lost"] == 3 and found["leaves"] == 4
     assert found["unique_tokens"] == 2 * (4 + 2 * (1 + 3 + 2))
     assert found["groups_equal"] == 1 and found["groups_surplus"] == 1 and found["unused_tokens"] == 2 * 3

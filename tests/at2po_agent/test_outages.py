@@ -87,7 +87,7 @@ def test_only_what_may_come_back_is_tried_again():
         asyncio.run(outlast(Outages(clock=clock), flaky(1, clock, 1.0, SearchError)))
 
 
-def test_waits_double():
+def test_waits_double_up_to_a_quarter_of_a_minute():
     slept = []
 
     async def record(seconds: float) -> None:
@@ -96,7 +96,7 @@ def test_waits_double():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("at2po_agent.outages.asyncio.sleep", record)
         asyncio.run(Outages().outlast("search", flaky(6, Clock(), 0.0), retries=6, seconds=2.0))
-    assert slept == [2, 4, 8, 16, 32, 64]
+    assert slept == [2, 4, 8, 15, 15, 15]
 
 
 def test_all_trees_of_a_batch_share_one_outage():
