@@ -51,7 +51,8 @@ class Completion:
     logprobs: tuple[float, ...]  # [len(ids)], nats
     finish: Finish
     top_logprobs: tuple[tuple[tuple[int, float], ...], ...] = ()  # [len(ids)][top_logprobs] of (id, logprob)
-    version: int = 0  # of the weights that sampled it
+    version: int = 0  # of the weights that sampled its first token
+    straddles: bool = False  # the weights changed in the middle: ``logprobs`` are of more than one version
 
 
 @dataclass

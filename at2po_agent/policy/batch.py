@@ -12,7 +12,8 @@ import torch
 from at2po_agent.encoding import Codec
 from at2po_agent.policy.base import Completion, Finish, Request, Sampling, Stats
 from at2po_agent.policy.kv import KVSlots
-from at2po_agent.policy.prefix_cache import Ids, PrefixCache, common_prefix
+from at2po_agent.policy.prefix_cache import PrefixCache
+from at2po_agent.policy.prefixes import Ids, common_prefix
 from at2po_agent.policy.sampler import sample, uniforms
 
 _PREFILL_TOKENS = 2048  # of one forward pass, padding included: few enough to pad little, and to stay in the cache

@@ -16,6 +16,7 @@ from at2po_agent.encoding import Codec
 from at2po_agent.policy.base import Completion, PolicyError, Request, Sampling, Stats
 from at2po_agent.policy.batch import Batch, Row
 from at2po_agent.policy.loading import load_policy, positions
+from at2po_agent.policy.requests import check_requests
 
 
 class _Call:
@@ -120,7 +121,7 @@ class LocalPolicy:
         Raises:
             PolicyError: a request cannot be run, the policy is closed, or the model's logits are not finite.
         """
-        self._check(requests, sampling)
+        check_requests(requests, sampling, vocabulary=self._vocabulary, positions=self._positions)
         if not requests:
             return []
         call = _Call(requests, sampling)
@@ -211,23 +212,6 @@ class LocalPolicy:
             call.fail(error)
         self._calls.clear()
         self._batch.reset()
-
-    def _check(self, requests: Sequence[Request], sampling: Sampling) -> None:
-        if sampling.temperature < 0 or sampling.top_logprobs < 0 or "" in sampling.stop:
-            raise PolicyError(f"temperature and top_logprobs must be 0 or more, stop strings not empty: {sampling}")
-        for request in requests:
-            where = f"request {request.key}"
-            if not request.prompt:
-                raise PolicyError(f"{where}: the prompt is empty")
-            if request.max_new_tokens < 1:
-                raise PolicyError(f"{where}: max_new_tokens is {request.max_new_tokens}, at least 1 is needed")
-            if min(request.prompt) < 0 or max(request.prompt) >= self._vocabulary:
-                raise PolicyError(f"{where}: an id of the prompt is not among the model's {self._vocabulary} tokens")
-            if len(request.prompt) + request.max_new_tokens > self._positions:
-                raise PolicyError(
-                    f"{where}: a prompt of {len(request.prompt)} tokens and {request.max_new_tokens} new ones exceed "
-                    f"the model's {self._positions} positions: shorten the prompt or lower max_new_tokens"
-                )
 
 
 def _check_attention(config: Any) -> None:

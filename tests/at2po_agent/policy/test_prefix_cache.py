@@ -6,7 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from at2po_agent.policy.prefix_cache import PrefixCache, common_prefix
+from at2po_agent.policy.prefix_cache import PrefixCache
+from at2po_agent.policy.prefixes import common_prefix
 
 SEQUENCES = st.lists(st.integers(0, 2), min_size=1, max_size=8).map(tuple)
 
