@@ -1,4 +1,4 @@
-"""The ``at2po-agent`` command: train, export, show-tree, gates, warm-start, data, index.
+"""The ``at2po-agent`` command: training, evaluation, reading of results, data and indexes.
 
 Everything heavy is imported by the command that needs it, so that ``--help`` and a wrong key answer at once.
 """
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from at2po_agent.data_command import add_data_command
 from at2po_agent.index_command import add_index_command
 from at2po_agent.judge.command import add_eval_command
+from at2po_agent.judge.results_command import add_results_commands
 from at2po_agent.judge.view_command import add_view_command
 from at2po_agent.structured import ConfigError
 
@@ -105,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     add_data_command(commands)
     add_index_command(commands)
     add_view_command(commands)
+    add_results_commands(commands)
     return parser
 
 

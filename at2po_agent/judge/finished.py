@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,11 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from at2po_agent.judge.directory import read_manifest
 from at2po_agent.judge.metrics import Prices, Summary, summarise
 from at2po_agent.judge.records import EpisodeRecord, RecordError, read_episodes
 from at2po_agent.run_dir import RunDirError
 
-MANIFEST = "manifest.json"
 _ID = re.compile(r"(?:.*[:/])?AT2PO-(.+)-v\d+")
 
 
@@ -33,7 +32,7 @@ class Finished:
         Raises:
             RunDirError: it is not the directory of an evaluation, or something in it cannot be read.
         """
-        manifest = _read_manifest(path)
+        manifest = read_manifest(path)
         try:
             return cls(path, manifest, tuple(read_episodes(path)))
         except RecordError as error:
@@ -84,15 +83,3 @@ def facts(described: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield name, ", ".join(map(str, value)) if len(value) <= 8 else f"{len(value):,}"
         elif value is not None:
             yield name, str(value)
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RunDirError(f"{path} is not the directory of an evaluation: it has no {MANIFEST}") from None
-    except (OSError, ValueError) as error:
-        raise RunDirError(f"{path / MANIFEST} cannot be read: {error}") from error
-    if not isinstance(manifest, dict):
-        raise RunDirError(f"{path / MANIFEST} is no JSON object")
-    return manifest

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ from typing import Any
 from at2po_agent.run_dir import RunDirError, read_metrics, read_trees, step_of, tree_files
 from at2po_agent.stats import paired_interval
 from at2po_agent.tree import ROOT, TurnTree
+from at2po_env.dialect import NATIVE, TAGS
 
 _CHARTS = (("eval_em", "Exact match, held out", True), ("reward", "Reward", False), ("entropy", "Entropy, nats", False))
-_THOUGHT = re.compile(r"<think>.*?(</think>|\Z)", re.DOTALL)
-_ACTION = re.compile(r"<(search|answer)>(.*?)</\1>", re.DOTALL)
+_SPOKEN = (TAGS, NATIVE)  # the dialect of a stored tree is not known; between them these read every one
 
 
 def chosen_steps(run: Path, most: int) -> list[Path]:
@@ -101,10 +100,11 @@ def tree_view(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _action(text: str, ended: str | None) -> tuple[str, str]:
-    """What a turn did, for its node: the dialect of a stored tree is not known, but all of them share these tags."""
-    found = _ACTION.search(_THOUGHT.sub("", text))
-    if found and ended != "malformed":
-        return found[1], found[2].strip()
+    """What a turn did, for its node."""
+    for dialect in _SPOKEN if ended != "malformed" else ():
+        action = dialect.parse(text)
+        if action.content is not None:
+            return action.kind, action.content
     return "malformed", " ".join(text.split())
 
 

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from at2po_agent.stats import mean_interval, paired_interval
+from at2po_agent.stats import grouped_interval, mean_interval, paired_interval
 
 
 def test_three_values_against_every_possible_resample():
@@ -64,3 +64,25 @@ def test_wrong_arguments():
         mean_interval([1.0], resamples=0)
     with pytest.raises(ValueError, match="equal lengths, got 2 and 1"):
         paired_interval([1.0, 2.0], [1.0])
+
+
+def test_an_average_over_groups_weighs_groups_and_not_questions():
+    # (0, 0, 3) and (6,): the mean of the means is 3.5, where that of the values is 2.25; the single value never moves,
+    # so the average moves half as far as the mean of the three
+    three = mean_interval((0.0, 0.0, 3.0), resamples=20_000)
+    found = grouped_interval([(0.0, 0.0, 3.0), (6.0,)], resamples=20_000)
+    assert (found.mean, found.n) == (3.5, 4)
+    assert (found.low, found.high) == (3 + three.low / 2, 3 + three.high / 2)
+
+
+def test_an_average_over_groups_agrees_with_the_normal_approximation():
+    groups = [[1.0] * 30 + [0.0] * 70, [1.0] * 200 + [0.0] * 200]
+    half = 1.959964 / 2 * math.sqrt(0.3 * 0.7 / 100 + 0.5 * 0.5 / 400)
+    found = grouped_interval(groups)
+    assert (found.low, found.high) == (pytest.approx(0.4 - half, abs=0.005), pytest.approx(0.4 + half, abs=0.005))
+
+
+@pytest.mark.parametrize("groups", [[], [[1.0], []], [[1.0], [math.nan]]])
+def test_groups_without_finite_values_are_refused(groups):
+    with pytest.raises(ValueError, match="an interval needs"):
+        grouped_interval(groups)

@@ -112,3 +112,10 @@ def test_what_cannot_be_shown(tmp_path):
         file = other.save_trees(1, [{"tree": {}}])
     with pytest.raises(RunDirError, match=r"step_000001\.jsonl\.zst: not stored trees"):
         training_page(run, "t", "s", False, [], [file])
+
+
+def test_a_tool_call_is_a_search():
+    called = record(grown())
+    called["texts"][1]["action"] = '<tool_call>{"name": "search", "arguments": {"query": "Somon"}}</tool_call>'  # type: ignore[index]
+    node = tree_view(called)["nodes"][1]
+    assert (node["kind"], node["label"]) == ("search", "Somon")
