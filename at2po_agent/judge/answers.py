@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -57,7 +58,7 @@ def read_reply(body: object, seconds: float) -> Reply:
         finish=str(finish),
         matched=_matched(choice),
         reasoning=_text(message.get("reasoning_content") or message.get("reasoning")),
-        tool_calls=tuple(call for call in message.get("tool_calls") or () if isinstance(call, Mapping)),
+        tool_calls=_calls(message.get("tool_calls")),
         prompt_tokens=_count(usage, "prompt_tokens"),
         completion_tokens=_count(usage, "completion_tokens"),
         logprobs=_logprobs(choice.get("logprobs")),
@@ -81,6 +82,20 @@ def _matched(choice: Mapping[str, Any]) -> str | None:
         if name in choice:
             return choice[name] if isinstance(choice[name], str) else ""
     return None
+
+
+def _calls(given: object) -> tuple[Mapping[str, Any], ...]:
+    """Calls of tools as OpenAI's API writes them: with an id, and with arguments as text."""
+    calls = []
+    for number, call in enumerate(given if isinstance(given, list) else ()):
+        called = call.get("function") if isinstance(call, Mapping) else None
+        if not isinstance(called, Mapping) or not isinstance(called.get("name"), str):
+            raise Garbage("a tool call names no function")
+        arguments = called.get("arguments")
+        text = arguments if isinstance(arguments, str) else json.dumps(arguments or {})
+        function = {"name": called["name"], "arguments": text}
+        calls.append({"id": str(call.get("id") or f"call{number:05d}"), "type": "function", "function": function})
+    return tuple(calls)
 
 
 def _count(usage: object, name: str) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 from at2po_agent.judge.answers import Reply
 from at2po_agent.judge.config import JudgeConfig
-from at2po_agent.judge.conversation import TagConversation, turn_of
+from at2po_agent.judge.conversation import converse
 from at2po_agent.judge.endpoint import Call, ChatEndpoint
 from at2po_agent.judge.records import EpisodeRecord, TurnRecord
 from at2po_agent.judge.refusals import ContextFull, Refusal
@@ -69,9 +69,10 @@ class _Episode:
         self, env: SearchQAEnv, endpoint: ChatEndpoint, config: JudgeConfig, sample: int, outages: Outages
     ) -> None:
         self.env, self.endpoint, self.config, self.sample, self.outages = env, endpoint, config, sample, outages
-        self.conversation = TagConversation(env)
+        self.conversation = converse(env)
         self.prompt = plain(env.observation())
         self.replies: list[Reply] = []
+        self.action = ""  # the last one
         self.started = time.perf_counter()
 
     async def run(self) -> None:
@@ -85,10 +86,11 @@ class _Episode:
                 self.env.end("length_limit")
                 return
             self.replies.append(reply)
-            observation, _, terminated, truncated, _ = await self._step(self.conversation.take(reply))
+            self.action = self.conversation.take(reply)
+            observation, _, terminated, truncated, info = await self._step(self.action)
             over = terminated or truncated
             if not over:
-                self.conversation.observe(observation)
+                self.conversation.observe(observation, info["action"]["kind"])
                 if self._room() < 1:
                     self.env.end("length_limit")
                     return
@@ -128,8 +130,7 @@ class _Episode:
         ]
         unanswered = None
         if len(self.replies) > self.env.state.depth:  # a turn whose search failed was paid for too
-            text = turn_of(self.replies[-1], self.conversation.stop)
-            unanswered = Turn(text, self.env.dialect.parse(text), (), (), 0.0)
+            unanswered = Turn(self.action, self.env.dialect.parse(self.action), (), (), 0.0)
         return record_of(
             self.env,
             self.env.state,

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
-import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +13,8 @@ from rich.table import Table
 
 from at2po_agent.config import import_tasks
 from at2po_agent.environments import make_env
-from at2po_agent.judge.config import JudgeConfig
+from at2po_agent.judge import interruption
+from at2po_agent.judge.config import Format, JudgeConfig
 from at2po_agent.judge.directory import JudgeDirectory, latest, read_config
 from at2po_agent.judge.display import EvaluationDisplay
 from at2po_agent.judge.endpoint import ChatEndpoint
@@ -36,7 +35,9 @@ from at2po_env.search_qa import SearchQAEnv
 if TYPE_CHECKING:
     from at2po_agent.judge.local import LocalModel
 
-CHAT = "chat"  # the dialect in which results are messages
+_SIGNALLED = 128  # exit statuses from here on are of signals
+DIALECT_OF: Mapping[Format, str] = {"tags": "chat", "native": "native"}
+"""The dialects in which a chat endpoint can be talked to."""
 
 
 def evaluate_all(cfg: Path | None, overrides: Sequence[str], *, resume: bool, dry_run: bool) -> int:
@@ -84,8 +85,12 @@ def _evaluate(jobs: Sequence[tuple[JudgeConfig, Path | None]], dry_run: bool) ->
         if model is None:
             Key.of(config.model.key_var)
         who = identity(config.model)
-        statuses = [_Evaluation(job, env, run, model, who).run() for job, env, run in opened]
-    return max(statuses)
+        worst = 0
+        for job, env, run in opened:
+            worst = max(worst, _Evaluation(job, env, run, model, who).run())
+            if worst >= _SIGNALLED:
+                break
+    return worst
 
 
 def _open_env(config: JudgeConfig) -> SearchQAEnv:
@@ -94,15 +99,18 @@ def _open_env(config: JudgeConfig) -> SearchQAEnv:
         kwargs["search"] = config.search
     remote = config.model.base_url is not None
     if remote:
-        kwargs.setdefault("dialect", CHAT)
+        kwargs.setdefault("dialect", DIALECT_OF[config.format])
     assert config.split is not None
     env = make_env(config.envs[0], config.split, kwargs)
     if remote and not env.dialect.as_messages:
         env.close()
         raise ConfigError(
             f"env.dialect is {env.dialect.name!r}, which shows results inside the assistant's message; a chat endpoint "
-            f"needs one that shows them as messages: {CHAT}"
+            f"needs one that shows them as messages: {' or '.join(DIALECT_OF.values())}"
         )
+    if remote and bool(env.dialect.tools) != (config.format == "native"):
+        env.close()
+        raise ConfigError(f"format is {config.format!r}, and env.dialect {env.dialect.name!r} is of the other one")
     return env
 
 
@@ -140,14 +148,13 @@ class _Evaluation:
             done = {record.key for record in earlier if record.error is None}
             del earlier
             try:
-                with _terminating():
-                    self._run_missing(done, display)
-            except KeyboardInterrupt as interrupt:
+                self._run_missing(done, display)
+            except interruption.Interrupted as ended:
                 display.note(
                     f"stopped with {len(directory.records()):,} of {total:,} episodes recorded; go on with: "
                     f"at2po-agent eval --resume {directory.path}"
                 )
-                raise SystemExit(128 + (signal.SIGTERM if interrupt.args else signal.SIGINT)) from None
+                return 128 + ended.number
             except Exception:
                 if not directory.discard_if_empty():
                     display.note(f"after that is put right, go on with: at2po-agent eval --resume {directory.path}")
@@ -166,7 +173,7 @@ class _Evaluation:
         samples = range(self.config.samples)
         todo = [(id_, sample) for id_ in self.ids for sample in samples if (id_, sample) not in done]
         if todo:
-            asyncio.run(self._ask(todo, lambda record: on_records([record]), display))
+            interruption.run(self._ask(todo, lambda record: on_records([record]), display))
 
     async def _ask(
         self, todo: Sequence[tuple[str, int]], on_record: Callable[[EpisodeRecord], None], display: EvaluationDisplay
@@ -192,24 +199,6 @@ class _Evaluation:
                 f"at2po-agent eval --resume {self.directory.path}"
             )
         return 1 if summary.errors else 0
-
-
-@contextmanager
-def _terminating() -> Iterator[None]:
-    """SIGTERM ends like Ctrl-C does, and Ctrl-C ends also where a shell had it ignored."""
-
-    def on_signal(number: int, frame: object) -> None:
-        raise KeyboardInterrupt(number)
-
-    before = {
-        signal.SIGTERM: signal.signal(signal.SIGTERM, on_signal),
-        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 _PERCENT = ("em", "f1", "contains", "malformed", "recall")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from at2po_agent.config import PolicyConfig
 from at2po_agent.encoding import Codec
 from at2po_agent.expansion import Chains
 from at2po_agent.forest import rollout
+from at2po_agent.judge import interruption
 from at2po_agent.judge.config import JudgeConfig
 from at2po_agent.judge.episodes import Metered, record_of
 from at2po_agent.judge.records import EpisodeRecord
@@ -70,7 +70,7 @@ class LocalModel:
             for start in range(0, len(ids), size):
                 batch = ids[start : start + size]
                 if missing := {question for question in batch if (question, sample) not in done}:
-                    records = asyncio.run(self._batch(env, batch, sample, start))
+                    records = interruption.run(self._batch(env, batch, sample, start))
                     on_records([record for record in records if record.question_id in missing])
 
     async def _batch(self, env: SearchQAEnv, ids: Sequence[str], sample: int, start: int) -> list[EpisodeRecord]:

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from at2po_agent.judge.config import JudgeConfig
-from at2po_agent.judge.conversation import TagConversation
+from at2po_agent.judge.conversation import converse
 from at2po_env.search_qa import SearchQAEnv
 from at2po_env.state import plain
 
@@ -48,8 +48,10 @@ def _first_prompt(config: JudgeConfig, env: SearchQAEnv, question_id: str) -> st
     own.reset(options={"question_id": question_id})
     if config.model.base_url is None:
         return plain(own.observation())
-    conversation = TagConversation(own)
-    asked: dict[str, Any] = {"messages": conversation.messages, "stop": list(conversation.stop)}
+    conversation = converse(own)
+    asked: dict[str, Any] = {"messages": conversation.messages, "stop": conversation.stop}
+    if conversation.tools:
+        asked["tools"] = conversation.tools
     return json.dumps(asked, indent=1, ensure_ascii=False)
 
 
