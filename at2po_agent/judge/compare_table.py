@@ -158,7 +158,7 @@ def _line(cells: Iterable[str]) -> str:
 
 def _latex(sheet: Sheet) -> str:
     columns = "l" + "r" * (len(sheet.header) - 1)
-    lines = [f"% {sheet.title}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
+    lines = [f"% {sheet.title}; needs the package booktabs", rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
     lines += [" & ".join(map(_latex_text, sheet.header)) + r" \\", r"\midrule"]
     lines += [" & ".join(row) + r" \\" for row in _cells(sheet, _latex_text, r"\textbf{{{}}}")]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])

@@ -71,7 +71,7 @@ def _row(number: int, episode: EpisodeRecord) -> dict[str, Any]:
 
 
 def _transcript(episode: EpisodeRecord) -> dict[str, Any]:
-    gold = {_folded(title) for title in episode.gold_titles}
+    gold = set(episode.gold_titles)
     return {
         "answers": list(episode.answers),
         "gold_titles": list(episode.gold_titles),
@@ -83,7 +83,7 @@ def _transcript(episode: EpisodeRecord) -> dict[str, Any]:
 
 def _turn(turn: TurnRecord, gold: set[str]) -> dict[str, Any]:
     hits: list[Mapping[str, Any]] = [
-        {"title": hit.title, "score": hit.score, "body": hit.body, "gold": _folded(hit.title) in gold}
+        {"title": hit.title, "score": hit.score, "body": hit.body, "gold": hit.title in gold}
         for hit in shown_passages(turn.observation, turn.hits)
     ]
     return {
@@ -97,7 +97,3 @@ def _turn(turn: TurnRecord, gold: set[str]) -> dict[str, Any]:
         "seconds": turn.seconds,
         "finish": turn.finish,
     }
-
-
-def _folded(title: str) -> str:
-    return title.strip().casefold()

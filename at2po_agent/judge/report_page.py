@@ -33,9 +33,10 @@ def write_report(run: Path, path: Path, trees: int) -> str:
 def _evaluation(run: Path, path: Path) -> str:
     finished = Finished.read(run)
     title = f"{finished.benchmark} {finished.split}"
-    sampling = finished.manifest.get("sampling", {})
+    temperature = finished.manifest.get("sampling", {}).get("temperature")
     asked = f"{finished.summary.questions:,} questions"
-    subtitle = ", ".join([finished.model, asked, f"temperature {sampling.get('temperature', '?')}"])
+    said = [finished.model, asked, *([] if temperature is None else [f"temperature {temperature:g}"])]
+    subtitle = ", ".join(said)
     head = evaluation_head(
         title, subtitle, finished.demo, finished.summary, list(facts(finished.manifest)), finished.episodes
     )

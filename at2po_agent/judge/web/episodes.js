@@ -97,6 +97,7 @@ function evaluation(head) {
   const tally = (name) => items.filter((item) => item.filters.includes(name)).length;
   bench({
     items, label: "Episodes", row: episodeRow, open: openEpisode, text: (item) => item.text,
+    name: (item) => (item.sample ? `${item.id}/${item.sample + 1}` : item.id),
     filters: [["all", "All", items.length], ...head.filters.map((name) => [name, name[0].toUpperCase() + name.slice(1), tally(name)])],
     fits: (item, filter) => filter === "all" || item.filters.includes(filter),
     order: { "in order": null, "lowest F1 first": (a, b) => (a.f1 ?? 2) - (b.f1 ?? 2), "most turns first": (a, b) => b.turns - a.turns,

@@ -75,7 +75,9 @@ class List {
   }
 }
 
-/** The right half of the page; on a phone it lies over the list until it is closed. */
+const wide = () => matchMedia("(min-width: 60rem)").matches;
+
+/** The right half of the page; on a phone it lies over the list until it is closed, there also with the back button. */
 const reader = {
   show(...children) {
     const back = h("button", { type: "button", class: "back", onclick: () => reader.close() }, icon("back"), "Back");
@@ -83,11 +85,23 @@ const reader = {
     byId("reader").scrollTop = 0;
     document.body.classList.add("reading");
   },
+  /** What is read stands in the address, so that a link can be sent. */
+  remember(name) {
+    const address = `#${encodeURIComponent(name)}`, covers = !wide() && !document.body.classList.contains("reading");
+    if (location.hash === address) return;
+    if (covers) history.pushState("reader", "", address);
+    else history.replaceState(history.state, "", address);
+  },
   close() {
+    if (history.state === "reader") history.back();
+    else reader.leave();
+  },
+  leave() {
     document.body.classList.remove("reading");
     byId("list").focus();
   },
 };
+addEventListener("popstate", () => location.hash || reader.leave());
 addEventListener("keydown", (event) => {
   const typing = event.target.closest("input, select");
   if (event.key === "Escape") typing ? typing.blur() : reader.close();
@@ -95,9 +109,10 @@ addEventListener("keydown", (event) => {
 });
 
 /** Filter chips, a search box and an order above the list; `items` are shown where all agree. */
-function bench({ items, filters, fits, order, text, row, open, label }) {
+function bench({ items, filters, fits, order, text, row, open, name, label }) {
   const state = { filter: "all", words: [], order: Object.keys(order)[0] };
-  const list = new List(byId("list"), { row, open, label });
+  const enter = (item) => { reader.remember(name(item)); return open(item); };
+  const list = new List(byId("list"), { row, open: enter, label });
   const refresh = () => {
     const found = items.filter((item) => fits(item, state.filter) && state.words.every((word) => text(item).includes(word)));
     list.show(order[state.order] ? found.sort(order[state.order]) : found);
@@ -113,11 +128,11 @@ function bench({ items, filters, fits, order, text, row, open, label }) {
     refresh();
   } }, Object.keys(order).map((name) => h("option", { value: name }, name)));
   const status = h("span", { class: "status", role: "status" });
-  const choose = (name) => { state.filter = name; refresh(); };
+  const choose = (filter) => { state.filter = filter; refresh(); };
   byId("tools").replaceChildren(chips(filters, "all", choose), find, sort, status);
   byId("bench").hidden = false;
   refresh();
-  if (matchMedia("(min-width: 60rem)").matches && items.length) { list.activate(0); open(items[0]); }
-  scrollTo(0, 0);
-  return list;
+  const linked = items.findIndex((item) => location.hash === `#${encodeURIComponent(name(item))}`);
+  if (linked >= 0) { list.activate(linked); open(items[linked]); }
+  else if (wide() && items.length) { list.activate(0); open(items[0]); scrollTo(0, 0); }
 }

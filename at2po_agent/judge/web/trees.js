@@ -174,7 +174,7 @@ function training(head) {
   for (const item of items) item.text = `${item.question} ${item.gold} ${item.id} step ${item.step}`.toLowerCase();
   const tally = (name) => items.filter((item) => item.verdict === name).length;
   bench({
-    items, label: "Trees", row: treeRow, open: openTree, text: (item) => item.text,
+    items, label: "Trees", row: treeRow, open: openTree, text: (item) => item.text, name: (item) => `${item.step}/${item.index}`,
     filters: [["all", "All", items.length], ["mixed", "With signal", tally("mixed")], ["correct", "All right", tally("correct")], ["wrong", "All wrong", tally("wrong")]],
     fits: (item, filter) => filter === "all" || item.verdict === filter,
     order: { "last steps first": null, "first steps first": (a, b) => a.step - b.step || a.index - b.index, "most leaves first": (a, b) => b.leaves - a.leaves },

@@ -24,6 +24,14 @@ def test_only_common_questions_count(tmp_path):
     assert (column.errors, column.missing) == (1, 2)  # q1; q4 and q5
 
 
+def test_one_id_of_two_questions_is_nothing_in_common(tmp_path):
+    first = run(tmp_path / "a", {"q1": True, "q2": False})
+    episodes = [answered("q1", question="Another?"), answered("q2")]
+    second = Finished.read(write_run(tmp_path / "b", episodes, model={"name": "big"}, dataset={"digest": "e" * 64}))
+    (column,) = compare([first, second], anyway=True).columns
+    assert (column.values, column.missing) == (([0.0], [1.0]), 1)
+
+
 def test_samples_of_a_question_are_averaged(tmp_path):
     episodes = [answered("q1", sample=0), answered("q1", "Rom", sample=1)]
     (column,) = compare([Finished.read(write_run(tmp_path / "a", episodes, samples=2))]).columns

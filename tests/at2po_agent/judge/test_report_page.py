@@ -21,7 +21,7 @@ def test_an_evaluation_and_what_it_was_run_with(tmp_path, capsys):
     shown = head(tmp_path / "page.html")
     assert (shown["title"], shown["subtitle"], shown["demo"]) == (
         "HotpotQA demo",
-        "tiny, 1 questions, temperature 0.0",
+        "tiny, 1 questions, temperature 0",
         True,
     )
     assert ["limits · max searches", "6"] in shown["facts"]

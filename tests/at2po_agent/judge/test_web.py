@@ -38,14 +38,14 @@ def browser() -> Iterator[Any]:
 class Page:
     """A page with what went wrong on it."""
 
-    def __init__(self, context: Any, file: Path) -> None:
+    def __init__(self, context: Any, file: Path, link: str = "") -> None:
         self.problems: list[str] = []
         self.requests: list[str] = []
         self.tab = context.new_page()
         self.tab.on("console", lambda message: self.problems.append(f"{message.type}: {message.text}"))
         self.tab.on("pageerror", lambda error: self.problems.append(str(error)))
         self.tab.on("request", lambda request: self.requests.append(request.url))
-        self.tab.goto(file.as_uri())
+        self.tab.goto(file.as_uri() + link)
         self.tab.wait_for_selector(".row")
         self.file = file
 
@@ -54,7 +54,7 @@ class Page:
 
     def check(self) -> None:
         assert self.problems == []
-        assert self.requests == [self.file.as_uri()]
+        assert [url.split("#")[0] for url in self.requests] == [self.file.as_uri()]
         assert self.tab.evaluate("window.hacked") is None
 
 
@@ -62,9 +62,9 @@ class Page:
 def opened(browser: Any) -> Iterator[Any]:
     contexts = []
 
-    def open_page(file: Path, **options: Any) -> Page:
+    def open_page(file: Path, link: str = "", **options: Any) -> Page:
         contexts.append(browser.new_context(**{"viewport": {"width": 1300, "height": 850}, **options}))
-        return Page(contexts[-1], file)
+        return Page(contexts[-1], file, link)
 
     yield open_page
     for context in contexts:
@@ -159,6 +159,24 @@ def test_the_keyboard_is_enough(opened, evaluation):
     page.check()
 
 
+def test_a_link_leads_to_its_episode(opened, evaluation):
+    page = opened(evaluation, link="#q2")
+    page.tab.wait_for_selector("h2:has-text('Lavin')")
+    assert page.tab.locator(".row[aria-selected=true] .question").inner_text() == "Where was Lavin born?"
+    page.tab.click(".row >> nth=0")
+    page.tab.wait_for_selector("h2:has-text('Somon')")
+    assert page.tab.url.endswith("#q1")
+    page.check()
+
+
+def test_a_run_in_which_nothing_was_scored(opened, tmp_path):
+    write_report(write_run(tmp_path / "run", [failed("q1")]), tmp_path / "page.html", 0)
+    page = opened(tmp_path / "page.html")
+    assert page.tab.locator(".hero").count() == 0
+    assert "HTTP 503 after 8 tries" in page.tab.inner_text(".verdict")
+    page.check()
+
+
 def test_on_a_phone_the_reader_lies_over_the_list(opened, evaluation):
     page = opened(
         evaluation, viewport={"width": 390, "height": 800}, is_mobile=True, has_touch=True, color_scheme="dark"
@@ -169,7 +187,11 @@ def test_on_a_phone_the_reader_lies_over_the_list(opened, evaluation):
     tab.wait_for_selector("#reader h2:has-text('Lavin')")
     assert tab.locator("#reader").bounding_box()["width"] == 390
     tab.tap(".back")
-    assert not tab.is_visible("#reader")
+    tab.wait_for_selector("#reader", state="hidden")
+    tab.tap(".row >> nth=0")
+    tab.wait_for_selector("#reader h2:has-text('Somon')")
+    tab.go_back()
+    tab.wait_for_selector("#reader", state="hidden")
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
     page.check()
 
