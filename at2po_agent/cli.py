@@ -23,6 +23,7 @@ from at2po_agent.index_command import add_index_command
 from at2po_agent.judge.command import add_eval_command
 from at2po_agent.judge.results_command import add_results_commands
 from at2po_agent.judge.view_command import add_view_command
+from at2po_agent.retokenise_command import add_retokenise_command
 from at2po_agent.structured import ConfigError
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     add_index_command(commands)
     add_view_command(commands)
     add_results_commands(commands)
+    add_retokenise_command(commands)
     return parser
 
 

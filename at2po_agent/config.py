@@ -66,6 +66,7 @@ class RolloutConfig:
     max_prompt_tokens: int = at_least(2000, 1)
     max_response_tokens: int = at_least(6192, 1)  # of a whole path: generated and observed
     max_turn_tokens: int = at_least(512, 1)
+    tokens: Literal["exact", "retokenise"] = "exact"  # retokenise: the policy reads re-encoded text, to see the cost
     retries: int = at_least(
         10, 0
     )  # of a turn whose search or engine failed, from its snapshot; then its path is pruned

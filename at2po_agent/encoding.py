@@ -165,8 +165,19 @@ class Codec:
 
         Bytes that are no UTF-8 become U+FFFD, ids without a token nothing.
         """
-        kept = ids[:-1] if ids and ids[-1] in self.eos_ids else ids
-        return str(self._scaffold.decode(list(kept), skip_special_tokens=False))
+        return self.decode(ids[:-1] if ids and ids[-1] in self.eos_ids else ids)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids, control tokens included."""
+        return str(self._scaffold.decode(list(ids), skip_special_tokens=False))
+
+    def encode_with_spans(self, text: str) -> list[tuple[int, int, int]]:
+        """What a system that keeps text makes of it: ids, each with the characters it stands for, ``[start, stop)``.
+
+        Control tokens that ``text`` spells become control tokens, whoever wrote them.
+        """
+        found = self._scaffold.encode(text, add_special_tokens=False)
+        return [(id, *span) for id, span in zip(found.ids, found.offsets, strict=True)]
 
     def token_texts(self) -> list[str]:
         """What every single token decodes to, by id; ``[vocab_size]``."""

@@ -151,7 +151,17 @@ def _read_override(text: str) -> tuple[dict[str, Any], _Where]:
         values = OmegaConf.to_container(OmegaConf.from_dotlist([text]))
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"{where.source}: the value is not valid YAML: {_first_line(error)}") from error
-    return cast(dict[str, Any], values), where
+    return cast(dict[str, Any], values), _Where(where.source, dict.fromkeys([key, *_keys_under(key, values)], 0))
+
+
+def _keys_under(key: str, values: Any) -> Iterator[str]:
+    """The keys that an override's value sets where it is a mapping: ``algorithm={expansion: {n: 8}}``."""
+    for part in key.split("."):
+        values = values[part]
+    if isinstance(values, dict):
+        for name, value in values.items():
+            yield f"{key}.{name}"
+            yield from (f"{key}.{below}" for below in _keys_under(name, {name: value}))
 
 
 def _check_keys(values: Mapping[Any, Any], schema: type, where: _Where, root: type, prefix: str = "") -> None:

@@ -20,7 +20,8 @@ from at2po_agent.groups import Rollout, draw_questions
 from at2po_agent.metrics import rollout_metrics, scores
 from at2po_agent.outages import Outages
 from at2po_agent.packing import Credited
-from at2po_agent.policy.base import Sampling
+from at2po_agent.policy.base import Policy, Sampling
+from at2po_agent.policy.retokenised import Retokenised
 from at2po_agent.report.display import Display
 from at2po_agent.report.loggers import open_loggers
 from at2po_agent.report.trees import tree_record
@@ -79,6 +80,8 @@ class _Trainer:
             total_steps=config.train.steps * math.ceil(rollouts.questions / update.mini_batch) * update.epochs,
             reference=session.reference,
         )
+        kept = rollouts.tokens == "exact"
+        self.sampler: Policy = session.engine if kept else Retokenised(session.engine, session.codec)
         self.outages = Outages(display.note)
         self.at = _Position()
         self.saved: Path | None = None  # the last checkpoint, and the step it is of
@@ -160,7 +163,7 @@ class _Trainer:
         return await rollout(
             session.env,
             draw_questions(list(self.questions), config.seed, self.at.drawn + first, config.rollout.questions),
-            session.engine,
+            self.sampler,
             session.codec,
             session.algorithm.expansion,
             sampling=Sampling(temperature=config.rollout.temperature),

@@ -1,6 +1,6 @@
 """All six algorithms by name: the reductions that must hold, with each one's own credit, shaping and bounds.
 
-And each learns MicroWiki for a minute, with every number that it reports sane.
+And each learns MicroWiki for twenty steps, about a minute, with every number that it reports sane.
 """
 
 from __future__ import annotations
@@ -124,20 +124,20 @@ def assert_sane(line: dict[str, Any], vocabulary: int, questions: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_it_learns_microwiki_for_a_minute_with_sane_numbers(name: str, tmp_path: Path) -> None:
-    changes = [f"algorithm={BUDGETS[name]}", f"run_dir={tmp_path / name}", "train.max_seconds=60", "seed=1"]
-    config = load_config(QUICKSTART, [*changes, "rollout.questions=24", "eval.questions=200"])
-    with RunDirectory.create(config) as run, Display(400, 60, Console(quiet=True)) as display:
+def test_it_learns_microwiki_for_twenty_steps_with_sane_numbers(name: str, tmp_path: Path) -> None:
+    changes = [f"algorithm={BUDGETS[name]}", f"run_dir={tmp_path / name}", "train.max_seconds=null", "seed=1"]
+    config = load_config(QUICKSTART, [*changes, "train.steps=20", "rollout.questions=24", "eval.questions=200"])
+    with RunDirectory.create(config) as run, Display(20, None, Console(quiet=True)) as display:
         result = train(config, run, display, Event())
     lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if "reward" in line]
     for line in steps:
         assert_sane(line, vocabulary=720, questions=24)
-    assert len(steps) >= 5 and result.seconds >= 60
+    assert len(steps) == result.steps == 20
     assert result.generated_tokens == sum(line["generated_tokens"] for line in steps)
     assert result.before is not None and result.after is not None
     before, after = np.mean(result.before.em), np.mean(result.after.em)
-    assert after > before - 0.05, (before, after)  # nothing collapses in a minute
+    assert after > before - 0.05, (before, after)  # nothing collapses
     if name == "dapo":
         assert all(line["trees"] == line["trees_with_signal"] for line in steps)
         assert sum(line["groups_equal"] for line in steps) > 0

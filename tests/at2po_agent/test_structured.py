@@ -44,6 +44,14 @@ def test_file_over_defaults_and_overrides_over_file(file: Path):
     assert load_config(file).update.lr == 1e-5
 
 
+def test_an_override_of_a_section_replaces_the_settings_in_it(tmp_path: Path):
+    path = tmp_path / "run.yaml"
+    path.write_text(GOOD + "algorithm:\n  expansion: {chains: 6, rounds: 2}\n  credit: {value: leaf_mean}\n")
+    config = load_config(path, ["algorithm={name: grpo, expansion: {n: 8}}"])
+    assert config.algorithm.expansion == {"n": 8} and config.algorithm.credit == {"value": "leaf_mean"}
+    assert "override 'train={steps: -1}': train.steps is -1" in error(path, "train={steps: -1}")
+
+
 def test_a_file_is_laid_over_its_bases_in_order(file: Path):
     folder = file.parent / "rows"
     folder.mkdir()

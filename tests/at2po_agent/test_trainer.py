@@ -212,6 +212,17 @@ def test_dynamic_sampling_trains_on_mixed_groups_and_resumes_at_the_next_questio
     assert_same_weights(straight, resumed)
 
 
+def test_reading_re_encoded_text_moves_the_ratios_before_anything_was_learned(tmp_path):
+    """At this temperature words are spelled oddly, so that their text encodes to other ids."""
+    hot = ["rollout.temperature=2", "train.steps=1", "eval.questions=0", "update.mini_batch=4"]
+    moved = {}
+    for tokens in ("exact", "retokenise"):
+        run(tmp_path / tokens, *hot, f"rollout.tokens={tokens}")
+        (line,) = metrics(tmp_path / tokens)
+        moved[tokens] = line["update_ratio_max"] - line["update_ratio_min"]
+    assert moved["exact"] < 1e-3 < moved["retokenise"]
+
+
 def test_a_run_goes_on_only_with_the_search_results_that_it_was_trained_on(tmp_path):
     env = gymnasium.make("AT2PO-MicroWiki-v0", world="tiny").unwrapped
     tape = tmp_path / "results.tape"
