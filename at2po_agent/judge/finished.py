@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,17 +26,22 @@ class Finished:
     episodes: tuple[EpisodeRecord, ...]
 
     @classmethod
-    def read(cls, path: Path) -> Finished:
+    def read(cls, path: Path, *, texts: bool = True) -> Finished:
         """Read a run directory.
+
+        Args:
+            path: of the directory.
+            texts: also what was written, read and found; without it many runs fit into memory, and every number stays.
 
         Raises:
             RunDirError: it is not the directory of an evaluation, or something in it cannot be read.
         """
         manifest = read_manifest(path)
         try:
-            return cls(path, manifest, tuple(read_episodes(path)))
+            episodes = tuple(episode if texts else _numbers(episode) for episode in read_episodes(path))
         except RecordError as error:
             raise RunDirError(str(error)) from error
+        return cls(path, manifest, episodes)
 
     @property
     def benchmark(self) -> str:
@@ -71,6 +76,11 @@ class Finished:
     def summary(self) -> Summary:
         """The numbers of what is recorded."""
         return summarise(self.episodes, self.prices)
+
+
+def _numbers(episode: EpisodeRecord) -> EpisodeRecord:
+    turns = tuple(replace(turn, text="", observation="", hits=(), reasoning="") for turn in episode.turns)
+    return replace(episode, turns=turns, messages=(), prompt="")
 
 
 def facts(described: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

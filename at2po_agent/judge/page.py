@@ -52,7 +52,8 @@ def write_page(path: Path, title: str, head: Mapping[str, Any], chunks: Iterable
 
 
 def _block(name: str, value: Any) -> str:
-    packed = gzip.compress(json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace"), mtime=0)
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
+    packed = gzip.compress(text, compresslevel=6, mtime=0)
     return f'<script type="text/plain" id="chunk-{name}">{base64.b64encode(packed).decode()}</script>'
 
 

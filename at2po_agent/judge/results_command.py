@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from at2po_agent.judge.view_command import FILTERS
+
 if TYPE_CHECKING:
     from at2po_agent.judge.rescore import Rescored
 
-FILTERS = ("correct", "wrong", "malformed", "error")  # of selection.FILTERS, which is not imported for --help
 MEASURES = ("em", "f1", "contains", "searches", "turns", "completion_tokens")
 
 
@@ -41,7 +42,8 @@ def _compare(arguments: argparse.Namespace) -> int:
     from at2po_agent.judge.comparison import compare
     from at2po_agent.judge.finished import Finished
 
-    comparison = compare([Finished.read(path) for path in arguments.runs], arguments.metric, anyway=arguments.anyway)
+    runs = [Finished.read(path, texts=False) for path in arguments.runs]
+    comparison = compare(runs, arguments.metric, anyway=arguments.anyway)
     wide = None if sys.stdout.isatty() else 200  # a pipe has no width of its own
     write_table(comparison, arguments.format, Console(width=wide))
     return 0

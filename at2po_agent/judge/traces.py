@@ -6,6 +6,8 @@ One line per episode: ``messages`` (and ``tools``, where actions were tool calls
 - ``weight`` on every assistant message, 1 or 0 (OpenAI's fine-tuning; Axolotl: ``message_field_training: weight``).
   A turn without a usable action has 0. TRL trains on assistant messages with ``assistant_only_loss=True`` and takes all
   of them; messages of user and tool never carry loss.
+- ``reasoning_content`` on an assistant message is what a reasoning model thought apart from it, where the chat
+  templates of such models look for it.
 - ``train_detail`` where turns and results are one assistant message, as local policies play: spans of its content,
   ``begin_offset`` and ``end_offset`` both inside it (Axolotl: ``message_field_training_detail: train_detail``). TRL and
   OpenAI have nothing like it: for them evaluate in the dialect ``chat``.
@@ -82,10 +84,11 @@ def _chat(episode: EpisodeRecord) -> list[dict[str, Any]]:
     messages = [dict(message) for message in episode.messages]
     while messages and messages[-1]["role"] != "assistant":
         messages.pop()
-    turns = iter(episode.turns)
-    for message in messages:
-        if message["role"] == "assistant":
-            message["weight"] = _weight(next(turns, None))
+    said = [message for message in messages if message["role"] == "assistant"]
+    for message, turn in zip(said, episode.turns, strict=False):  # a turn that was not sent back has no message
+        message["weight"] = _weight(turn)
+        if turn.reasoning:
+            message["reasoning_content"] = turn.reasoning
     return messages
 
 
@@ -101,5 +104,5 @@ def _inline(episode: EpisodeRecord) -> list[dict[str, Any]]:
     return [{"role": "user", "content": episode.prompt}, dict(said)]
 
 
-def _weight(turn: TurnRecord | None) -> int:
-    return int(turn is not None and turn.action.get("kind") != "malformed")
+def _weight(turn: TurnRecord) -> int:
+    return int(turn.action.get("kind") != "malformed")

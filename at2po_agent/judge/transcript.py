@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -17,17 +18,39 @@ from at2po_agent.report.visible import visible
 STYLES = {"correct": "green", "wrong": "red", "malformed": "yellow", "error": "magenta"}
 
 
-def episode_table(episodes: Sequence[EpisodeRecord], title: str) -> Table:
-    """One row per episode, numbered from 1."""
+_ROOM = 110  # columns of a terminal that has room for more than question and prediction
+
+
+def episode_table(episodes: Sequence[EpisodeRecord], title: str, width: int, first: int = 1) -> Table:
+    """One row per episode.
+
+    Args:
+        episodes: in order.
+        title: above the table.
+        width: of the terminal; a narrow one leaves out ids, gold answers and turns.
+        first: the number of the first row.
+    """
     table = Table(title=Line(visible(title)), title_justify="left")
-    for name in ("", "id", "verdict", "question", "prediction", "gold", "turns"):
-        table.add_column(name, justify="right" if name in ("", "turns") else "left", overflow="ellipsis", no_wrap=True)
-    for number, episode in enumerate(episodes, start=1):
+    widths = {
+        "": len(str(first + len(episodes))),
+        "id": max(map(len, map(_name, episodes)), default=2),
+        "verdict": 9,
+        "question": 0,
+        "prediction": 16,
+    }
+    widths |= {"gold": 16, "turns": 5}
+    shown = [at for at, name in enumerate(widths) if width >= _ROOM or name not in ("id", "gold", "turns")]
+    names = [list(widths)[at] for at in shown]
+    widths["question"] = max(20, width - sum(widths[name] for name in names) - 3 * len(names) - 1)
+    for name in names:
+        side: Literal["left", "right"] = "right" if name in ("", "turns") else "left"
+        table.add_column(name, justify=side, overflow="ellipsis", no_wrap=True, width=widths[name])
+    for number, episode in enumerate(episodes, start=first):
         said = episode.error or (f"({episode.ended})" if episode.prediction is None else episode.prediction)
-        cells = (_name(episode), verdict(episode), episode.question, said, " | ".join(episode.answers))
-        style = STYLES[verdict(episode)]
-        lines = [Line(_one_line(cell), style if at in (1, 3) else "") for at, cell in enumerate(cells)]
-        table.add_row(str(number), *lines, str(len(episode.turns)))
+        gold, word = " | ".join(episode.answers), verdict(episode)
+        texts = (str(number), _name(episode), word, episode.question, said, gold, str(len(episode.turns)))
+        cells = [Line(_one_line(text), STYLES[word] if text in (word, said) else "") for text in texts]
+        table.add_row(*(cells[at] for at in shown))
     return table
 
 

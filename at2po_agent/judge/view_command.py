@@ -77,13 +77,16 @@ def _list(console: Console, run: Finished, episodes: Sequence[EpisodeRecord]) ->
     from at2po_agent.judge.transcript import episode_table
     from at2po_agent.stats import mean_interval
 
-    demo = " (demo questions about an invented world)" if run.demo else ""
-    title = f"{run.model} on {run.benchmark} {run.split}{demo}: {len(episodes)} of {len(run.episodes)} episodes"
-    console.print(episode_table(episodes, title))
+    console.print(episode_table(episodes, _title(run, episodes), console.width))
     scored = question_means(by_question(run.episodes).values(), MEASURES["em"])
     if scored:
         em = mean_interval(scored)
         console.print(f"EM {em.mean:.1%} [{em.low:.1%}, {em.high:.1%}] over {em.n} questions", markup=False)
+
+
+def _title(run: Finished, episodes: Sequence[EpisodeRecord]) -> str:
+    demo = " (demo questions about an invented world)" if run.demo else ""
+    return f"{run.model} on {run.benchmark} {run.split}{demo}: {len(episodes)} of {len(run.episodes)} episodes"
 
 
 def _print(console: Console, episodes: Sequence[EpisodeRecord], full: bool) -> None:
@@ -94,7 +97,9 @@ def _print(console: Console, episodes: Sequence[EpisodeRecord], full: bool) -> N
         console.print()
 
 
-_HELP = "number: read it · Enter: next · p: previous · t: texts of passages · l: list · {} · q: quit"
+_HELP = "Enter next, p previous, NUMBER read it, t texts of passages, l list, {}, q quit".format(
+    " ".join(("all", *FILTERS))
+)
 
 
 def browse(console: Console, run: Finished, chosen: str, ask: Callable[[str], str]) -> None:
@@ -107,28 +112,33 @@ def browse(console: Console, run: Finished, chosen: str, ask: Callable[[str], st
         ask: shows a prompt and returns a line; ``EOFError`` ends.
     """
     episodes = _selected(run, chosen, None)
-    _list(console, run, episodes)
-    at, full = -1, False
-    while True:
-        try:
-            said = ask(f"[{chosen}, {len(episodes)}] {_HELP.format(', '.join(('all', *FILTERS)))} > ").strip().lower()
-        except EOFError:
-            return
-        if said in ("q", "quit"):
-            return
+    at, full, said = -1, False, "l"
+    while said not in ("q", "quit"):
         if said in ("all", *FILTERS):
             chosen, at = said, -1
             episodes = _selected(run, chosen, None)
         if said in ("l", "all", *FILTERS):
-            _list(console, run, episodes)
-            continue
-        full = full != (said == "t")
-        at = _moved(said, at)
-        if 0 <= at < len(episodes):
-            _print(console, [episodes[at]], full)
+            _page(console, run, episodes, max(at, 0))
         else:
-            console.print(f"there is no episode {at + 1} here: 1 to {len(episodes)}", markup=False)
-            at = min(max(at, -1), len(episodes) - 1)
+            full = full != (said == "t")
+            at = _moved(said, at)
+            if 0 <= at < len(episodes):
+                _print(console, [episodes[at]], full)
+            else:
+                console.print(f"there is no episode {at + 1} here: 1 to {len(episodes)}", markup=False)
+                at = min(max(at, -1), len(episodes) - 1)
+        try:
+            said = ask(f"{_HELP}\n[{chosen} {at + 1}/{len(episodes)}] > ").strip().lower()
+        except EOFError:
+            return
+
+
+def _page(console: Console, run: Finished, episodes: Sequence[EpisodeRecord], start: int) -> None:
+    """As many rows from ``start`` as fit on the screen."""
+    from at2po_agent.judge.transcript import episode_table
+
+    rows = episodes[start : start + max(5, console.height - 8)]
+    console.print(episode_table(rows, _title(run, episodes), console.width, start + 1))
 
 
 def _moved(said: str, at: int) -> int:

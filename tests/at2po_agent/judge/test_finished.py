@@ -2,7 +2,7 @@ import pytest
 
 from at2po_agent.judge.finished import Finished, facts
 from at2po_agent.run_dir import RunDirError
-from tests.at2po_agent.judge.runs import answered, failed, write_run
+from tests.at2po_agent.judge.runs import answered, failed, malformed, write_run
 
 
 def test_what_a_run_says_of_itself(tmp_path):
@@ -14,6 +14,14 @@ def test_what_a_run_says_of_itself(tmp_path):
 def test_prices_of_the_run_give_its_cost(tmp_path):
     run = Finished.read(write_run(tmp_path / "run", [answered("q1")], price={"prompt": 1.0, "completion": 4.0}))
     assert run.summary.cost == pytest.approx((250 * 1 + 25 * 4) / 1e6)
+
+
+def test_without_texts_every_number_stays(tmp_path):
+    path = write_run(tmp_path / "run", [answered("q1"), malformed("q2"), failed("q3")])
+    slim = Finished.read(path, texts=False)
+    assert slim.summary == Finished.read(path).summary
+    assert not any(turn.text or turn.observation or turn.hits for episode in slim.episodes for turn in episode.turns)
+    assert not any(episode.messages or episode.prompt for episode in slim.episodes)
 
 
 def test_facts_are_flat_and_short():

@@ -1,5 +1,6 @@
 """Traces for fine-tuning: trainers' fields say what is learned, and a chat template reads them."""
 
+import dataclasses
 import json
 from contextlib import closing
 
@@ -55,6 +56,12 @@ def test_a_turn_without_a_usable_action_is_not_learned(tmp_path):
     episode = answered("q1", turns=(wrong, answer_turn("Walem")), messages=sent)
     (line,) = exported(write_run(tmp_path / "run", [episode]))
     assert [message.get("weight") for message in line["messages"]] == [None, 0, None, 1]
+
+
+def test_reasoning_goes_with_its_message(tmp_path):
+    turns = (dataclasses.replace(search_turn(), reasoning="I should look."), answer_turn("Walem"))
+    (line,) = exported(write_run(tmp_path / "run", [answered("q1", turns=turns)]))
+    assert [message.get("reasoning_content") for message in line["messages"]] == [None, "I should look.", None, None]
 
 
 def test_a_result_that_nobody_answered_is_left_out(tmp_path):

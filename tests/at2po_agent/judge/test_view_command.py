@@ -90,9 +90,22 @@ def test_browsing(run):
     text = console.file.getvalue()  # type: ignore[attr-defined]
     read = [line.split("  ")[0] for line in text.splitlines() if "gold Walem" in line and "│" not in line]
     assert read == ["q1", "q2", "q1", "q3", "q3"]
-    assert prompts[0].startswith("[all, 5]")
-    assert prompts[-1].startswith("[wrong, 2]")
+    assert prompts[0].endswith("[all 0/5] > ")
+    assert prompts[-1].endswith("[wrong 2/2] > ")
     assert "there is no episode 9 here: 1 to 2" in text
+
+
+def test_a_long_list_is_shown_a_screen_at_a_time(tmp_path):
+    run = write_run(tmp_path / "run", [answered(f"q{n}", question="Where?" + " Why?" * 40) for n in range(50)])
+    said = iter(["30", "l", "q"])
+    console = Console(file=io.StringIO(), width=80, height=20)
+    browse(console, Finished.read(run), "all", lambda prompt: next(said))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    numbers = [int(line.split("│")[1]) for line in text.splitlines() if line.startswith("│")]
+    assert numbers == [*range(1, 13), *range(30, 42)]
+    assert "Where? Why?" in text
+    assert "correct" in text
+    assert "Walem" in text
 
 
 def test_the_filters_of_the_command_are_those_that_there_are():
