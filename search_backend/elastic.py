@@ -6,39 +6,19 @@ import asyncio
 import os
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
-from elastic_transport import TransportError
-from elasticsearch import ApiError, AsyncElasticsearch, Elasticsearch
+from elasticsearch import Elasticsearch
 
 from search_backend import elastic_layout, index_files
-from search_backend.base import (
-    BadQuery,
-    CorpusError,
-    Hit,
-    Manifest,
-    Passage,
-    SearchError,
-    SearchUnavailable,
-    check_request,
-)
-from search_backend.elastic_client import (
-    Address,
-    Failure,
-    attempt,
-    failure,
-    item_failure,
-    parse_address,
-    wait_until_ready,
-    waits,
-)
-
-BATCH = 64  # searches in one request
-BATCH_HITS = 2048  # hits that one request may ask for, about
-IN_FLIGHT = 4  # requests at once; what is asked meanwhile goes together in the next
+from search_backend.base import BadQuery, CorpusError, Hit, Manifest, Passage, SearchUnavailable, check_request
+from search_backend.elastic_client import Address, attempt, parse_address, wait_until_ready
+from search_backend.elastic_link import Body, Link
+from search_backend.embedding import open_embedder
+from search_backend.hybrid import WINDOW, Hybrid, fuse
 
 
 class ElasticsearchBackend:
@@ -49,10 +29,14 @@ class ElasticsearchBackend:
     """
 
     def __init__(self, address: Address, name: str, manifest: Manifest) -> None:
-        self._address, self._name, self._manifest = address, name, manifest
+        self._address, self._name = address, name
+        self._manifest = self._index_manifest = manifest
         self._analyzer = elastic_layout.analyzer_of(manifest)
         self._max_terms = int(manifest.parameters["max_query_terms"])
-        self._link: _Link | None = None
+        self._hybrid = address.hybrid
+        if self._hybrid:
+            self._manifest = _with_vectors(manifest, self._hybrid, address)
+        self._link: Link | None = None
         self._closed = False
         self._guard, self._guard_process = threading.Lock(), os.getpid()
 
@@ -61,7 +45,8 @@ class ElasticsearchBackend:
         """Wait until the server is ready, and open the index of that name.
 
         Raises:
-            CorpusError: There is no such index, or it is unfinished, damaged or not ours.
+            CorpusError: There is no such index, or it is unfinished, damaged or not ours; or it lacks the vectors that
+                ``hybrid`` in the address asks for.
             SearchUnavailable: The server did not get ready.
             SearchError: It refuses us.
         """
@@ -82,7 +67,7 @@ class ElasticsearchBackend:
 
     @property
     def manifest(self) -> Manifest:
-        """Corpus digest, analyzer and parameters, as the index's ``_meta`` has them."""
+        """Corpus digest, analyzer and parameters, as the index's ``_meta`` has them; and of a hybrid search its own."""
         return self._manifest
 
     @property
@@ -114,24 +99,54 @@ class ElasticsearchBackend:
             link.close()
 
     def __reduce__(self) -> tuple[Callable[..., ElasticsearchBackend], tuple[Address, str, Manifest]]:
-        return ElasticsearchBackend, (self._address, self._name, self._manifest)
+        return ElasticsearchBackend, (self._address, self._name, self._index_manifest)
 
     def _submit(self, queries: Sequence[str], k: int) -> Future[list[list[Hit]]]:
         check_request(queries, k)
         k = min(k, self._manifest.passages)
         if k > elastic_layout.MAX_HITS:
             raise BadQuery(f"k is {k}; Elasticsearch returns at most {elastic_layout.MAX_HITS} hits of a query")
-        asked = [index_files.query_terms(self._analyzer, query)[: self._max_terms] for query in queries]
-        return self._connection().answer([" ".join(terms) for terms in asked], k)
+        link = self._connection()
+        return link.run(self._answer(link, queries, k))
 
-    def _connection(self) -> _Link:
+    async def _answer(self, link: Link, queries: Sequence[str], k: int) -> list[list[Hit]]:
+        """On the link's event loop: make the requests, ask, fuse."""
+        words = {
+            query: " ".join(index_files.query_terms(self._analyzer, query)[: self._max_terms]) for query in queries
+        }
+        asked = [query for query in words if words[query]]
+        if self._hybrid and asked:
+            answers = await self._fused(link, self._hybrid, asked, [words[query] for query in asked], k)
+        else:
+            found = await link.ask([_match(words[query], k) for query in asked])
+            answers = [[Hit(_passage(hit), float(hit["_score"])) for hit in hits] for hits in found]
+        by_query = dict(zip(asked, answers, strict=True))
+        return [list(by_query.get(query, [])) for query in queries]
+
+    async def _fused(
+        self, link: Link, hybrid: Hybrid, queries: Sequence[str], words: Sequence[str], k: int
+    ) -> list[list[Hit]]:
+        """Ask for both rankings of every query, and fuse them."""
+        size = max(k, min(WINDOW, self._manifest.passages))
+        vectors = await asyncio.to_thread(open_embedder(hybrid.model).queries, queries)
+        bodies = [_match(one, size) for one in words]
+        bodies += [_nearest(vector, size, hybrid.candidates) for vector in vectors]
+        found = await link.ask(bodies)
+        answers = []
+        for lists in zip(found[: len(queries)], found[len(queries) :], strict=True):
+            passages = {hit["sort"][1]: hit for hits in lists for hit in hits}
+            ranked = fuse([[hit["sort"][1] for hit in hits] for hits in lists], hybrid.rrf)
+            answers.append([Hit(_passage(passages[place]), score) for place, score in ranked[:k]])
+        return answers
+
+    def _connection(self) -> Link:
         """This process's connection: a fork's threads do not run on."""
         with self._lock():
             if self._closed:
                 raise SearchUnavailable(f"the backend {self._address} was closed")
             if self._link is None or self._link.process != os.getpid():
                 sharded = self._manifest.parameters["shards"] > 1
-                self._link = _Link(self._address, self._name, sharded)
+                self._link = Link(self._address, self._name, sharded)
                 weakref.finalize(self, self._link.close)  # also at the interpreter's end
             return self._link
 
@@ -141,127 +156,47 @@ class ElasticsearchBackend:
         return self._guard
 
 
-@dataclass(frozen=True)
-class _Search:
-    words: str
-    k: int
-    answer: asyncio.Future[list[Hit]]
+def _with_vectors(manifest: Manifest, hybrid: Hybrid, address: Address) -> Manifest:
+    """The manifest of a hybrid search: the index's, and how the two rankings are made and fused.
+
+    Raises:
+        CorpusError: The index has no vectors, or those of another model.
+    """
+    embedder, made_with = open_embedder(hybrid.model).identity, manifest.parameters.get("embedder")
+    if made_with is None or made_with["digest"] != embedder["digest"]:
+        has = (
+            "has no vectors"
+            if made_with is None
+            else f"has vectors of {made_with['model']} ({made_with['digest'][:12]})"
+        )
+        raise CorpusError(
+            f"{address}: the index {has}, and hybrid={hybrid.model} ({embedder['digest'][:12]}) is asked for; load it "
+            "again with: at2po-agent index build"
+        )
+    return replace(manifest, parameters={**manifest.parameters, "hybrid": hybrid.to_json()})
 
 
-class _Link:
-    """One process's client, on an event loop in a thread."""
-
-    def __init__(self, address: Address, index: str, sharded: bool) -> None:
-        self.process = os.getpid()
-        self._address, self._index = address, index
-        # Shards weigh words by their own counts, unless these are gathered first.
-        self._search_type = "dfs_query_then_fetch" if sharded else "query_then_fetch"
-        self._client = AsyncElasticsearch(**address.client_options())
-        self._waiting: list[_Search] = []
-        self._running: set[asyncio.Task[None]] = set()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="elasticsearch", daemon=True)
-        self._thread.start()
-
-    def answer(self, words: Sequence[str], k: int) -> Future[list[list[Hit]]]:
-        return self._run(self._answer(words, k))
-
-    def close(self) -> None:
-        if self.process != os.getpid() or self._loop.is_closed():
-            return
-        self._run(self._stop()).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def _run(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
-
-    async def _stop(self) -> None:
-        gone = SearchUnavailable(f"the backend {self._address} was closed")
-        for search in self._waiting:
-            _fail(search, gone)
-        for task in self._running:
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
-        await self._client.close()
-
-    async def _answer(self, words: Sequence[str], k: int) -> list[list[Hit]]:
-        searches = {one: _Search(one, k, self._loop.create_future()) for one in words if one}
-        self._waiting += searches.values()
-        while len(self._running) < min(IN_FLIGHT, len(self._waiting)):
-            task = self._loop.create_task(self._send_waiting())
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
-        await asyncio.gather(*(search.answer for search in searches.values()), return_exceptions=True)
-        return [list(searches[one].answer.result()) if one else [] for one in words]
-
-    async def _send_waiting(self) -> None:
-        while self._waiting:
-            size = max(1, min(BATCH, BATCH_HITS // self._waiting[0].k))
-            batch, self._waiting = self._waiting[:size], self._waiting[size:]
-            try:
-                await self._send([search for search in batch if not search.answer.cancelled()])
-            except BaseException as error:
-                for search in batch:
-                    _fail(search, SearchUnavailable(f"{self._address}: the search was given up ({error!r})"))
-                raise
-
-    async def _send(self, batch: Sequence[_Search]) -> None:
-        """Answer every search of a batch, or fail it; what may succeed later is sent again."""
-        pauses = waits(self._address.retries)
-        while batch:
-            failed = await self._send_once(batch)
-            pause = next(pauses, None) if failed else None
-            batch = []
-            for search, why in failed:
-                if why.again and pause is not None:
-                    batch = [*batch, search]
-                else:
-                    _fail(search, why.error)
-            if batch and pause is not None:
-                await asyncio.sleep(pause)
-
-    async def _send_once(self, batch: Sequence[_Search]) -> list[tuple[_Search, Failure]]:
-        """Send one request; return what it did not answer."""
-        lines: list[dict[str, Any]] = []
-        for search in batch:
-            lines += [{"allow_partial_search_results": False}, _body(search)]
-        try:
-            response = await self._client.msearch(index=self._index, searches=lines, search_type=self._search_type)
-            items = response["responses"]
-        except (TransportError, ApiError) as error:
-            if getattr(error, "status_code", 0) == 413 and len(batch) > 1:
-                half = len(batch) // 2
-                return [*await self._send_once(batch[:half]), *await self._send_once(batch[half:])]
-            return [(search, failure(error, self._address)) for search in batch]
-        failed = []
-        for search, item in zip(batch, items, strict=True):
-            if "error" in item:
-                failed.append((search, item_failure(item, self._address)))
-            elif not search.answer.done():
-                search.answer.set_result([_hit(hit) for hit in item["hits"]["hits"]])
-        return failed
+def _match(words: str, size: int) -> Body:
+    return _body(size) | {"query": {"match": {elastic_layout.CONTENT: {"query": words}}}}
 
 
-def _body(search: _Search) -> dict[str, Any]:
+def _nearest(vector: list[float], size: int, candidates: int) -> Body:
+    nearest = {"field": elastic_layout.VECTOR, "query_vector": vector, "k": size}
+    return _body(size) | {"knn": nearest | {"num_candidates": max(candidates, size)}}
+
+
+def _body(size: int) -> Body:
     return {
-        "query": {"match": {elastic_layout.CONTENT: {"query": search.words}}},
-        "size": search.k,
+        "size": size,
         "sort": ["_score", {elastic_layout.RANK: "asc"}],
         "track_total_hits": False,
         "_source": elastic_layout.SOURCE,
     }
 
 
-def _hit(found: dict[str, Any]) -> Hit:
+def _passage(found: dict[str, Any]) -> Passage:
     source = found["_source"]
-    return Hit(Passage(source["id"], source["title"], source["text"]), float(found["_score"]))
-
-
-def _fail(search: _Search, error: SearchError) -> None:
-    if not search.answer.done():
-        search.answer.set_exception(error)
+    return Passage(source["id"], source["title"], source["text"])
 
 
 def open_uri(uri: str) -> ElasticsearchBackend:

@@ -16,6 +16,7 @@ import elasticsearch
 from elastic_transport.client_utils import parse_cloud_id
 from elasticsearch import Elasticsearch
 
+from search_backend import hybrid
 from search_backend.base import CorpusError, SearchError, SearchTimeout, SearchUnavailable
 
 Result = TypeVar("Result")
@@ -27,7 +28,18 @@ API_KEY, USER, PASSWORD = "AT2PO_ES_API_KEY", "AT2PO_ES_USER", "AT2PO_ES_PASSWOR
 _RETRYABLE = frozenset({429, 502, 503, 504})
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 10.0
 _INDEX_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,199}")
-_OPTIONS = {"timeout", "retries", "wait", "tls", "ca", "user", "api_key_env", "password_env", "cloud_id"}
+_OPTIONS = {
+    "timeout",
+    "retries",
+    "wait",
+    "tls",
+    "ca",
+    "user",
+    "api_key_env",
+    "password_env",
+    "cloud_id",
+    *hybrid.OPTIONS,
+}
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,7 @@ class Address:
     user: str | None = None
     api_key_env: str = API_KEY
     password_env: str = PASSWORD
+    hybrid: hybrid.Hybrid | None = None  # vectors beside words; None: words alone
 
     def __str__(self) -> str:
         return f"{self.url}/{self.index}"
@@ -74,7 +87,8 @@ def parse_address(uri: str) -> Address:
     """Read ``elasticsearch://HOST[:PORT][/PREFIX]/INDEX?…``.
 
     Options: ``timeout``, ``retries`` and ``wait``; ``tls`` and ``ca``; ``user``, and in ``password_env`` and
-    ``api_key_env`` names of environment variables. With ``cloud_id=NAME:…`` there is no host before ``/INDEX``.
+    ``api_key_env`` names of environment variables. With ``cloud_id=NAME:…`` there is no host before ``/INDEX``. With
+    ``hybrid=MODEL`` vectors are searched beside words, see ``hybrid.parse_hybrid``.
 
     Raises:
         SearchError: The URI is malformed. A password in it is not repeated.
@@ -105,6 +119,7 @@ def parse_address(uri: str) -> Address:
         user=options.get("user"),
         api_key_env=options.get("api_key_env", API_KEY),
         password_env=options.get("password_env", PASSWORD),
+        hybrid=hybrid.parse_hybrid(options, shown),
     )
 
 

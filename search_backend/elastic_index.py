@@ -8,6 +8,7 @@ whole, and sends the others; a document that is there already is refused by the 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,6 +19,7 @@ from typing import Any
 
 import elasticsearch
 from elasticsearch import Elasticsearch, helpers
+from tantivy import TextAnalyzer
 
 from search_backend import elastic_layout, index_files
 from search_backend.base import CorpusError, Manifest, Passage, SearchError
@@ -25,10 +27,14 @@ from search_backend.elastic import ElasticsearchBackend
 from search_backend.elastic_bulk import BulkClient
 from search_backend.elastic_client import Address, attempt, parse_address, wait_until_ready
 from search_backend.embedded import MEMORY_MB, TITLE_BOOST
+from search_backend.embedding import Embedder, open_embedder
 from search_backend.sorted_corpus import PROGRESS_EVERY, Progress, SortedCorpus
 
 BLOCK = 10_000
 """Documents whose presence is checked together when a load is resumed."""
+
+EMBEDDED_TOGETHER = 512
+"""Passages whose vectors are made together; the model's batches in it are of passages of about one length."""
 
 _CHUNK_DOCUMENTS, _CHUNK_BYTES, _THREADS, _BULK_TIMEOUT_S = 500, 8_000_000, 2, 60.0
 
@@ -52,7 +58,7 @@ def load_index(
     loading it after an interruption goes on.
 
     Args:
-        uri: ``elasticsearch://HOST[:PORT]/NAME?…``.
+        uri: ``elasticsearch://HOST[:PORT]/NAME?…``; with ``hybrid=MODEL`` every passage gets a vector too.
         passages: Read once, in any order; the result does not depend on it.
         analyzer: ``standard`` or ``english``, the embedded index's.
         title_boost: How many times the title is counted.
@@ -71,6 +77,7 @@ def load_index(
     address = parse_address(uri)
     report = progress or (lambda phase, done: None)
     words = index_files.make_analyzer(analyzer)
+    embedder = open_embedder(address.hybrid.model) if address.hybrid else None
     options = address.client_options() | {"request_timeout": max(address.timeout, _BULK_TIMEOUT_S)}
     client = BulkClient(**options)
     client.address = address
@@ -87,13 +94,14 @@ def load_index(
             "max_query_terms": index_files.MAX_QUERY_TERMS,
             "shards": shards,
         }
+        if embedder:
+            parameters["embedder"] = embedder.identity | {"index": elastic_layout.VECTOR_INDEX}
         manifest = Manifest("elasticsearch", digest, count, analyzer, parameters)
         name = f"{address.index}-{manifest.digest[:16]}"
         if not _create(client, address, name, manifest):
             whole = _whole_blocks(client, address, name, count)
             todo = _missing(corpus, whole, report)
-            documents = ((rank, elastic_layout.document(passage, rank, words, title_boost)) for rank, passage in todo)
-            _send(client, address, name, documents)
+            _send(client, address, name, _documents(todo, words, title_boost, embedder))
         _finish(client, address, name, manifest, replicas)
     return ElasticsearchBackend(address, name, manifest)
 
@@ -159,6 +167,21 @@ def _missing(corpus: Iterable[Passage], whole: frozenset[int], report: Progress)
             report("indexing", rank)
         if (rank - 1) // BLOCK not in whole:
             yield rank, passage
+
+
+def _documents(
+    passages: Iterable[tuple[int, Passage]], words: TextAnalyzer, title_boost: int, embedder: Embedder | None
+) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Each passage's number and document, with its vector where there is an embedder."""
+    if embedder is None:
+        for rank, passage in passages:
+            yield rank, elastic_layout.document(passage, rank, words, title_boost)
+        return
+    rest = iter(passages)
+    while batch := list(itertools.islice(rest, EMBEDDED_TOGETHER)):
+        vectors = embedder.passages([passage for _, passage in batch])
+        for (rank, passage), vector in zip(batch, vectors, strict=True):
+            yield rank, elastic_layout.document(passage, rank, words, title_boost) | {elastic_layout.VECTOR: vector}
 
 
 def _send(client: BulkClient, address: Address, name: str, documents: Iterable[tuple[int, Mapping[str, Any]]]) -> None:

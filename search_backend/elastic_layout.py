@@ -20,8 +20,9 @@ from search_backend.base import CorpusError, Manifest, Passage
 from search_backend.elastic_client import Address, attempt
 
 FORMAT = "at2po-elastic/1"
-CONTENT, RANK = "content", "rank"
+CONTENT, RANK, VECTOR = "content", "rank", "vector"
 SOURCE = ["id", "title", "text"]
+VECTOR_INDEX = "int8_hnsw"  # said, as the server's default depends on its version
 MAX_HITS = 10_000
 """Most hits of a query (Elasticsearch's ``index.max_result_window``)."""
 
@@ -37,7 +38,17 @@ PROPERTIES: dict[str, dict[str, Any]] = {
 
 def mappings(manifest: Manifest, *, complete: bool) -> dict[str, Any]:
     """The mapping of an index, with its manifest."""
-    return {"dynamic": "strict", "properties": PROPERTIES, "_meta": meta(manifest, complete=complete)}
+    made = {"dynamic": "strict", "properties": PROPERTIES, "_meta": meta(manifest, complete=complete)}
+    if embedder := manifest.parameters.get("embedder"):
+        vector = {
+            "type": "dense_vector",
+            "dims": embedder["dimension"],
+            "similarity": "dot_product",
+            "index_options": {"type": embedder["index"]},
+        }
+        # The vectors are searched and never read back.
+        made |= {"properties": PROPERTIES | {VECTOR: vector}, "_source": {"excludes": [VECTOR]}}
+    return made
 
 
 def meta(manifest: Manifest, *, complete: bool) -> dict[str, Any]:
