@@ -16,7 +16,7 @@ from at2po_agent.policy.base import PolicyError
 from at2po_agent.policy.prefixes import Ids, Prefixes, common_prefix
 
 _TOGETHER_S = 0.002  # prompts that arrive in this time are looked at together
-_WORTH_TOKENS = 16  # fewer are not worth a request of their own
+_WORTH_TOKENS = 8  # fewer are not worth a request of their own
 
 
 class ReadAhead:
