@@ -10,7 +10,7 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach a hub
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-pytest_plugins = ["tests.servers", "tests.sglang_server"]
+pytest_plugins = ["tests.servers", "tests.sglang_server", "tests.llama_server"]
 
 DATA = Path(os.environ.get("AT2PO_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

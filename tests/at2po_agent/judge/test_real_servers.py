@@ -1,0 +1,111 @@
+"""The same client and command against servers that others wrote: llama.cpp's and SGLang's."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from at2po_agent import cli
+from at2po_agent.judge.config import LimitConfig, ModelConfig
+from at2po_agent.judge.endpoint import Call, ChatEndpoint
+from at2po_agent.judge.records import read_episodes
+from at2po_agent.judge.refusals import ContextFull, EndpointError
+from at2po_env.dialect import NATIVE
+
+pytestmark = [pytest.mark.service, pytest.mark.timeout(900)]
+
+PATIENT = LimitConfig(retries=1, request_seconds=200)
+HELLO = ({"role": "user", "content": "Who is the mayor of Paris?"},)
+
+
+@pytest.fixture(params=["llama.cpp", "SGLang"])
+def url(request) -> str:
+    if request.param == "llama.cpp":
+        return request.getfixturevalue("llama_url")
+    return request.getfixturevalue("sglang_url") + "/v1"
+
+
+def ask(url, *calls, name="default"):
+    async def run():
+        async with ChatEndpoint(ModelConfig(name, url), PATIENT) as endpoint:
+            return [await endpoint.complete(call) for call in calls], endpoint.renamed
+
+    return asyncio.run(run())
+
+
+def test_an_answer_with_log_probabilities_and_counts(url):
+    (reply, again), renamed = ask(url, *[Call(HELLO, 12, stop=("</search>", "</answer>"), top_logprobs=2)] * 2)
+    assert reply.text and reply.text == again.text  # greedy
+    assert renamed == {}  # all that we send is known there
+    assert reply.finish in ("stop", "length")
+    assert 0 < reply.completion_tokens <= 12 and reply.prompt_tokens > 0
+    assert reply.logprobs is not None and abs(len(reply.logprobs) - reply.completion_tokens) <= 1
+    assert all(token["logprob"] <= 1e-3 and len(token["top_logprobs"]) >= 2 for token in reply.logprobs)
+
+
+def test_a_stop_string_ends_the_text_before_it(url):
+    (free,), _ = ask(url, Call(HELLO, 12))
+    words = free.text.split(" ")
+    stop = " " + next(word for word in words[1:] if word)
+    (stopped,), _ = ask(url, Call(HELLO, 12, stop=(stop,)))
+    assert (stopped.finish, stopped.text) == ("stop", free.text[: free.text.index(stop)])
+    assert stopped.matched in (None, stop)
+
+
+def test_a_conversation_that_is_too_long_is_told_apart(url):
+    with pytest.raises(ContextFull):
+        ask(url, Call(({"role": "user", "content": "one two three " * 8000},), 12))
+
+
+def test_a_wrong_address_stops_at_once(url):
+    with pytest.raises(EndpointError, match="Check the model's name"):
+        ask(url.replace("/v1", "/v7"), Call(HELLO, 12))
+
+
+@pytest.mark.parametrize("words", [[], ["format=native"]], ids=["tags", "native"])
+def test_episodes_are_whole_and_repeat(llama_url, tmp_path, words):
+    common = [
+        "eval",
+        "-e",
+        "AT2PO-HotpotQA-v0",
+        "--split",
+        "demo",
+        "-m",
+        "smollm2",
+        "-b",
+        llama_url,
+        "-n",
+        "3",
+        "-c",
+        "2",
+    ]
+    common += [
+        "limits.max_turn_tokens=40",
+        "limits.retries=2",
+        "env.on_malformed=continue",
+        "env.max_turns=3",
+        "env.k=1",
+    ]
+    texts = []
+    for out in ("a", "b"):
+        assert cli.main([*common, *words, f"out={tmp_path / out}"]) == 0
+        (run,) = (tmp_path / out).iterdir()
+        records = list(read_episodes(run))
+        assert len(records) == 3
+        for record in records:
+            assert record.error is None and record.turns
+            assert all(turn.completion_tokens > 0 and turn.prompt_tokens > 0 for turn in record.turns)
+            assert all(len(turn.text) > 0 for turn in record.turns)
+        texts.append({record.question_id: record.turns[0].text for record in records})
+        manifest = json.loads((Path(run) / "manifest.json").read_text())
+        assert manifest["action_format"] == ("native" if words else "tags")
+        assert len(json.dumps(records[0].messages)) > 100
+    assert set(texts[0]) == set(texts[1])
+
+
+def test_llama_cpp_calls_the_tool(llama_url):
+    (reply,), _ = ask(llama_url, Call(HELLO, 40, tools=NATIVE.tools))
+    assert reply.text or reply.tool_calls
+    for call in reply.tool_calls:
+        assert isinstance(call["function"]["arguments"], str)
