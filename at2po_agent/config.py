@@ -99,6 +99,8 @@ class UpdateConfig:
     max_tokens: int = at_least(8192, 1)  # packed tokens per forward pass
     epochs: int = at_least(1, 1)
     old_logprobs: Literal["rollout", "recompute"] = "rollout"
+    precision: Literal["weights", "bfloat16"] = "weights"  # of the forward; bfloat16 leaves the weights as they are
+    gradient_checkpointing: bool = False  # keep a layer's input only and compute the rest again in the backward
 
 
 @dataclass(frozen=True)

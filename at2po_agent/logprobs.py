@@ -17,26 +17,29 @@ from transformers import PreTrainedModel
 
 from at2po_agent.packing import MicroBatch
 from at2po_agent.tree import ROOT, TurnTree
+from at2po_agent.tree_attention import TREE_OR_SDPA, plan_attention
 
 MAX_LOGITS = 2**25  # elements of a [chunk, vocab] block: 128 MiB in float32
 
 
-def check_model(model: PreTrainedModel) -> None:
-    """Refuse a model that a tree mask would make silently wrong.
+def prepare_model(model: PreTrainedModel) -> None:
+    """Let a model's layers attend along trees, or refuse one that this would make silently wrong.
+
+    From then on it takes the argument ``tree``; without it the model computes what it did before.
 
     Raises:
-        ValueError: attention other than ``sdpa`` (``eager`` adds a boolean mask to the scores), layers without full
-            attention, or an output layer that is not the whole way from hidden state to logits.
+        ValueError: attention other than ``sdpa``, layers without full attention, or an output layer that is not the
+            whole way from hidden state to logits.
     """
     name, config = type(model).__name__, model.config.get_text_config()
     used = model.config._attn_implementation
-    if used != "sdpa":
+    if used not in ("sdpa", TREE_OR_SDPA):
         raise ValueError(f"packed training of {name} needs attn_implementation='sdpa', not {used!r}: load it with that")
     other = sorted({kind for kind in getattr(config, "layer_types", None) or () if kind != "full_attention"})
     if other or (getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)):
         raise ValueError(
             f"{name} has layers without full attention ({', '.join(other) or 'sliding window'}), "
-            "which a tree mask cannot express: choose a model with full attention"
+            "which attention along a tree cannot express: choose a model with full attention"
         )
     if model.training and getattr(config, "attention_dropout", 0.0):
         raise ValueError(f"{name} would drop attention at random: call model.eval() or set attention_dropout=0")
@@ -47,24 +50,32 @@ def check_model(model: PreTrainedModel) -> None:
         given = model.get_output_embeddings()(hidden)
     if not torch.allclose(expected.float(), given.float(), rtol=1e-3, atol=1e-4):
         raise ValueError(f"{name} scales or caps its logits after the output layer, which packed training does not do")
+    model.set_attn_implementation(TREE_OR_SDPA)
 
 
 def packed(model: PreTrainedModel, batch: MicroBatch, temperature: float) -> tuple[Tensor, Tensor]:
     """Log-probability and entropy of every action token of a micro-batch, each tree token forwarded once.
 
     Args:
-        model: a causal language model that ``check_model`` accepts.
+        model: a causal language model that ``prepare_model`` prepared.
         batch: on the model's device.
         temperature: of the rollout; the distribution is ``softmax(logits / temperature)``.
 
     Returns:
         ``logp [A]`` with gradient where enabled and ``entropy [A]`` without, nats; index both with ``batch.rows``.
     """
+    positions, ends = (states.cpu().numpy() for states in (batch.positions, batch.ends))
     hidden = model.base_model(
-        input_ids=batch.ids, attention_mask=batch.mask(), position_ids=batch.positions, use_cache=False
-    ).last_hidden_state
+        input_ids=batch.ids[None],
+        attention_mask=torch.ones(
+            1, 1, 1, 1, device=model.device
+        ),  # transformers passes four dimensions on as they are
+        position_ids=batch.positions[None],
+        use_cache=False,
+        tree=plan_attention(positions, ends, model.dtype, model.device),
+    ).last_hidden_state[0]
     # An embedding look-up, because its backward is deterministic on many threads and that of x[index] is not.
-    hidden = functional.embedding(batch.predictors, hidden.flatten(0, 1))
+    hidden = functional.embedding(batch.predictors, hidden)
     return token_logprobs(model.get_output_embeddings(), hidden, batch.targets, temperature)
 
 

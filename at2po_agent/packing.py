@@ -2,7 +2,8 @@
 
 All paths of a tree go into one trie of token ids. Two tokens with the same context are the same token of the trie:
 siblings share their prompt, and turns that happen to repeat are shared too, which changes no number. Trie tokens stand
-in depth-first order, so the descendants of token ``j`` are ``j+1 … ends[j]−1`` and tree attention is one comparison:
+in depth-first order, so the descendants of token ``j`` are ``j+1 … ends[j]−1`` and what a token may see is one
+comparison (``tree_attention.py``):
 
     token i sees token j  ⇔  j ≤ i < ends[j]
 
@@ -177,12 +178,12 @@ def _insert(trie: _Trie, node: TurnNode, at: int) -> tuple[int, list[int]]:
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """What one forward takes: ``B`` padded rows of ``T`` tokens, one or more trees to a row."""
+    """What one forward takes: ``N`` tokens of one or more trees, one after the other, without padding."""
 
-    ids: Tensor  # [B, T]
-    positions: Tensor  # [B, T]
-    ends: Tensor  # [B, T] one past the last descendant; padding sees itself and is seen by nothing else
-    predictors: Tensor  # [A] in the flattened B·T
+    ids: Tensor  # [N]
+    positions: Tensor  # [N]
+    ends: Tensor  # [N] one past the last descendant
+    predictors: Tensor  # [A] in N
     targets: Tensor  # [A]
     rows: Tensor  # [R] in A
     sequence_ids: Tensor  # [R]
@@ -194,62 +195,37 @@ class MicroBatch:
         """The same on ``device``."""
         return MicroBatch(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
-    def mask(self) -> Tensor:
-        """``[B, 1, T, T]`` bool, true where the query token (third axis) may see the key token (fourth)."""
-        at = torch.arange(self.ids.shape[1], device=self.ids.device)
-        return ((at[None, :] <= at[:, None]) & (at[:, None] < self.ends[:, None, :]))[:, None]
 
+def plan(sizes: Sequence[int], max_tokens: int) -> list[list[int]]:
+    """Split trees into micro-batches of at most ``max_tokens`` tokens: ``[micro-batch][tree index]``.
 
-def plan(sizes: Sequence[int], max_tokens: int) -> list[list[list[int]]]:
-    """Split trees into micro-batches of rows: ``[micro-batch][row][tree index]``.
-
-    Largest first; a row is as long as the micro-batch's largest tree, and smaller trees share a row where they fit
-    (first-fit decreasing). Rows times length stays within ``max_tokens``, padding included; a tree that is larger alone
-    is a micro-batch of its own.
+    Largest first into the first micro-batch with room (first-fit decreasing); a tree that is larger is alone.
     """
-    waiting = sorted(range(len(sizes)), key=lambda i: (-sizes[i], i))
-    batches = []
-    while waiting:
-        length = sizes[waiting[0]]
-        rows: list[list[int]] = []
-        room: list[int] = []
-        left = []
-        for i in waiting:
-            row = next((r for r, free in enumerate(room) if free >= sizes[i]), None)
-            if row is not None:
-                rows[row].append(i)
-                room[row] -= sizes[i]
-            elif not rows or (len(rows) + 1) * length <= max_tokens:
-                rows.append([i])
-                room.append(length - sizes[i])
-            else:
-                left.append(i)
-        batches.append(rows)
-        waiting = left
+    batches: list[list[int]] = []
+    room: list[int] = []
+    for i in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
+        fits = next((b for b, free in enumerate(room) if free >= sizes[i]), None)
+        if fits is None:
+            fits = len(batches)
+            batches.append([])
+            room.append(max_tokens)
+        batches[fits].append(i)
+        room[fits] -= sizes[i]
     return batches
 
 
-def collate(trees: Sequence[PackedTree], rows: Sequence[Sequence[int]]) -> MicroBatch:
-    """Tensors of one micro-batch of ``plan``: ``trees[i]`` for ``i`` in the rows, row by row."""
-    length = max(sum(len(trees[i].ids) for i in row) for row in rows)
-    ids = np.zeros((len(rows), length), dtype=np.int64)
-    positions = np.zeros_like(ids)
-    ends = np.tile(np.arange(1, length + 1), (len(rows), 1))
-    parts: dict[str, list[npt.NDArray[np.generic]]] = {f.name: [] for f in fields(MicroBatch)[3:]}
-    actions = sequences = turns = 0
-    for b, row in enumerate(rows):
-        at = 0
-        for tree in (trees[i] for i in row):
-            span = slice(at, at + len(tree.ids))
-            ids[b, span], positions[b, span], ends[b, span] = tree.ids, tree.positions, tree.ends + at
-            parts["predictors"].append(tree.predictors + b * length + at)
-            parts["targets"].append(tree.targets)
-            parts["rows"].append(tree.rows + actions)
-            parts["sequence_ids"].append(tree.sequence_ids + sequences)
-            parts["turn_ids"].append(tree.turn_ids + turns)
-            parts["advantage"].append(tree.advantage)
-            parts["logp_old"].append(tree.logp_old)
-            at, actions = span.stop, actions + len(tree.targets)
-            sequences, turns = sequences + tree.n_sequences, turns + tree.n_turns
-    flat = {name: torch.from_numpy(np.concatenate(part)) for name, part in parts.items()}
-    return MicroBatch(torch.from_numpy(ids), torch.from_numpy(positions), torch.from_numpy(ends), **flat)
+def collate(trees: Sequence[PackedTree]) -> MicroBatch:
+    """Tensors of one micro-batch, tree by tree."""
+    offsets = {
+        "ends": [len(tree.ids) for tree in trees],
+        "predictors": [len(tree.ids) for tree in trees],
+        "rows": [len(tree.targets) for tree in trees],
+        "sequence_ids": [tree.n_sequences for tree in trees],
+        "turn_ids": [tree.n_turns for tree in trees],
+    }
+    found = {}
+    for field in fields(MicroBatch):
+        before = itertools.accumulate(offsets.get(field.name, [0] * len(trees)), initial=0)
+        parts = [getattr(tree, field.name) + start for tree, start in zip(trees, before, strict=False)]
+        found[field.name] = torch.from_numpy(np.concatenate(parts))
+    return MicroBatch(**found)

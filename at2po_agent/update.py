@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +22,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from at2po_agent.config import UpdateConfig
-from at2po_agent.logprobs import check_model, packed
+from at2po_agent.logprobs import packed, prepare_model
 from at2po_agent.objective import LossInputs, Objective
 from at2po_agent.objective_metrics import merge
 from at2po_agent.packing import Credited, MicroBatch, PackedTree, collate, pack_tree, plan
@@ -75,12 +76,12 @@ class Updater:
             raise ValueError(f"training needs a rollout temperature above 0, not {temperature}")
         if objective.kl_coef and reference is None:
             raise ValueError(f"kl_coef is {objective.kl_coef}, so the update needs a reference model")
-        check_model(model)
+        prepare_model(model)
         self.model, self.objective, self.config = model, objective, config
         self.temperature, self.total_steps = temperature, total_steps
         self.reference = reference if objective.kl_coef else None
         if self.reference is not None:
-            check_model(self.reference)
+            prepare_model(self.reference)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.parameters, config.lr, weight_decay=config.weight_decay, fused=True)
         self.steps = 0  # optimiser steps taken: the position in the schedule
@@ -108,8 +109,25 @@ class Updater:
             ]
         size = self.config.mini_batch
         mini_batches = [ready[i : i + size] for i in range(0, len(ready), size)]
-        found = [self._step(batch) for _ in range(self.config.epochs) for batch in mini_batches]
+        with self._checkpointing():
+            found = [self._step(batch) for _ in range(self.config.epochs) for batch in mini_batches]
         return _over_steps(found)
+
+    @contextmanager
+    def _checkpointing(self) -> Iterator[None]:
+        """Compute layers again in the backward, where that is asked for; transformers does it in training mode only."""
+        if not self.config.gradient_checkpointing:
+            yield
+            return
+        mode = self.model.training
+        self.model.activation_checkpointing_enable({"use_reentrant": False})
+        self.model.train()
+        prepare_model(self.model)  # refuses dropout
+        try:
+            yield
+        finally:
+            self.model.train(mode)
+            self.model.activation_checkpointing_disable()
 
     def state_dict(self) -> dict[str, Any]:
         """The optimiser and the position in the schedule; the model's weights are not in it."""
@@ -172,12 +190,14 @@ class Updater:
 
     def _batches(self, trees: Sequence[PackedTree]) -> Iterator[tuple[MicroBatch, list[int]]]:
         """Micro-batches on the model's device, each with the trees it holds in the order of its rows."""
-        for rows in plan([len(tree.ids) for tree in trees], self.config.max_tokens):
-            yield collate(trees, rows).to(self.model.device), [i for row in rows for i in row]
+        for members in plan([len(tree.ids) for tree in trees], self.config.max_tokens):
+            yield collate([trees[i] for i in members]).to(self.model.device), members
 
     def _rows(self, model: PreTrainedModel, batch: MicroBatch) -> tuple[Tensor, Tensor]:
         """``logp [R]`` and ``entropy [R]``, gathered to unrolled rows."""
-        logp, entropy = packed(model, batch, self.temperature)
+        half = self.config.precision == "bfloat16"
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=half):
+            logp, entropy = packed(model, batch, self.temperature)
         # index_select, because on many threads its backward is deterministic and that of logp[rows] is not
         return logp.index_select(0, batch.rows), entropy.index_select(0, batch.rows)
 

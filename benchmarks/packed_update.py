@@ -2,10 +2,10 @@
 
     python -m benchmarks.packed_update [--repeats 5] [--threads 2]
 
-Trees look like those of the quick start: a prompt of 14 tokens, at most three searches, 45–70 tokens a path.
-``repeats`` draws turns from a few per context, as a trained policy does; ``distinct`` makes every sampled turn unlike
+Short turns are those of the quick start: a prompt of 14 tokens, at most three turns, 45–70 tokens a path; ``long`` ones
+are 14 times as long, as of a model that thinks and reads passages: a 22-leaf tree has more than 8,000 tokens. ``repeats`` draws turns from a few per context, as a trained policy does; ``distinct`` makes every sampled turn unlike
 every other. Both ways use the same model, objective, token budget and rows; the unrolled way forwards every path on its
-own, padded, with the plain causal kernel and no mask.
+own, padded, with the plain causal kernel and no mask. The last lines say what the packed update holds at its peak.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from at2po_agent.tree import ROOT, TurnNode, TurnTree
 
 VOCAB = 512
 QUESTIONS = 32
+LONG = 14  # times as long
 SHAPES = {
     "22-leaf trees": (10, 6, 2),
     "8 chains": (8, 0, 0),
@@ -35,11 +36,13 @@ SHAPES = {
 RESULTS = Path(__file__).parent / "results" / "packed_update.txt"
 
 
-def make_tree(rng: np.random.Generator, chains: int, branches: int, rounds: int, alternatives: int) -> TurnTree:
+def make_tree(
+    rng: np.random.Generator, chains: int, branches: int, rounds: int, alternatives: int, scale: int = 1
+) -> TurnTree:
     """A tree of search turns; at every context the policy has ``alternatives`` turns to choose from."""
 
     def ids(source: np.random.Generator, low: int, high: int) -> tuple[int, ...]:
-        return tuple(int(i) for i in source.integers(0, VOCAB, source.integers(low, high)))
+        return tuple(int(i) for i in source.integers(0, VOCAB, source.integers(low * scale, high * scale)))
 
     tree = TurnTree(ids(rng, 13, 16), question_id="made")
 
@@ -66,9 +69,9 @@ def make_tree(rng: np.random.Generator, chains: int, branches: int, rounds: int,
     return tree
 
 
-def make_batch(shape: tuple[int, int, int], alternatives: int) -> list[Credited]:
+def make_batch(shape: tuple[int, int, int], alternatives: int, scale: int = 1) -> list[Credited]:
     rng = np.random.default_rng(0)
-    trees = [make_tree(rng, *shape, alternatives) for _ in range(QUESTIONS)]
+    trees = [make_tree(rng, *shape, alternatives, scale) for _ in range(max(1, QUESTIONS // scale**2))]
     return [
         Credited(t, [[float(a) for a in rng.normal(size=len(path))] for _, path in t.trajectories()]) for t in trees
     ]
@@ -88,8 +91,8 @@ def loss_inputs(rows: MicroBatch, logp: torch.Tensor, packed: Sequence[PackedTre
 
 def packed_gradient(model: PreTrainedModel, batch: Sequence[Credited], max_tokens: int) -> None:
     packed = [pack_tree(*credited) for credited in batch]
-    for rows in plan([len(tree.ids) for tree in packed], max_tokens):
-        micro = collate(packed, rows)
+    for members in plan([len(tree.ids) for tree in packed], max_tokens):
+        micro = collate([packed[i] for i in members])
         logp = logprobs.packed(model, micro, 1.0)[0].index_select(0, micro.rows)
         torch.autograd.backward(ATPO()(loss_inputs(micro, logp, packed)).loss)
 
@@ -100,7 +103,7 @@ def unrolled_gradient(model: PreTrainedModel, batch: Sequence[Credited], max_tok
     per_forward = max(1, max_tokens // (longest * max(len(tree.leaves) for tree, _ in batch)))
     for i in range(0, len(batch), per_forward):
         some = range(i, min(i + per_forward, len(batch)))
-        micro = collate(packed, [[j] for j in some])
+        micro = collate(packed[some.start : some.stop])
         logp, _ = logprobs.unrolled(model, [batch[j].tree for j in some], 1.0)
         torch.autograd.backward(ATPO()(loss_inputs(micro, logp, packed)).loss)
 
@@ -117,8 +120,8 @@ def timed(model: PreTrainedModel, gradient: Callable[[], None]) -> tuple[float, 
     return seconds, torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
-def measure(model: PreTrainedModel, name: str, alternatives: int, max_tokens: int, repeats: int) -> str:
-    batch = make_batch(SHAPES[name], alternatives)
+def measure(model: PreTrainedModel, name: str, alternatives: int, scale: int, max_tokens: int, repeats: int) -> str:
+    batch = make_batch(SHAPES[name], alternatives, scale)
     unrolled = sum(path_tokens(tree) for tree, _ in batch)
     unique = sum(len(pack_tree(*credited).ids) for credited in batch)
     ways = (unrolled_gradient, packed_gradient)
@@ -134,11 +137,33 @@ def measure(model: PreTrainedModel, name: str, alternatives: int, max_tokens: in
     if not error < 1e-5:
         raise SystemExit(f"{name}: packed and unrolled gradients differ by {error:.1e}")
     slow, fast = (statistics.median(seconds) for seconds in times)
-    kind = "repeats" if alternatives < VOCAB else "distinct"
+    kind = ("repeats" if alternatives < VOCAB else "distinct") + (" long" if scale > 1 else "")
     return (
-        f"{name:14} {kind:9} {unrolled:7d} {unique:7d} {unrolled / unique:6.2f} "
+        f"{name:14} {kind:13} {unrolled:7d} {unique:7d} {unrolled / unique:6.2f} "
         f"{slow:10.3f} {fast:8.3f} {slow / fast:8.2f}x {error:10.1e}"
     )
+
+
+def memory(model: PreTrainedModel, checkpointing: bool) -> str:
+    """Peak resident memory above the model's own during the update of one long tree, per packed token."""
+    batch = make_batch(SHAPES["22-leaf trees"], VOCAB, LONG)
+    tokens = len(pack_tree(*batch[0]).ids)
+    if checkpointing:
+        model.train()
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    model.zero_grad()
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    before = resident("VmRSS")
+    packed_gradient(model, batch, tokens)
+    peak = (resident("VmHWM") - before) / tokens
+    kind = "with gradient checkpointing" if checkpointing else "everything kept"
+    return f"memory of one tree of {tokens:,} packed tokens, {kind}: {peak / 1024:.1f} KiB a token"
+
+
+def resident(field: str) -> int:
+    """Bytes of this process, as the kernel counts them."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in status if line.startswith(field))
 
 
 def main() -> None:
@@ -152,18 +177,21 @@ def main() -> None:
     size = {"vocab_size": VOCAB, "hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "tie_word_embeddings": True}
     model = Qwen3ForCausalLM(Qwen3Config(**size, **heads, bos_token_id=None, eos_token_id=None)).eval()
-    logprobs.check_model(model)
+    logprobs.prepare_model(model)
     lines = [
         f"torch {torch.__version__}, {arguments.threads} threads, {model.num_parameters():,} parameters, "
         f"{QUESTIONS} questions, at most {arguments.max_tokens} tokens a forward, median of {arguments.repeats}",
-        f"{'rollout':14} {'turns':9} {'tokens':>7} {'unique':>7} {'ratio':>6} "
+        f"{'rollout':14} {'turns':13} {'tokens':>7} {'unique':>7} {'ratio':>6} "
         f"{'unrolled s':>10} {'packed s':>8} {'speed-up':>9} {'grad. err':>10}",
     ]
     print("\n".join(lines), flush=True)
-    for alternatives in (4, VOCAB):
+    for alternatives, scale in ((4, 1), (VOCAB, 1), (VOCAB, LONG)):
         for name in SHAPES:
-            lines.append(measure(model, name, alternatives, arguments.max_tokens, arguments.repeats))
+            lines.append(measure(model, name, alternatives, scale, arguments.max_tokens, arguments.repeats))
             print(lines[-1], flush=True)
+    for checkpointing in (False, True):
+        lines.append(memory(model, checkpointing))
+        print(lines[-1], flush=True)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text("\n".join(lines) + "\n")
 

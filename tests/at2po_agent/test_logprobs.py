@@ -11,22 +11,18 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from at2po_agent import logprobs
-from at2po_agent.packing import collate, pack_tree, plan
+from at2po_agent.packing import collate, pack_tree
 from at2po_agent.tree import TurnTree
 from tests.at2po_agent.random_trees import VOCAB, credited, random_tree, tiny
 
 
 def packed_rows(model: PreTrainedModel, trees: list[TurnTree], temperature: float) -> tuple[Tensor, Tensor]:
-    """All trees in one micro-batch, its rows in the order of the trees."""
+    """All trees in one micro-batch."""
     packed = [pack_tree(tree, [[0.0] * len(path) for _, path in tree.trajectories()]) for tree in trees]
-    rows = plan([len(tree.ids) for tree in packed], 10_000)[0]
-    batch = collate(packed, rows)
+    batch = collate(packed)
+    logprobs.prepare_model(model)
     logp, entropy = logprobs.packed(model, batch, temperature)
-    order = [i for row in rows for i in row]
-    counts = [packed[i].n_tokens for i in order]
-    back = [order.index(i) for i in range(len(trees))]
-    logps, entropies = logp[batch.rows].split(counts), entropy[batch.rows].split(counts)
-    return torch.cat([logps[i] for i in back]), torch.cat([entropies[i] for i in back])
+    return logp[batch.rows], entropy[batch.rows]
 
 
 def by_hand(model: PreTrainedModel, tree: TurnTree, temperature: float) -> list[tuple[float, float]]:
@@ -93,16 +89,16 @@ def test_logits_in_blocks_change_nothing_and_stay_bounded() -> None:
 def test_eager_attention_is_refused() -> None:
     model = tiny(attn_implementation="eager")
     with pytest.raises(ValueError, match="attn_implementation='sdpa', not 'eager'"):
-        logprobs.check_model(model)
+        logprobs.prepare_model(model)
 
 
 def test_sliding_windows_and_dropout_are_refused() -> None:
     with pytest.raises(ValueError, match="without full attention"):
-        logprobs.check_model(tiny("qwen2", use_sliding_window=True, sliding_window=4, max_window_layers=0))
+        logprobs.prepare_model(tiny("qwen2", use_sliding_window=True, sliding_window=4, max_window_layers=0))
     model = tiny(attention_dropout=0.1)
-    logprobs.check_model(model)
+    logprobs.prepare_model(model)
     with pytest.raises(ValueError, match=r"model.eval\(\)"):
-        logprobs.check_model(model.train())
+        logprobs.prepare_model(model.train())
 
 
 def test_a_model_that_caps_its_logits_is_refused() -> None:
@@ -116,4 +112,4 @@ def test_a_model_that_caps_its_logits_is_refused() -> None:
 
     model.forward = capped  # type: ignore[method-assign]
     with pytest.raises(ValueError, match="scales or caps"):
-        logprobs.check_model(model)
+        logprobs.prepare_model(model)

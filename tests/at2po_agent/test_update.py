@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -339,6 +340,40 @@ def test_two_threads_give_the_same_bits_every_time() -> None:
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+
+
+def test_gradient_checkpointing_keeps_less_and_changes_no_number() -> None:
+    model = tiny()
+    batch = some_batch(model)
+    model.train()
+    found = []
+    kept = [0, 0]  # bytes
+    for checkpointing in (False, True):
+
+        def keep(tensor: Tensor, way: int = int(checkpointing)) -> Tensor:
+            kept[way] += tensor.nbytes
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            found.append(step_gradient(model, ATPO(), batch, replace(LOOSE, gradient_checkpointing=checkpointing)))
+    assert kept[1] < kept[0] / 2
+    assert_same(found[1][0], found[0][0], 1e-13)
+    assert found[1][1] == pytest.approx(found[0][1], rel=1e-12)
+    updater = Updater(model.eval(), ATPO(), replace(LOOSE, gradient_checkpointing=True))
+    updater.update(batch)
+    assert not model.training and not model.is_activation_checkpointing  # the engine samples from the same module
+
+
+@pytest.mark.filterwarnings("ignore:Mismatch dtype")  # torch says so of every norm with float32 weights
+def test_bfloat16_is_the_precision_of_the_forward_alone() -> None:
+    model = tiny(dtype=torch.float32, hidden_size=64, head_dim=16)
+    batch = some_batch(model)
+    exact, half = (
+        step_gradient(model, ATPO(0.5, 0.5), batch, replace(LOOSE, precision=precision))[0]
+        for precision in ("weights", "bfloat16")
+    )
+    assert half.dtype == torch.float32
+    assert 1e-5 < float((half - exact).norm() / exact.norm()) < 0.1
 
 
 def test_the_learning_rate_follows_its_schedule() -> None:
