@@ -373,7 +373,7 @@ def test_bfloat16_is_the_precision_of_the_forward_alone() -> None:
         for precision in ("weights", "bfloat16")
     )
     assert half.dtype == torch.float32
-    assert 1e-5 < float((half - exact).norm() / exact.norm()) < 0.1
+    assert 1e-5 < float((half - exact).norm() / exact.norm()) < 0.3
 
 
 def test_the_learning_rate_follows_its_schedule() -> None:
