@@ -17,6 +17,7 @@ from typing import Any, Literal
 from omegaconf import MISSING
 
 from at2po_agent.policy.engine import EngineConfig
+from at2po_agent.policy.paths import refuse_endpoint
 from at2po_agent.structured import ConfigError, above, at_least, load, to_yaml
 
 __all__ = [
@@ -167,8 +168,11 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> TrainConfig
 
     Raises:
         ConfigError: see ``structured.load``.
+        PolicyError: the policy is the address of an endpoint.
     """
-    return load(TrainConfig, path, overrides)
+    config = load(TrainConfig, path, overrides)
+    refuse_endpoint(config.policy.path)
+    return config
 
 
 def import_tasks(modules: Sequence[str]) -> None:

@@ -23,6 +23,8 @@ def add_eval_command(commands: Any) -> None:
     add("--seed", type=int, metavar="S", help="of the samples; default: 0")
     add("--split", metavar="SPLIT", help="default: test where the benchmark has one, else dev")
     add("--search", metavar="URI", help="where to search; default: the passages that come with the questions")
+    tree = "grow AT2PO's tree for every question beside chains at equal generated tokens; -T 1 if not given"
+    add("--tree", action="store_true", help=tree)
     add("--cfg", type=Path, metavar="FILE", help="YAML configuration; flags and key=value are laid over it")
     resume = "go on with RUN; without RUN with the newest evaluation of the same model, if there is one"
     add("--resume", nargs="?", const="", metavar="RUN", help=resume)
@@ -51,6 +53,8 @@ def _eval(arguments: argparse.Namespace) -> int:
 
     given = {key: getattr(arguments, name) for name, key in _KEYS.items() if getattr(arguments, name) is not None}
     overrides = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in given.items()]
+    if arguments.tree:
+        overrides = ["tree=true", "temperature=1.0", *overrides]
     overrides += arguments.overrides
     if "=" in (arguments.resume or "") and not Path(arguments.resume).exists():  # --resume key=value
         overrides.append(arguments.resume)

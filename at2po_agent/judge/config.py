@@ -48,6 +48,26 @@ class LimitConfig:
 
 
 @dataclass(frozen=True)
+class TreeConfig:
+    """The tree that ``--tree`` grows for every question; the numbers are the paper's."""
+
+    chains: int = at_least(10, 1)  # M
+    per_round: int = at_least(6, 1)  # K
+    rounds: int = at_least(2, 0)  # L
+    alpha: float = at_least(0.05, 0)  # nats per sibling
+
+    @property
+    def leaves(self) -> int:
+        """``M + K·L``."""
+        return self.chains + self.per_round * self.rounds
+
+    @property
+    def most_chains(self) -> int:
+        """Chains that are sampled at most, to spend what a tree took: twice its leaves."""
+        return 2 * self.leaves
+
+
+@dataclass(frozen=True)
 class JudgeConfig:
     """The root of an evaluation's configuration."""
 
@@ -60,6 +80,8 @@ class JudgeConfig:
     temperature: float = at_least(0.0, 0)
     seed: int = at_least(0, 0)
     format: Format = "tags"  # how a model at an endpoint acts: in tags, or with the endpoint's tool calls
+    tree: bool = False  # grow a tree for every question, beside chains at equal generated tokens (--tree)
+    expansion: TreeConfig = field(default_factory=TreeConfig)
     search: str | None = None  # URI; null: the passages that come with the questions
     env: dict[str, Any] = field(default_factory=dict)  # k, max_searches, dialect, …: passed to gymnasium.make
     request: dict[str, Any] = field(default_factory=dict)  # added to every request, e.g. top_p, reasoning_effort

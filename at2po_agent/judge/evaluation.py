@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,8 @@ from at2po_agent.judge.response_cache import ResponseCache
 from at2po_agent.judge.runner import run_episodes
 from at2po_agent.judge.secret import Key
 from at2po_agent.judge.targets import default_split, env_ids
+from at2po_agent.judge.tree_report import conclude_tree
+from at2po_agent.judge.tree_search import check_tree, sampled, search_trees
 from at2po_agent.outages import Outages
 from at2po_agent.policy.paths import resolve_policy
 from at2po_agent.structured import ConfigError
@@ -53,6 +55,7 @@ def evaluate_all(cfg: Path | None, overrides: Sequence[str], *, resume: bool, dr
         The exit status: 0, or 1 where an episode ended in an error.
     """
     config = load_resolved(cfg, overrides)
+    check_tree(config)
     import_tasks(config.imports)
     one_each = [
         dataclasses.replace(config, envs=(env_id,), split=config.split or default_split(env_id))
@@ -139,16 +142,21 @@ class _Evaluation:
         self.directory = JudgeDirectory.resume(run, described) if run else JudgeDirectory.create(config, described)
 
     def run(self) -> int:
-        directory, total = self.directory, len(self.ids) * self.config.samples
+        config, directory = self.config, self.directory
+        total = len(self.ids) * (config.expansion.leaves if config.tree else config.samples)
         title = f"{self.env.dataset.name} {self.env.dataset.split}"
         with directory, EvaluationDisplay(title, total) as display:
             display.note(f"run directory: {directory.path}")
             earlier = directory.records()
             display.earlier(earlier)
             done = {record.key for record in earlier if record.error is None}
+            whole = sampled(earlier, config.expansion) if config.tree else {}
             del earlier
             try:
-                self._run_missing(done, display)
+                if config.tree:
+                    self._grow_missing([id_ for id_ in self.ids if id_ not in whole], display)
+                else:
+                    self._run_missing(done, display)
             except interruption.Interrupted as ended:
                 display.note(
                     f"stopped with {len(directory.records()):,} of {total:,} episodes recorded; go on with: "
@@ -159,7 +167,19 @@ class _Evaluation:
                 if not directory.discard_if_empty():
                     display.note(f"after that is put right, go on with: at2po-agent eval --resume {directory.path}")
                 raise
-            return self._conclude(display)
+            return conclude_tree(config, directory, display) if config.tree else self._conclude(display)
+
+    def _grow_missing(self, todo: Sequence[str], display: EvaluationDisplay) -> None:
+        def on_records(records: Sequence[EpisodeRecord]) -> None:
+            self.directory.append(records)
+            for record in records[: self.config.expansion.leaves]:
+                display.finished(record)
+
+        async def search(endpoint: ChatEndpoint) -> None:
+            await search_trees(self.env, endpoint, self.config, todo, on_records, Outages(display.note))
+
+        if todo:
+            interruption.run(self._ask(search))
 
     def _run_missing(self, done: set[tuple[str, int]], display: EvaluationDisplay) -> None:
         def on_records(records: Sequence[EpisodeRecord]) -> None:
@@ -173,18 +193,23 @@ class _Evaluation:
         samples = range(self.config.samples)
         todo = [(id_, sample) for id_ in self.ids for sample in samples if (id_, sample) not in done]
         if todo:
-            interruption.run(self._ask(todo, lambda record: on_records([record]), display))
+            outages = Outages(display.note)
+            interruption.run(
+                self._ask(
+                    lambda endpoint: run_episodes(
+                        self.env, endpoint, self.config, todo, lambda record: on_records([record]), outages
+                    )
+                )
+            )
 
-    async def _ask(
-        self, todo: Sequence[tuple[str, int]], on_record: Callable[[EpisodeRecord], None], display: EvaluationDisplay
-    ) -> None:
+    async def _ask(self, work: Callable[[ChatEndpoint], Awaitable[None]]) -> None:
         config = self.config
         with ExitStack() as stack:
             cache = stack.enter_context(ResponseCache(Path(config.cache).expanduser())) if config.cache else None
             async with ChatEndpoint(
                 config.model, config.limits, concurrency=config.concurrency, request=config.request, cache=cache
             ) as endpoint:
-                await run_episodes(self.env, endpoint, config, todo, on_record, Outages(display.note))
+                await work(endpoint)
 
     def _conclude(self, display: EvaluationDisplay) -> int:
         model = self.config.model

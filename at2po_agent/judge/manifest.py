@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -53,6 +54,8 @@ def manifest(config: JudgeConfig, env: SearchQAEnv, ids: Sequence[str], model: M
         "code": describe_code(PACKAGES),
         "created": f"{datetime.now().astimezone():%Y-%m-%dT%H:%M:%S%z}",
     }
+    if config.tree:
+        described["tree"] = dataclasses.asdict(config.expansion)
     as_read_back: dict[str, Any] = json.loads(json.dumps(described))
     return as_read_back
 

@@ -25,7 +25,7 @@ def print_plan(config: JudgeConfig, env: SearchQAEnv, ids: Sequence[str], consol
     search = env.search.manifest
     lines = {
         "environment": f"{config.envs[0]}: {data.split}, {len(ids):,} of {len(data.questions):,} questions",
-        "episodes": f"{len(ids) * config.samples:,} ({config.samples} a question, {config.concurrency} at a time)",
+        "episodes": _episodes(config, len(ids)),
         "model": f"{model.name} {where}",
         "sampling": f"temperature {config.temperature:g}, seed {config.seed}",
         "dialect": f"{env.dialect.name} ({env.dialect.digest[:12]})",
@@ -41,6 +41,16 @@ def print_plan(config: JudgeConfig, env: SearchQAEnv, ids: Sequence[str], consol
         console.print(f"{name:>12}  {text}", markup=False, highlight=False, soft_wrap=True)
     console.print("first prompt:", markup=False, highlight=False)
     console.print(_first_prompt(config, env, ids[0]), markup=False, highlight=False, soft_wrap=True)
+
+
+def _episodes(config: JudgeConfig, questions: int) -> str:
+    if not config.tree:
+        return f"{questions * config.samples:,} ({config.samples} a question, {config.concurrency} at a time)"
+    tree = config.expansion
+    return (
+        f"{questions * tree.leaves:,} in trees ({tree.chains} chains and {tree.rounds} rounds of {tree.per_round} "
+        f"branches a question) and as many tokens in further chains, at most {tree.most_chains} chains a question"
+    )
 
 
 def _first_prompt(config: JudgeConfig, env: SearchQAEnv, question_id: str) -> str:
@@ -73,7 +83,9 @@ def token_bound(config: JudgeConfig, env: SearchQAEnv, ids: Sequence[str]) -> tu
     before = [min(at * turn, limits.max_response_tokens + observed) for at in range(rules.turn_limit)]
     generated = min(rules.turn_limit * limits.max_turn_tokens, limits.max_response_tokens)
     prompt = rules.turn_limit * (prompts + _TEMPLATE * len(ids)) + len(ids) * sum(before)
-    return config.samples * prompt, config.samples * len(ids) * generated
+    tree = config.expansion
+    samples = tree.leaves - tree.chains + tree.most_chains if config.tree else config.samples
+    return samples * prompt, samples * len(ids) * generated
 
 
 def _size(text: str) -> int:

@@ -49,6 +49,7 @@ class EpisodeRecord:
     searches: int = 0
     seconds: float = 0.0  # wall time of the episode, waits and retries included
     error: str | None = None
+    logprob: float | None = None  # mean over all generated tokens, nats; of the paths of --tree
     prompt: str = ""  # what the model read first
     turns: tuple[TurnRecord, ...] = ()
     messages: tuple[

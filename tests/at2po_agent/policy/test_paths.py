@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from at2po_agent import cli
 from at2po_agent.policy import paths
 from at2po_agent.policy.base import PolicyError
 from at2po_agent.policy.paths import resolve_policy
@@ -43,3 +44,15 @@ def test_a_folder_without_a_model_and_no_folder_at_all_are_told_apart(tmp_path: 
         resolve_policy(tmp_path)
     with pytest.raises(PolicyError, match="is not a directory"):
         resolve_policy(tmp_path / "missing")
+
+
+def test_nothing_is_trained_through_a_chat_endpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train", "policy.path=https://host/v1", "env.id=AT2PO-MicroWiki-v0", "env.kwargs.world=tiny"]) == 2
+    said = capsys.readouterr().err
+    assert "nothing can be trained through it" in said and "at2po-agent eval -b https://host/v1" in said
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(PolicyError, match="nothing can be trained through it"):  # nor warm-started, nor imitated
+        resolve_policy("http://host/v1")
