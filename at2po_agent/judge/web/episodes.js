@@ -26,7 +26,7 @@ function episodeRow(item) {
   return [icon(item.verdict, VERDICTS[item.verdict]), h("div", { class: "lines" }, h("p", { class: "question" }, said(item.question)),
     h("p", { class: "answer" }, said(answer, item.verdict),
       item.verdict === "correct" || item.verdict === "error" ? null : [h("i", {}, " gold "), said(item.gold)],
-      item.sample ? h("i", {}, ` sample ${item.sample + 1}`) : null))];
+      item.which ? h("i", {}, ` ${item.which}`) : null))];
 }
 
 // Tags stay to be seen, quietly; what stands between them is set by what it is.
@@ -84,7 +84,7 @@ async function openEpisode(item) {
   const mine = ++asked;
   const episode = (await chunk(item.chunk))[item.at];
   if (mine !== asked) return;
-  reader.show(h("p", { class: "eyebrow" }, said(item.id), item.sample ? ` sample ${item.sample + 1}` : ""), h("h2", {}, said(item.question)),
+  reader.show(h("p", { class: "eyebrow" }, said(item.id), item.which && ` ${item.which}`), h("h2", {}, said(item.question)),
     verdict(item, episode),
     h("details", { class: "prompt" }, h("summary", {}, "What the model read first"), h("p", {}, said(episode.prompt))),
     h("ol", { class: "turns" }, episode.turns.map(turnView)));
@@ -93,6 +93,7 @@ async function openEpisode(item) {
 function evaluation(head) {
   evaluationHead(head);
   const items = head.episodes;
+  for (const item of items) item.which = head.samples > 1 ? `sample ${item.sample + 1}` : "";
   for (const item of items) item.text = `${item.question} ${item.gold} ${item.prediction ?? ""} ${item.id}`.toLowerCase();
   const tally = (name) => items.filter((item) => item.filters.includes(name)).length;
   bench({

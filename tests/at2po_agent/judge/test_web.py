@@ -169,6 +169,17 @@ def test_a_link_leads_to_its_episode(opened, evaluation):
     page.check()
 
 
+def test_samples_of_a_question_are_told_apart(opened, tmp_path):
+    episodes = [answered("q1", sample=0), answered("q1", "Rom", sample=1)]
+    write_report(write_run(tmp_path / "run", episodes, samples=2), tmp_path / "page.html", 0)
+    page = opened(tmp_path / "page.html", link="#q1%2F2")
+    page.tab.wait_for_selector("#reader .eyebrow:has-text('q1 sample 2')")
+    assert page.tab.locator(".row .answer").all_inner_texts() == ["Walem sample 1", "Rom gold Walem sample 2"]
+    assert "Exact match, mean@2" in page.tab.inner_text(".hero")
+    assert "pass@2" in page.tab.inner_text(".measures")
+    page.check()
+
+
 def test_a_run_in_which_nothing_was_scored(opened, tmp_path):
     write_report(write_run(tmp_path / "run", [failed("q1")]), tmp_path / "page.html", 0)
     page = opened(tmp_path / "page.html")
