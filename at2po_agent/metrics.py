@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -44,6 +44,20 @@ def rollout_metrics(grown: Rollout, credited: Sequence[Credited]) -> dict[str, A
         "unused_tokens": grown.unused_tokens,
         "unique_tokens": sum(len(node.action) + len(node.observation) for tree in trees for node in tree.nodes),
     }
+
+
+def engine_metrics(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, Any]:
+    """What the engine did in a step, from its token counts before and after it.
+
+    ``cached_share`` is the part of the sharable prompt tokens that servers did not compute again (``ServedStats``);
+    only engines that count these say it.
+    """
+    done = {name: after[name] - before[name] for name in after}
+    metrics: dict[str, Any] = {"prefilled_tokens": done["prefilled_tokens"]}
+    if "sharable_tokens" in done:
+        metrics["cached_share"] = done["shared_tokens"] / done["sharable_tokens"] if done["sharable_tokens"] else None
+        metrics["straddling_turns"] = done["straddling"]
+    return metrics
 
 
 def scores(step: int, evaluation: Evaluation, questions: Sequence[Question], source: str) -> Scores:

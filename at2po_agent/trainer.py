@@ -17,7 +17,7 @@ from at2po_agent.credit import TurnCredit
 from at2po_agent.evaluate import evaluate
 from at2po_agent.forest import rollout
 from at2po_agent.groups import Rollout, draw_questions
-from at2po_agent.metrics import rollout_metrics, scores
+from at2po_agent.metrics import engine_metrics, rollout_metrics, scores
 from at2po_agent.outages import Outages
 from at2po_agent.packing import Credited
 from at2po_agent.policy.base import Policy, Sampling
@@ -136,15 +136,13 @@ class _Trainer:
         config, at, session = self.config, self.at, self.session
         started = perf_counter()
         session.engine.clear_cache()  # of the weights before the update, and so that a resumed run computes the same
-        prefilled = session.engine.stats.prefilled_tokens
+        before = asdict(session.engine.stats)
         grown = session.loop.run(session.algorithm.groups.collect(self._grow, config.rollout.questions))
         rollout_seconds = perf_counter() - started
         generated = grown.generated_tokens
         credited = self._credit(grown)
-        metrics = rollout_metrics(grown, credited) | {
-            "generated_tokens": generated,
-            "prefilled_tokens": session.engine.stats.prefilled_tokens - prefilled,
-        }
+        metrics = rollout_metrics(grown, credited) | {"generated_tokens": generated}
+        metrics |= engine_metrics(before, asdict(session.engine.stats))
         metrics |= {f"update_{name}": value for name, value in self._update(credited).items()}
         seconds = perf_counter() - started
         at.step, at.seconds, at.tokens = at.step + 1, at.seconds + seconds, at.tokens + generated

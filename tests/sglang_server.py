@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -36,7 +37,7 @@ class SGLang:
         self.start()
 
     def start(self) -> None:
-        """Returns when the server answers; a minute or two where others use the machine."""
+        """Returns when the server answers: half a minute, and some where others use the machine."""
         with_uv = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         outcome = subprocess.run(
             [STARTER, "start", "--model", self.model, "--port", str(self.port), "--", *self.arguments],
@@ -45,11 +46,17 @@ class SGLang:
             text=True,
             timeout=900,  # the first one installs it
         )
-        assert outcome.returncode == 0, outcome.stderr
+        until = time.monotonic() + 300  # the starter itself waits for two minutes
+        while outcome.returncode and self._run("status"):
+            if time.monotonic() < until:
+                time.sleep(2)
+                continue
+            self.kill()
+            raise RuntimeError(f"SGLang did not start: {outcome.stderr}\n{self.log()[-2000:]}")
 
     def kill(self) -> None:
         """SIGKILL to every process of the server; nothing happens where it is dead already."""
-        subprocess.run([STARTER, "kill", "--port", str(self.port)], check=False, capture_output=True, timeout=60)
+        self._run("kill")
 
     def hang(self) -> None:
         """The server keeps its connections and answers nothing until ``go_on``."""
@@ -57,6 +64,10 @@ class SGLang:
 
     def go_on(self) -> None:
         os.killpg(self._group(), signal.SIGCONT)
+
+    def _run(self, command: str) -> int:
+        words = [STARTER, command, "--port", str(self.port)]
+        return subprocess.run(words, check=False, capture_output=True, timeout=60).returncode
 
     def log(self) -> str:
         return (self._folder / "sglang.log").read_text(encoding="utf-8", errors="replace")

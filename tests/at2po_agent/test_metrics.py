@@ -2,7 +2,7 @@ import math
 
 from at2po_agent.evaluate import Episode, Evaluation
 from at2po_agent.groups import Rollout
-from at2po_agent.metrics import rollout_metrics, scores
+from at2po_agent.metrics import engine_metrics, rollout_metrics, scores
 from at2po_agent.packing import Credited
 from at2po_agent.tree import ROOT, Branch, TurnNode, TurnTree
 from at2po_env.state import Question
@@ -55,3 +55,12 @@ def test_questions_without_a_score_are_left_out_and_counted():
     found = scores(7, Evaluation(episodes, errors=("q1",)), questions, "world demo")
     assert found.ids == ("q0", "q2") and found.em == (1.0, 0.0) and found.groups == ("1 hop", "3 hops")
     assert found.means == {"f1": 0.5, "searches": 2, "errors": 1} and found.source == "world demo"
+
+
+def test_the_cached_share_is_that_of_the_step_and_only_of_engines_that_count_it():
+    local = {"prompt_tokens": 900, "prefilled_tokens": 100}
+    assert engine_metrics(local, local | {"prefilled_tokens": 130}) == {"prefilled_tokens": 30}
+    before = local | {"sharable_tokens": 500, "shared_tokens": 100, "straddling": 1}
+    after = local | {"prefilled_tokens": 110, "sharable_tokens": 700, "shared_tokens": 290, "straddling": 3}
+    assert engine_metrics(before, after) == {"prefilled_tokens": 10, "cached_share": 0.95, "straddling_turns": 2}
+    assert engine_metrics(after, after)["cached_share"] is None
