@@ -40,7 +40,17 @@ class SGLang:
         """Returns when the server answers: half a minute, and some where others use the machine."""
         with_uv = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         outcome = subprocess.run(
-            [STARTER, "start", "--model", self.model, "--port", str(self.port), "--", *self.arguments],
+            [
+                STARTER,
+                "start",
+                "--model",
+                self.model,
+                "--port",
+                str(self.port),
+                "--",
+                "--sleep-on-idle",
+                *self.arguments,
+            ],
             env=os.environ | {"OMP_NUM_THREADS": "2", "PATH": with_uv} | self.environment,
             capture_output=True,
             text=True,
