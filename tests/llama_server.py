@@ -33,7 +33,8 @@ def serve(port: int) -> None:
     settings.hostnames = ["127.0.0.1"]
     settings.port = port
     settings.n_ctx, settings.n_parallel = 4 * CONTEXT, 4
-    settings.cpuparams.n_threads = 2
+    # Several threads would wait for each other in loops, which is very slow on a busy machine.
+    settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = 1
     server = xllamacpp.Server(settings)
     print(server.listening_address, flush=True)
     while True:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from pathlib import Path
 
 import pytest
 
@@ -64,44 +63,19 @@ def test_a_wrong_address_stops_at_once(url):
 
 
 @pytest.mark.parametrize("words", [[], ["format=native"]], ids=["tags", "native"])
-def test_episodes_are_whole_and_repeat(llama_url, tmp_path, words):
-    common = [
-        "eval",
-        "-e",
-        "AT2PO-HotpotQA-v0",
-        "--split",
-        "demo",
-        "-m",
-        "smollm2",
-        "-b",
-        llama_url,
-        "-n",
-        "3",
-        "-c",
-        "2",
-    ]
-    common += [
-        "limits.max_turn_tokens=40",
-        "limits.retries=2",
-        "env.on_malformed=continue",
-        "env.max_turns=3",
-        "env.k=1",
-    ]
-    texts = []
-    for out in ("a", "b"):
-        assert cli.main([*common, *words, f"out={tmp_path / out}"]) == 0
-        (run,) = (tmp_path / out).iterdir()
-        records = list(read_episodes(run))
-        assert len(records) == 3
-        for record in records:
-            assert record.error is None and record.turns
-            assert all(turn.completion_tokens > 0 and turn.prompt_tokens > 0 for turn in record.turns)
-            assert all(len(turn.text) > 0 for turn in record.turns)
-        texts.append({record.question_id: record.turns[0].text for record in records})
-        manifest = json.loads((Path(run) / "manifest.json").read_text())
-        assert manifest["action_format"] == ("native" if words else "tags")
-        assert len(json.dumps(records[0].messages)) > 100
-    assert set(texts[0]) == set(texts[1])
+def test_episodes_are_whole(llama_url, tmp_path, words):
+    where = ["-e", "AT2PO-HotpotQA-v0", "--split", "demo", "-m", "smollm2", "-b", llama_url, "-n", "2", "-c", "2"]
+    short = ["env.on_malformed=continue", "env.max_turns=2", "env.k=1", "env.max_observation_chars=100"]
+    assert cli.main(["eval", *where, *short, *words, "limits.max_turn_tokens=10", f"out={tmp_path}"]) == 0
+    (run,) = tmp_path.iterdir()
+    records = list(read_episodes(run))
+    assert len(records) == 2
+    for record in records:
+        assert record.error is None and record.turns
+        assert all(0 < turn.completion_tokens <= 10 and turn.prompt_tokens > 50 for turn in record.turns)
+        assert record.messages[0]["content"] == record.prompt
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["action_format"] == ("native" if words else "tags")
 
 
 def test_llama_cpp_calls_the_tool(llama_url):

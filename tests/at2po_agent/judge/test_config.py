@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import pytest
+
+from at2po_agent import cli
+from at2po_agent.judge import evaluation
+from at2po_agent.judge.config import JudgeConfig, LimitConfig, ModelConfig, load_judge_config
+from at2po_agent.structured import ConfigError, to_yaml
+
+FLAGS = "-e nq -e multi-hop -m org/m -b http://h/v1 -k K -n 7 -r 2 -c 3 -T 0.5 --seed 4 --split dev --search embedded:x"
+CONFIG = JudgeConfig(
+    envs=("nq", "multi-hop"),
+    model=ModelConfig("org/m", "http://h/v1", "K"),
+    split="dev",
+    questions=7,
+    samples=2,
+    concurrency=3,
+    temperature=0.5,
+    seed=4,
+    search="embedded:x",
+    env={"k": 5},
+    limits=LimitConfig(retries=1),
+)
+
+
+def test_flags_overrides_and_a_file_give_the_same_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    seen: list[JudgeConfig] = []
+
+    def evaluate_all(cfg, overrides, *, resume, dry_run):
+        seen.append(load_judge_config(cfg, overrides))
+        return 0
+
+    monkeypatch.setattr(evaluation, "evaluate_all", evaluate_all)
+    file = tmp_path / "eval.yaml"
+    file.write_text(to_yaml(CONFIG))
+    assert cli.main(["eval", *FLAGS.split(), "env.k=5", "limits.retries=1"]) == 0
+    assert cli.main(["eval", "--cfg", str(file)]) == 0
+    assert cli.main(["eval", "--cfg", str(file), "--resume", "seed=5"]) == 0  # no RUN: a setting
+    assert seen[:2] == [CONFIG, CONFIG]
+    assert seen[2].seed == 5
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("samples=0", "samples is 0, it must be at least 1"),
+        ("temperature=-1", "at least 0"),
+        ("format=xml", "format"),
+        ("limits.retry=3", "did you mean limits.retries"),
+        ("model.price_prompt=1", "given together"),
+    ],
+)
+def test_what_is_wrong_is_told_by_its_key(override: str, message: str):
+    with pytest.raises(ConfigError, match=message):
+        load_judge_config(None, ["model.name=m", override])
