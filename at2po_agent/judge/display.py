@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
 from typing import Self
 
@@ -61,11 +61,12 @@ class EvaluationDisplay:
                 self._add(record)
         self._bars.update(self._bar, completed=self._done)
 
-    def finished(self, record: EpisodeRecord) -> None:
-        """An episode ended."""
-        self._add(record)
-        self._fresh += 1
-        self._tokens += record.completion_tokens
+    def finished(self, records: Sequence[EpisodeRecord]) -> None:
+        """Episodes ended, together where they ran as a batch."""
+        for record in records:
+            self._add(record)
+            self._tokens += record.completion_tokens
+        self._fresh += len(records)
         self._bars.update(self._bar, completed=self._done)
         now = self._now()
         if now - self._shown_at >= (_REDRAW_SECONDS if self._live.is_started else PLAIN_SECONDS):

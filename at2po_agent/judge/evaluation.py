@@ -184,8 +184,7 @@ class _Evaluation:
     def _run_missing(self, done: set[tuple[str, int]], display: EvaluationDisplay) -> None:
         def on_records(records: Sequence[EpisodeRecord]) -> None:
             self.directory.append(records)
-            for record in records:
-                display.finished(record)
+            display.finished(records)
 
         if self.model is not None:
             self.model.run(self.env, self.ids, done, on_records)

@@ -31,7 +31,7 @@ def test_plain_lines_now_and_then():
         display.earlier([record("a", 1.0), record("b", None)])  # the error is run again: it is not done
         for second, em in enumerate([1.0, 0.0, None, 0.0], start=1):
             clock.now = 4.0 * second
-            display.finished(record(f"q{second}", em))
+            display.finished([record(f"q{second}", em)])
     (line,) = out.getvalue().splitlines()  # at 12 s; the next would have been due at 22 s
     assert line.startswith("nq test: 4/10  EM 66.7% [0.0%, 100.0%]  25 tokens/s  1 errors  0:24 left")
     assert display.line().startswith("EM 50.0% [")
@@ -41,7 +41,7 @@ def test_a_terminal_shows_the_same_numbers_in_place():
     display, out, clock = shown(terminal=True)
     with display:
         clock.now = 2.0
-        display.finished(record("a", 1.0))
+        display.finished([record("a", 1.0)])
     assert "nq test" in out.getvalue() and "1/10" in out.getvalue()
     assert "EM 100.0% [100.0%, 100.0%]  50 tokens/s  0 errors  0:18 left" in out.getvalue()
 
