@@ -84,8 +84,9 @@ def tree_result(questions: Sequence[Sampled], errors: int) -> TreeResult:
 def table(result: TreeResult, title: str) -> Table:
     """Exact match of every method at equal generated tokens."""
     shown = Table(title=title)
-    for heading in ("exact match at equal generated tokens", "EM", "95 % interval", "to chains", "paths", "tokens"):
-        shown.add_column(heading, justify="left" if heading.startswith("exact") else "right")
+    shown.add_column("at equal tokens", no_wrap=True)
+    for heading in ("EM", "95 % interval", "to chains", "paths", "tokens"):
+        shown.add_column(heading, justify="right")
     for name, found in result.methods.items():
         em, difference = found.em, found.against_chains
         paired = "" if name == BASELINE else f"{100 * difference.mean:+.1f} [{_points(difference)}]"
