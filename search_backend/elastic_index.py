@@ -36,7 +36,7 @@ BLOCK = 10_000
 EMBEDDED_TOGETHER = 512
 """Passages whose vectors are made together; the model's batches in it are of passages of about one length."""
 
-_CHUNK_DOCUMENTS, _CHUNK_BYTES, _THREADS, _BULK_TIMEOUT_S = 500, 8_000_000, 2, 60.0
+CHUNK_DOCUMENTS, CHUNK_BYTES, THREADS, _BULK_TIMEOUT_S = 500, 8_000_000, 2, 60.0
 
 
 def load_index(
@@ -201,10 +201,10 @@ def _send(client: BulkClient, address: Address, name: str, documents: Iterable[t
     results = helpers.parallel_bulk(
         client,
         actions(),
-        thread_count=_THREADS,
-        chunk_size=_CHUNK_DOCUMENTS,
-        max_chunk_bytes=_CHUNK_BYTES,
-        queue_size=_THREADS,
+        thread_count=THREADS,
+        chunk_size=CHUNK_DOCUMENTS,
+        max_chunk_bytes=CHUNK_BYTES,
+        queue_size=THREADS,
         raise_on_error=False,
         index=name,
     )

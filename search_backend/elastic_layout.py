@@ -28,8 +28,8 @@ MAX_HITS = 10_000
 
 _STORED: dict[str, Any] = {"type": "text", "index": False, "norms": False}
 PROPERTIES: dict[str, dict[str, Any]] = {
-    "id": {"type": "keyword", "doc_values": False, "ignore_above": 1024},
-    RANK: {"type": "integer"},  # place of the id among all ids: breaks ties, and numbers the documents
+    "id": {"type": "keyword", "index": False, "doc_values": False},
+    RANK: {"type": "integer", "index": False},  # place of the id among all ids: breaks ties, and numbers the documents
     "title": _STORED,
     "text": _STORED,
     CONTENT: {"type": "text", "analyzer": "whitespace", "index_options": "freqs"},

@@ -47,6 +47,7 @@ class Link:
         self._gone: SearchUnavailable | None = None  # once it is closed
         self._waiting: list[_Search] = []
         self._running: set[asyncio.Task[None]] = set()
+        self._starting = 0  # tasks that have not taken any search yet
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="elasticsearch", daemon=True)
         self._thread.start()
@@ -83,7 +84,8 @@ class Link:
             raise self._gone
         searches = [_Search(body, self._loop.create_future()) for body in bodies]
         self._waiting += searches
-        while len(self._running) < min(IN_FLIGHT, len(self._waiting)):
+        while len(self._running) < IN_FLIGHT and self._starting < len(self._waiting):
+            self._starting += 1
             task = self._loop.create_task(self._send_waiting())
             self._running.add(task)
             task.add_done_callback(self._running.discard)
@@ -91,6 +93,7 @@ class Link:
         return [search.answer.result() for search in searches]
 
     async def _send_waiting(self) -> None:
+        self._starting -= 1
         while self._waiting:
             size = max(1, min(BATCH, BATCH_HITS // self._waiting[0].body["size"]))
             batch, self._waiting = self._waiting[:size], self._waiting[size:]

@@ -24,6 +24,7 @@ from search_backend.sorted_corpus import Progress
 TITLE_BOOST = 3
 MEMORY_MB = 512
 _CACHED_PASSAGES = 16_384
+_ORDER_SAMPLES = 1_000
 
 
 class EmbeddedIndex:
@@ -168,6 +169,7 @@ class _Reader:
                 f"the index {directory} holds {self._searcher.num_docs} passages instead of {manifest.passages}; "
                 "delete it and build it again"
             )
+        self._in_id_order = self._searcher.num_segments == 1 and self._is_in_id_order()
         self._passage = lru_cache(maxsize=_CACHED_PASSAGES)(self._load_passage)
 
     def search(self, query: str, k: int) -> list[Hit]:
@@ -183,10 +185,10 @@ class _Reader:
     def _top(self, query: tantivy.Query, k: int) -> list[tuple[float, Any]]:
         """The best ``k`` of (score, address) by score, then id.
 
-        Within a segment documents lie in id order and the engine prefers the first of equals. Across segments it does
-        not, so there the fetch grows until everything that ties with the last hit is in it.
+        The engine prefers the first of equals within a segment, which is right if documents lie in id order. Otherwise
+        the fetch grows until everything that ties with the last hit is in it.
         """
-        if self._searcher.num_segments == 1:
+        if self._in_id_order:
             return list(self._searcher.search(query, k, count=False).hits)
         fetch = k + 1
         while True:
@@ -197,6 +199,16 @@ class _Reader:
         ranks = self._searcher.fast_field_values(index_files.RANK, [address for _, address in hits])
         order = sorted(range(len(hits)), key=lambda i: (-hits[i][0], ranks[i]))
         return [hits[i] for i in order[:k]]
+
+    def _is_in_id_order(self) -> bool:
+        """Whether the only segment was written in one go: one that was merged has its parts in any order.
+
+        In order, document ``i`` has rank ``i + 1``. Parts are never a small fraction, so samples find them out.
+        """
+        places = sorted({i * (self._passages - 1) // _ORDER_SAMPLES for i in range(_ORDER_SAMPLES + 1)})
+        addresses = [tantivy.DocAddress(0, place) for place in places]
+        ranks = self._searcher.fast_field_values(index_files.RANK, addresses)
+        return [place + 1 for place in places] == list(ranks)
 
     def _load_passage(self, segment: int, document: int) -> Passage:
         stored = self._searcher.doc(tantivy.DocAddress(segment, document)).get_first(index_files.STORED)

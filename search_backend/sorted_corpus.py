@@ -52,6 +52,10 @@ class SortedCorpus:
         if position == 0:
             raise CorpusError("the corpus has no passages; there is nothing to index")
         self._rows.sort()
+        self._passages = position
+
+    def __len__(self) -> int:
+        return self._passages
 
     def __iter__(self) -> Iterator[Passage]:
         return _unique(heapq.merge(*(_read_run(run) for run in self._runs), self._rows))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from elasticsearch import Elasticsearch
 
 import search_backend
-from search_backend import BadQuery, CorpusError, EmbeddedIndex, SearchUnavailable, read_passages
+from search_backend import BadQuery, CorpusError, EmbeddedIndex, SearchUnavailable, elastic_link, read_passages
 from search_backend.elastic import ElasticsearchBackend
 from search_backend.elastic_client import parse_address
 from search_backend.elastic_index import load_index
@@ -118,6 +120,30 @@ def test_what_is_asked_at_the_same_time_goes_together(uri, client):
     answers = asyncio.run(ask())
     assert answers == [[expected[i % 2]] for i in range(200)]
     assert requests() - before < 20
+    backend.close()
+
+
+def test_a_slow_request_holds_up_no_other_search(uri, monkeypatch):
+    backend = load_index(uri, PASSAGES)
+    go_on = threading.Event()
+    sending = elastic_link.Link._send
+
+    async def slow_for_tivaro(self, batch):
+        while any("tivaro" in str(search.body) for search in batch) and not go_on.is_set():
+            await asyncio.sleep(0.005)
+        await sending(self, batch)
+
+    monkeypatch.setattr(elastic_link.Link, "_send", slow_for_tivaro)
+    with ThreadPoolExecutor(1) as thread:
+        slow = thread.submit(backend.search, ["Tivaro"], 1)
+        time.sleep(0.05)
+        try:
+            fast = asyncio.run(asyncio.wait_for(backend.asearch(["quartz"], 1), timeout=5))
+            assert not slow.done()
+        finally:
+            go_on.set()
+        assert ids(fast[0]) == ["twin-a"]
+        assert ids(slow.result()[0]) == ["tivaro-1"]
     backend.close()
 
 

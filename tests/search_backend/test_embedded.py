@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import search_backend
-from search_backend import CorpusError, EmbeddedIndex, Passage, SearchUnavailable, read_passages
+from search_backend import CorpusError, EmbeddedIndex, Passage, SearchUnavailable, index_build, read_passages
+from search_backend.sorted_corpus import SortedCorpus
 from tests.search_backend.contract import PASSAGES, SearchBackendContract, ids
 
 
@@ -123,6 +124,24 @@ def test_ties_go_by_id_also_across_segments(tmp_path):
     for queries, k in ((["tied"], 5), (["tied u77", "v5x5", "nothing"], 3), (["tied"], n + 1)):
         assert small.search(queries, k) == large.search(queries, k)
     assert ids(small.search(["tied"], 3)[0]) == ["p0000", "p0001", "p0002"]
+
+
+def test_ties_go_by_id_in_a_segment_that_was_merged_in_another_order(tmp_path, monkeypatch):
+    """The engine puts the larger of two parts first, whatever its passages are called."""
+    passages = [Passage(f"p{i:04d}", "", f"tied u{i}") for i in range(500)]
+    ranks = {passage.id: rank for rank, passage in enumerate(passages, 1)}
+    document = index_build._document
+
+    class Merged(SortedCorpus):
+        def __iter__(self):
+            in_order = list(super().__iter__())
+            yield from in_order[100:] + in_order[:100]
+
+    monkeypatch.setattr(index_build, "SortedCorpus", Merged)
+    monkeypatch.setattr(index_build, "_document", lambda p, packed, _, boost: document(p, packed, ranks[p.id], boost))
+    index = EmbeddedIndex.build(tmp_path / "index", passages)
+    assert len(list((tmp_path / "index").glob("*.term"))) == 1
+    assert ids(index.search(["tied"], 3)[0]) == ["p0000", "p0001", "p0002"]
 
 
 def test_a_batch_of_training_size_is_answered_in_milliseconds(tmp_path):

@@ -34,6 +34,18 @@ def test_neither_order_nor_memory_changes_what_is_built(tmp_path, monkeypatch):
     assert merged.search(queries, 5) == sorted_index.search(queries, 5)
 
 
+def test_several_threads_build_the_same_index(tmp_path, monkeypatch):
+    passages = list(crowd(20_000))
+    one = EmbeddedIndex.build(tmp_path / "one", passages)
+    monkeypatch.setattr(index_build, "_PARALLEL_FROM", 20_000)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    two = EmbeddedIndex.build(tmp_path / "two", passages)
+    assert [len(list((tmp_path / name).glob("*.term"))) for name in ("one", "two")] == [1, 2]
+    assert two.manifest == one.manifest
+    queries = [f"Name{i} word{i % 97} row" for i in range(0, 20_000, 400)]
+    assert two.search(queries, 5) == one.search(queries, 5)
+
+
 def test_the_digest_is_over_ids_titles_and_texts(tmp_path):
     digests = {
         EmbeddedIndex.build(tmp_path / str(i), [passage]).manifest.corpus_digest
