@@ -1,173 +1,210 @@
-"""Build rate and query latency of the embedded index, with SQLite FTS5 (the naive way) beside it in one run.
+r"""The same passages and queries through every search engine in one run: build, disk, memory, latency, throughput.
 
-    python benchmarks/search_index.py [--passages 100000]
+    python -m benchmarks.search_index                                        # 100,000 passages, no service needed
+    AT2PO_ES_URL=http://127.0.0.1:9200 python -m benchmarks.search_index --passages 1000000 \
+      --engines embedded elasticsearch bulk parallel-bulk bm25s fts5 --save search_1m
+    AT2PO_ES_URL=… python -m benchmarks.search_index --passages 1000000 5000000 --engines embedded elasticsearch
 
-Passages are generated before the clock starts: 60 words each from Zipf's law over 200,000 words, so that the most
-common words are in nearly every passage.
+Passages are generated into a file first. Every engine reads that file, and builds and searches in a process of its own,
+which reports its memory. bm25s needs ``pip install bm25s numba``; Elasticsearch is the server at AT2PO_ES_URL.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
-import sqlite3
+import platform
+import re
+import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
-import numpy as np
+from elasticsearch import Elasticsearch
 from rich.console import Console
 from rich.table import Table
 
-from search_backend import EmbeddedIndex, Passage
+from benchmarks import search_measure
+from benchmarks.generated_corpus import CONTENT, generate, make_queries, write
+from benchmarks.search_engines import ENGINES, K
+from benchmarks.search_measure import Measured, memory_mb
+from search_backend import EmbeddedIndex, read_passages
 
-VOCABULARY = 200_000
-TITLE_BOOST = 3
-K = 3
-
-
-@dataclass
-class Measured:
-    """One engine's row: seconds, bytes, and how to ask it."""
-
-    name: str
-    build_s: float
-    open_s: float
-    size: int
-    search: Callable[[str], object]
+ON_SERVER = ("elasticsearch", "bulk", "parallel-bulk")
+Result = TypeVar("Result")
 
 
-def generate(count: int, words: int, seed: int = 0) -> Iterator[Passage]:
-    rng = np.random.default_rng(seed)
-    cumulative = np.cumsum(1 / np.arange(1, VOCABULARY + 1))
-    for start in range(0, count, 1_000):
-        ranks = 1 + np.searchsorted(cumulative, rng.random((1_000, words)) * cumulative[-1])
-        for row, line in enumerate(ranks[: count - start], start):
-            yield Passage(f"p{row}", f"Entity{row // 2}", f"Entity{row // 2} " + " ".join(f"w{rank}" for rank in line))
+def apart(function: Callable[..., Result], *arguments: object) -> Result:
+    """Call a function in a fresh process."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        return process.submit(function, *arguments).result()
 
 
-def make_queries(count: int, passages: int, seed: int = 1) -> dict[str, list[str]]:
-    rng = np.random.default_rng(seed)
-    rare = rng.integers(300, 20_000, size=(count, 2))
-    common = rng.integers(1, 60, size=(count, 8))
-    return {
-        "entity + 2 rare words": [f"Entity{rng.integers(passages // 2)} w{a} w{b}" for a, b in rare],
-        "8 common words": [" ".join(f"w{word}" for word in line) for line in common],
-    }
+def settle() -> None:
+    """Wait until the server has merged what was loaded: nobody else's work may be in a measurement."""
+    with Elasticsearch(os.environ["AT2PO_ES_URL"]) as client:
+        while client.indices.stats(metric="merge")["_all"]["total"]["merges"]["current"]:
+            time.sleep(1)
 
 
-def tree_size(path: Path) -> int:
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+def server_mb() -> str:
+    """Memory of the server's process, which must be on this machine."""
+    with Elasticsearch(os.environ["AT2PO_ES_URL"]) as client:
+        (node,) = client.nodes.info(metric="process")["nodes"].values()
+    own, mapped = (memory_mb(key, node["process"]["id"]) for key in ("RssAnon", "RssFile"))
+    return f"Elasticsearch's server holds {own:,.0f} MB of its own and {mapped:,.0f} MB mapped"
 
 
-def embedded(folder: Path, passages: Sequence[Passage]) -> tuple[Measured, EmbeddedIndex]:
+def reading_s(file: Path) -> float:
+    """Seconds to parse the passages and do nothing with them."""
     start = time.perf_counter()
-    EmbeddedIndex.build(folder / "embedded", passages, title_boost=TITLE_BOOST).close()
-    build_s = time.perf_counter() - start
-    opening: list[float] = []
-    for _ in range(5):
-        start = time.perf_counter()
-        index = EmbeddedIndex.open(folder / "embedded")
-        opening.append(time.perf_counter() - start)
-    size = tree_size(folder / "embedded")
-    return Measured("embedded (tantivy)", build_s, min(opening), size, lambda query: index.search([query], K)), index
+    for _ in read_passages(file):
+        pass
+    return time.perf_counter() - start
 
 
-def sqlite_fts5(folder: Path, passages: Sequence[Passage]) -> Measured:
-    file = folder / "fts5.sqlite"
-    start = time.perf_counter()
-    with sqlite3.connect(file) as database:
-        database.execute("CREATE VIRTUAL TABLE passage USING fts5(id UNINDEXED, title, text)")
-        database.executemany("INSERT INTO passage VALUES (?, ?, ?)", ((p.id, p.title, p.text) for p in passages))
-    database.close()
-    build_s = time.perf_counter() - start
-    opening: list[float] = []
-    for _ in range(5):
-        start = time.perf_counter()
-        reader = sqlite3.connect(file)
-        reader.execute("SELECT id FROM passage LIMIT 1").fetchall()
-        opening.append(time.perf_counter() - start)
-
-    def search(query: str) -> object:
-        terms = " OR ".join(f'"{word}"' for word in dict.fromkeys(query.split()))
-        ranked = (
-            "SELECT id, title, text, rank FROM passage WHERE passage MATCH ? AND rank MATCH ? ORDER BY rank LIMIT ?"
-        )
-        return reader.execute(ranked, (terms, f"bm25(0, {TITLE_BOOST}, 1)", K)).fetchall()
-
-    return Measured("SQLite FTS5", build_s, min(opening), file.stat().st_size, search)
-
-
-def latencies_ms(search: Callable[[str], object], queries: Sequence[str], limit_s: float = 20.0) -> tuple[float, float]:
-    """Median and 95th percentile over the queries, of as many as the time allows."""
-    search(queries[0])
-    seconds: list[float] = []
-    for query in queries:
-        start = time.perf_counter()
-        search(query)
-        seconds.append(time.perf_counter() - start)
-        if sum(seconds) > limit_s:
-            break
-    median, high = np.percentile(seconds, [50, 95]) * 1_000
-    return float(median), float(high)
-
-
-def training_batch_ms(folder: Path) -> tuple[float, float]:
+def training_batch_ms() -> tuple[float, float]:
     """One call of the training loop: 256 short queries over 7,000 passages of 22 words; first call and best of ten."""
-    index = EmbeddedIndex.build(folder / "training", generate(7_000, words=22))
-    queries = [f"Entity{i * 13} w{1 + i % 11}" for i in range(256)]
-    seconds: list[float] = []
-    for _ in range(10):
-        start = time.perf_counter()
-        index.search(queries, K)
-        seconds.append(time.perf_counter() - start)
-    return seconds[0] * 1_000, min(seconds) * 1_000
+    with tempfile.TemporaryDirectory() as folder:
+        index = EmbeddedIndex.build(Path(folder) / "training", generate(7_000, words=22))
+        queries = make_queries(256, 7_000)[CONTENT]
+        seconds: list[float] = []
+        for _ in range(10):
+            start = time.perf_counter()
+            index.search(queries, K)
+            seconds.append(time.perf_counter() - start)
+    return seconds[0] * 1e3, min(seconds) * 1e3
+
+
+def measure(count: int, names: Sequence[str], work: Path, console: Console) -> dict[str, Measured]:
+    """Build all engines, then ask each."""
+    file = work / f"passages-{count}.jsonl"
+    if not file.exists():
+        write(file, count)
+    console.print(f"{file.stat().st_size / 1e6:,.0f} MB of JSON lines, read alone in {reading_s(file):.1f} s")
+    engines: dict[str, Measured] = {}
+    loads: list[str] = []
+    for name in names:
+        shutil.rmtree(work / name, ignore_errors=True)
+        engines[name] = apart(search_measure.build, name, file, work / name)
+        loads.append(f"{os.getloadavg()[0]:.1f}")
+        if name in ON_SERVER:
+            settle()
+    console.print(build_table(count, engines), f"load average after each build: {', '.join(loads)}", sep="")
+    for name in names:
+        engines[name] = apart(search_measure.ask, name, work / name, count, engines[name])
+        loads.append(f"{os.getloadavg()[0]:.1f}")
+        if name == "elasticsearch":
+            console.print(server_mb())
+    for kind in make_queries(1, count):
+        console.print(search_table(count, kind, engines))
+    console.print(f"load average after each search: {', '.join(loads[len(names) :])}")
+    return engines
+
+
+def build_table(count: int, engines: Mapping[str, Measured]) -> Table:
+    """What it takes to make an index."""
+    table = Table(title=f"{count:,} passages: build", title_justify="left")
+    for column in ("engine", "build s", "passages/s", "client's CPU s", "client's peak MB", "disk MB"):
+        table.add_column(column, justify="left" if column == "engine" else "right")
+    for name, one in engines.items():
+        figures = (one.build_s, count / one.build_s, one.cpu_s, one.peak_mb, one.size / 1e6)
+        table.add_row(name, *(f"{figure:,.1f}" if figure < 100 else f"{figure:,.0f}" for figure in figures))
+    return table
+
+
+def search_table(count: int, kind: str, engines: Mapping[str, Measured]) -> Table:
+    """What it takes to ask it."""
+    table = Table(title=f"{count:,} passages: top {K} of queries of {kind}", title_justify="left")
+    columns = ["engine", "open ms", "own MB", "mapped MB", "p50 ms", "p95 ms", "1 thread/s", "2 threads/s", "batches/s"]
+    for column in [*columns, "title first"] if kind == CONTENT else columns:
+        table.add_column(column, justify="left" if column == "engine" else "right")
+    for name, one in engines.items():
+        cells = [f"{one.open_ms:,.1f}", f"{one.own_mb:,.0f}", f"{one.mapped_mb:,.0f}"]
+        cells += [f"{figure:,.2f}" for figure in one.latency_ms[kind]]
+        cells += [f"{figure:,.0f}" if figure >= 10 else f"{figure:.1f}" for figure in one.per_s[kind]]
+        table.add_row(name, *cells, *([f"{one.found:.1%}"] if kind == CONTENT else []))
+    return table
+
+
+def goals(engines: Mapping[str, Measured]) -> Iterator[str]:
+    """The goals that the engines of a run can tell about."""
+
+    def verdict(what: str, ratio: float, goal: float) -> str:
+        return f"{what} {ratio:.2f}, goal {goal:g}: {'met' if ratio >= goal else 'NOT met'}"
+
+    for rival, goal in (("elasticsearch", 1.0), ("fts5", 10.0)):
+        if "embedded" in engines and rival in engines:
+            for kind, (theirs, _) in engines[rival].latency_ms.items():
+                ours = engines["embedded"].latency_ms[kind][0]
+                yield verdict(f"{kind}: p50 of {rival} over p50 of embedded:", theirs / ours, goal)
+    rivals = [engines[name].build_s for name in ("bulk", "parallel-bulk") if name in engines]
+    if "elasticsearch" in engines and rivals:
+        yield verdict("load rate over the faster bulk helper's:", min(rivals) / engines["elasticsearch"].build_s, 0.9)
+
+
+def growth(sizes: Mapping[int, Mapping[str, Measured]]) -> Iterator[str]:
+    """How memory changes from the smallest to the largest corpus."""
+    (small, first), (large, last) = min(sizes.items()), max(sizes.items())
+    for name in first:
+        yield (
+            f"{name}, {small:,} to {large:,} passages: searching {first[name].own_mb:,.0f} to {last[name].own_mb:,.0f} "
+            f"MB of its own and {first[name].mapped_mb:,.0f} to {last[name].mapped_mb:,.0f} MB mapped; "
+            f"building {first[name].peak_mb:,.0f} to {last[name].peak_mb:,.0f} MB at the peak"
+        )
+
+
+def machine() -> str:
+    """CPU, cores, memory, Python; no names."""
+    cpu = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
+    memory = re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text())
+    return (
+        f"{cpu[1] if cpu else platform.processor()}, {os.cpu_count()} cores, "
+        f"{int(memory[1]) / 2**20 if memory else 0:.0f} GiB, Python {platform.python_version()}"
+    )
+
+
+@contextmanager
+def workshop(given: Path | None) -> Iterator[Path]:
+    """A folder for corpora and indexes: the given one, which stays, or one that does not."""
+    if given is not None:
+        given.mkdir(parents=True, exist_ok=True)
+        yield given
+    else:
+        with tempfile.TemporaryDirectory(prefix="at2po-benchmark-") as folder:
+            yield Path(folder)
 
 
 def main() -> None:
+    """Measure, print and, if asked to, save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--passages", type=int, default=100_000)
-    parser.add_argument("--queries", type=int, default=500)
+    parser.add_argument("--passages", type=int, nargs="+", default=[100_000])
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=["embedded", "fts5"])
+    parser.add_argument("--work", type=Path, help="keep corpora and indexes here; a corpus that is there is used again")
+    parser.add_argument("--save", help="name of the file in benchmarks/results")
     arguments = parser.parse_args()
-    count: int = arguments.passages
-    queries = make_queries(arguments.queries, count)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        passages = list(generate(count, words=60))
-        tantivy, index = embedded(folder, passages)
-        engines = [tantivy, sqlite_fts5(folder, passages)]
-        machine = f"{os.cpu_count()} CPUs (load {os.getloadavg()[0]:.1f})"
-        table = Table(title=f"{count:,} passages of 60 words, top-{K}, {machine}, one searching thread")
-        for column in (
-            "engine",
-            "build s",
-            "passages/s",
-            "MB",
-            "open ms",
-            *(f"{kind}: p50 / p95 ms" for kind in queries),
-        ):
-            table.add_column(column, justify="left" if column == "engine" else "right")
-        for engine in engines:
-            figures = [latencies_ms(engine.search, asked) for asked in queries.values()]
-            table.add_row(
-                engine.name,
-                f"{engine.build_s:.1f}",
-                f"{count / engine.build_s:,.0f}",
-                f"{engine.size / 1e6:.0f}",
-                f"{engine.open_s * 1e3:.1f}",
-                *(f"{median:.2f} / {high:.2f}" for median, high in figures),
-            )
-        console = Console(width=140)
-        console.print(table)
-        batch = next(iter(queries.values()))[:256]
-        start = time.perf_counter()
-        index.search(batch, K)
-        console.print(f"embedded, one batch of {len(batch)}: {(time.perf_counter() - start) * 1e3:.1f} ms")
-        first, best = training_batch_ms(folder)
-        console.print(
-            f"embedded, 7,000 passages of 22 words, one batch of 256: first {first:.1f} ms, best {best:.1f} ms"
+    if "AT2PO_ES_URL" not in os.environ and (asked := [name for name in ON_SERVER if name in arguments.engines]):
+        parser.error(f"{asked[0]} needs a server without security; set AT2PO_ES_URL to its URL")
+    console = Console(width=130, record=True)
+    console.print(machine())
+    with workshop(arguments.work) as work:
+        sizes = {count: measure(count, arguments.engines, work, console) for count in arguments.passages}
+    for count, engines in sizes.items():
+        for line in goals(engines):
+            console.print(f"{count:,} passages, {line}")
+    if len(sizes) > 1:
+        console.print(*growth(sizes), sep="\n")
+    if "embedded" in arguments.engines:
+        first, best = training_batch_ms()
+        console.print(f"embedded, 7,000 passages of 22 words, a batch of 256: first {first:.1f} ms, best {best:.1f} ms")
+    if arguments.save:
+        (Path(__file__).parent / "results" / f"{arguments.save}.txt").write_text(
+            console.export_text(), encoding="utf-8"
         )
 
 
