@@ -1,4 +1,4 @@
-"""What a step, a snapshot, a restore and a fork cost, beside ``copy.deepcopy`` of the environment.
+"""What a step, a snapshot, a restore and a fork cost, beside ``copy.deepcopy``; and what 1,000 episodes at once hold.
 
 Run it with ``python benchmarks/env_step.py``; it prints a table and writes it to ``benchmarks/results/env_step.txt``.
 Steps run without a search (its cost is the backend's; ``benchmarks`` has that apart): the search answers at once with
@@ -7,10 +7,12 @@ three passages of 100 words, so that rendering them is counted.
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import gc
 import platform
 import time
+import tracemalloc
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from search_backend.base import Hit, Manifest, Passage
 DEPTHS = (1, 10, 100, 1000)
 SEARCH = "<think>" + "some words of thought " * 20 + "</think><search>a query of six words here</search>"
 ANSWER = "<think>" + "some words of thought " * 20 + "</think><answer>Paris</answer>"
+EPISODES, TURNS = 1000, (0, 1, 2, 4, 8)
 GOALS = {"step": 50.0, "snapshot": 5.0, "restore": 20.0}  # µs, at any depth
 
 
@@ -97,6 +100,26 @@ def measure(depth: int, questions: int) -> dict[str, float]:
     }
 
 
+async def play(turns: int) -> tuple[float, float]:
+    """Megabytes that 1,000 episodes hold after so many turns each, played at the same time; and the text among it."""
+    dataset = make_env(EPISODES).dataset
+    search = InstantSearch()
+    tracemalloc.start()
+    envs = [SearchQAEnv(dataset, search, max_searches=10_000) for _ in range(EPISODES)]
+    for number, env in enumerate(envs):
+        env.reset(seed=number)
+    written = 0
+    for turn in range(turns):
+        actions = [SEARCH.replace("<think>", f"<think>{turn} {number} ") for number in range(EPISODES)]
+        results = await asyncio.gather(*(env.astep(action) for env, action in zip(envs, actions, strict=True)))
+        written += sum(map(len, actions)) + sum(len(result[0]) for result in results)
+        del actions, results
+    gc.collect()
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    return held / 1e6, written / 1e6
+
+
 def main() -> None:
     """Measure, print and save."""
     lines = [
@@ -113,6 +136,10 @@ def main() -> None:
     for name, goal in GOALS.items():
         worst = max(row[name] for row in rows.values())
         lines.append(f"{name}: at most {worst:.2f} µs, goal {goal:g} µs: {'met' if worst <= goal else 'NOT met'}")
+    lines += ["", f"{EPISODES:,} episodes in one process, searching at the same time:"]
+    for turns in TURNS:
+        held, written = asyncio.run(play(turns))
+        lines.append(f"{turns:6d} turns each: {held:7.2f} MB held, of which the text of their turns {written:6.2f} MB")
     text = "\n".join(lines) + "\n"
     print(text, end="")
     (Path(__file__).parent / "results" / "env_step.txt").write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The engines that ``search_index`` compares, each built from the same passage file and asked for the same top three.
+"""The engines that ``search_index`` compares, each built from the same passage file and asked alike.
 
 Embedded index and Elasticsearch are ours; bm25s, SQLite's FTS5 and the Elasticsearch client's own bulk helper stand
 beside them, each used as its documentation says and with the same BM25 constants.
@@ -7,6 +7,7 @@ beside them, each used as its documentation says and with the same BM25 constant
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import threading
 from collections import deque
@@ -21,9 +22,8 @@ from search_backend import EmbeddedIndex, SearchBackend, elastic_index, read_pas
 from search_backend.embedded import TITLE_BOOST
 from search_backend.index_files import K1, B
 
-K = 3
 Search = Callable[[Sequence[str]], list[list[str]]]
-"""The ids of the best ``K`` passages of each query."""
+"""The ids of the best passages of each query."""
 
 
 class Engine(Protocol):
@@ -37,8 +37,8 @@ class Engine(Protocol):
         """Bytes on disk."""
         ...
 
-    def open(self, folder: Path) -> Search:
-        """Open it."""
+    def open(self, folder: Path, k: int) -> Search:
+        """Open it, to find the best ``k``."""
         ...
 
 
@@ -47,8 +47,8 @@ def tree_size(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-def _ids(backend: SearchBackend) -> Search:
-    return lambda queries: [[hit.passage.id for hit in hits] for hits in backend.search(queries, K)]
+def _ids(backend: SearchBackend, k: int) -> Search:
+    return lambda queries: [[hit.passage.id for hit in hits] for hits in backend.search(queries, k)]
 
 
 class Embedded:
@@ -62,9 +62,9 @@ class Embedded:
         """Bytes on disk."""
         return tree_size(folder)
 
-    def open(self, folder: Path) -> Search:
+    def open(self, folder: Path, k: int) -> Search:
         """Map its files."""
-        return _ids(EmbeddedIndex.open(folder / "index"))
+        return _ids(EmbeddedIndex.open(folder / "index"), k)
 
 
 class Bm25s:
@@ -85,15 +85,15 @@ class Bm25s:
         """Bytes on disk."""
         return tree_size(folder)
 
-    def open(self, folder: Path) -> Search:
-        """Read it into memory; the benchmark's passages are numbered from 0, so a row number is an id."""
+    def open(self, folder: Path, k: int) -> Search:
+        """Read it into memory; our files number their passages from 0, so a row number is an id."""
         import bm25s
 
         model = bm25s.BM25.load(folder / "bm25s", show_progress=False)
 
         def search(queries: Sequence[str]) -> list[list[str]]:
             tokens = bm25s.tokenize(list(queries), stopwords=None, return_ids=False, show_progress=False)
-            rows = model.retrieve(tokens, k=K, show_progress=False, backend_selection="numba").documents
+            rows = model.retrieve(tokens, k=k, show_progress=False, backend_selection="numba").documents
             return [[str(row) for row in line] for line in rows]
 
         return search
@@ -114,7 +114,7 @@ class SqliteFts5:
         """Bytes on disk."""
         return tree_size(folder)
 
-    def open(self, folder: Path) -> Search:
+    def open(self, folder: Path, k: int) -> Search:
         """A connection for each thread that asks."""
         local = threading.local()
         ranked = "SELECT id, title, text FROM passage WHERE passage MATCH ? AND rank MATCH ? ORDER BY rank LIMIT ?"
@@ -122,8 +122,8 @@ class SqliteFts5:
         def ask(query: str) -> list[str]:
             if not hasattr(local, "connection"):
                 local.connection = sqlite3.connect(folder / "fts5.sqlite")
-            terms = " OR ".join(f'"{word}"' for word in dict.fromkeys(query.split()))
-            rows = local.connection.execute(ranked, (terms, f"bm25(0, {TITLE_BOOST}, 1)", K))
+            terms = " OR ".join(f'"{word}"' for word in dict.fromkeys(re.findall(r"\w+", query)))
+            rows = local.connection.execute(ranked, (terms, f"bm25(0, {TITLE_BOOST}, 1)", k))
             return [row[0] for row in rows]
 
         ask("nothing")
@@ -163,9 +163,9 @@ class ElasticsearchIndex(_OnServer):
         self.clear()
         elastic_index.load_index(f"elasticsearch://{self.host}/{self.name}", read_passages(file)).close()
 
-    def open(self, folder: Path) -> Search:
+    def open(self, folder: Path, k: int) -> Search:
         """Connect."""
-        return _ids(search_backend.open(f"elasticsearch://{self.host}/{self.name}"))
+        return _ids(search_backend.open(f"elasticsearch://{self.host}/{self.name}"), k)
 
 
 class BulkHelper(_OnServer):
@@ -206,13 +206,13 @@ class BulkHelper(_OnServer):
             queue_size=elastic_index.THREADS,
         )
 
-    def open(self, folder: Path) -> Search:
+    def open(self, folder: Path, k: int) -> Search:
         """Search title and text in one query, as the client's documentation does."""
         client = self.client()
 
         def ask(query: str) -> list[str]:
             match = {"multi_match": {"query": query, "fields": [f"title^{TITLE_BOOST}", "text"]}}
-            hits = client.search(index=self.name, query=match, size=K, track_total_hits=False)["hits"]["hits"]
+            hits = client.search(index=self.name, query=match, size=k, track_total_hits=False)["hits"]["hits"]
             return [hit["_id"] for hit in hits]
 
         return lambda queries: [ask(query) for query in queries]

@@ -31,8 +31,8 @@ from rich.table import Table
 
 from benchmarks import search_measure
 from benchmarks.generated_corpus import CONTENT, generate, make_queries, write
-from benchmarks.search_engines import ENGINES, K
-from benchmarks.search_measure import Measured, memory_mb
+from benchmarks.search_engines import ENGINES
+from benchmarks.search_measure import K, Measured, memory_mb
 from search_backend import EmbeddedIndex, read_passages
 
 ON_SERVER = ("elasticsearch", "bulk", "parallel-bulk")

@@ -14,6 +14,7 @@ import numpy as np
 from benchmarks.generated_corpus import ARTICLE, CONTENT, make_queries
 from benchmarks.search_engines import ENGINES, Search
 
+K = 3
 QUERIES = 500
 LIMIT_S = 20.0  # of one measurement of a slow engine
 BATCH = 64
@@ -56,7 +57,7 @@ def ask(name: str, folder: Path, count: int, measured: Measured) -> Measured:
     """Search an index; for a process that does nothing else. Other queries warm it first."""
     engine = ENGINES[name]()
     start = time.perf_counter()
-    search = engine.open(folder)
+    search = engine.open(folder, K)
     measured.open_ms = (time.perf_counter() - start) * 1e3
     for warming in make_queries(QUERIES // 2, count, seed=2).values():
         latencies_ms(search, warming)
