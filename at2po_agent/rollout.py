@@ -148,6 +148,7 @@ class _Grower:
             ended=info.get("ended") if leaf else None,
             top_logprobs=completion.top_logprobs,
             version=completion.version,
+            straddles=completion.straddles,
             info=info if leaf else {},
         )
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,10 +16,10 @@ from at2po_agent import algorithms
 from at2po_agent.algorithms import Algorithm
 from at2po_agent.config import PolicyConfig, TrainConfig, import_tasks
 from at2po_agent.encoding import Codec
+from at2po_agent.engines import open_engine
 from at2po_agent.environments import make_env
 from at2po_agent.policy.engine import Engine
 from at2po_agent.policy.loading import load_policy, positions
-from at2po_agent.policy.local import LocalPolicy
 from at2po_agent.policy.paths import resolve_policy
 from at2po_agent.provenance import describe_code, describe_env
 from at2po_agent.rollout import Limits
@@ -39,7 +40,6 @@ class Session:
     engine: Engine  # samples with the model's weights
     algorithm: Algorithm
     limits: Limits
-    loop: asyncio.Runner  # one for the whole run: an engine's connections belong to an event loop
     reference: PreTrainedModel | None  # frozen copy of the starting policy, where the objective has a KL term
 
     def manifest(self) -> dict[str, Any]:
@@ -60,17 +60,23 @@ class Session:
     def close(self) -> None:
         """Stop the engine and release the indexes."""
         self.engine.close()
-        self.loop.close()
         self.env.close()
         self.eval_env.close()
 
 
-def open_session(config: TrainConfig) -> Session:
-    """Open environments, policy and algorithm; everything that can be wrong with them is said here, before any work.
+def open_session(
+    config: TrainConfig, folder: Path = Path("engine"), note: Callable[[str], None] = lambda text: None
+) -> Session:
+    """Open environments, policy, algorithm and engine; what can be wrong with them is said here, before any work.
+
+    Args:
+        config: of the run.
+        folder: where an engine in other processes keeps its logs, and weights on their way to it; made when needed.
+        note: told about what takes long.
 
     Raises:
         ConfigError: the environment is unknown or cannot be trained on, or a component's settings are wrong.
-        PolicyError: there is no such policy.
+        PolicyError: there is no such policy, or the engine cannot be used.
         DataNotFound: the benchmark's data is not installed.
     """
     if config.threads:
@@ -83,7 +89,6 @@ def open_session(config: TrainConfig) -> Session:
     eval_env = make_env(config.env.id, config.eval.split, {**config.env.kwargs, **config.eval.kwargs})
     rollout = config.rollout
     model, codec = load_model(config.policy)
-    engine = LocalPolicy(model, codec, max_batch=rollout.max_batch, deterministic=config.deterministic)
     limits = Limits(
         max_prompt_tokens=rollout.max_prompt_tokens,
         max_response_tokens=rollout.max_response_tokens,
@@ -94,7 +99,8 @@ def open_session(config: TrainConfig) -> Session:
     )
     algorithm = algorithm.opened(vocab_size=codec.vocab_size, max_response_tokens=limits.max_response_tokens)
     reference = load_model(config.policy)[0].requires_grad_(False) if algorithm.objective.kl_coef else None
-    return Session(env, eval_env, model, codec, engine, algorithm, limits, asyncio.Runner(), reference)
+    engine = open_engine(config, model, codec, folder, note)
+    return Session(env, eval_env, model, codec, engine, algorithm, limits, reference)
 
 
 def load_model(config: PolicyConfig) -> tuple[Any, Codec]:

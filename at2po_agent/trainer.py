@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Sequence
 from contextlib import closing
@@ -44,7 +45,7 @@ def train(config: TrainConfig, run: RunDirectory, display: Display, stop: Event)
         display: told about every step.
         stop: set from a signal handler; the step under way is finished first.
     """
-    with closing(open_session(config)) as session:
+    with closing(open_session(config, run.path / "engine", display.note)) as session:
         trainer = _Trainer(config, run, display, stop, session)
         run.add_session(session.manifest())
         try:
@@ -137,7 +138,7 @@ class _Trainer:
         started = perf_counter()
         session.engine.clear_cache()  # of the weights before the update, and so that a resumed run computes the same
         before = asdict(session.engine.stats)
-        grown = session.loop.run(session.algorithm.groups.collect(self._grow, config.rollout.questions))
+        grown = asyncio.run(session.algorithm.groups.collect(self._grow, config.rollout.questions))
         rollout_seconds = perf_counter() - started
         generated = grown.generated_tokens
         credited = self._credit(grown)
@@ -214,7 +215,7 @@ class _Trainer:
         started = perf_counter()
         session.engine.clear_cache()
         self.display.phase("evaluation", total=len(self.eval_questions))
-        evaluation = session.loop.run(
+        evaluation = asyncio.run(
             evaluate(
                 session.eval_env,
                 [question.id for question in self.eval_questions],

@@ -37,7 +37,8 @@ class TurnNode:
     reward: float | None = None  # of the episode that ended here; None on inner nodes
     ended: str | None = None  # why the episode ended here
     top_logprobs: tuple[tuple[tuple[int, float], ...], ...] = ()  # [len(action)][k] of (id, logprob), if asked for
-    version: int = 0  # of the weights that sampled the action
+    version: int = 0  # of the weights that sampled the action's first token
+    straddles: bool = False  # the weights changed within the action: ``logp`` is of more than one version
     info: dict[str, Any] = field(default_factory=dict)  # what the environment said at a leaf: em, f1, searches, …
 
     @property
@@ -200,6 +201,7 @@ _STORED = (
     "ended",
     "top_logprobs",
     "version",
+    "straddles",
     "info",
 )
 

@@ -26,6 +26,7 @@ from at2po_agent.logprobs import packed, prepare_model
 from at2po_agent.objective import LossInputs, Objective
 from at2po_agent.objective_metrics import merge
 from at2po_agent.packing import Credited, MicroBatch, PackedTree, collate, pack_tree, plan
+from at2po_agent.policy.base import PolicyError
 
 COUNTS = (
     "steps",
@@ -98,9 +99,12 @@ class Updater:
 
         Raises:
             ValueError: no trees, or a tree and its advantages do not fit (see ``pack_tree``).
+            PolicyError: the weights changed while a turn was sampled, and its log-probabilities are to be used.
         """
         if not trees:
             raise ValueError("no trees to update on: every tree of the batch was dropped")
+        if self.config.old_logprobs == "rollout":
+            _check_straddling(trees)
         ready = [pack_tree(tree, advantages) for tree, advantages in trees]
         if self.config.old_logprobs == "recompute":
             logps = self._without_grad(ready)[0]
@@ -222,6 +226,16 @@ class Updater:
         """Over all unrolled rows of the mini-batch, trees without signal included; the std is unbiased."""
         entropy = torch.cat(self._without_grad(trees)[1]).double()
         return float(entropy.mean()), float(entropy.std()) if len(entropy) > 1 else 0.0
+
+
+def _check_straddling(trees: Sequence[Credited]) -> None:
+    for tree, _ in trees:
+        for index, node in enumerate(tree.nodes):
+            if node.straddles:
+                raise PolicyError(
+                    f"tree {tree.question_id!r}: the weights changed while turn {index} was sampled, so its "
+                    "log-probabilities are those of no one policy: set update.old_logprobs=recompute"
+                )
 
 
 def _over_steps(steps: Sequence[Mapping[str, float]]) -> dict[str, float]:

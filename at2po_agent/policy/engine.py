@@ -6,17 +6,26 @@ that same module (``local``), or servers with a copy of its weights; ``publish``
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from at2po_agent.policy.base import Policy, Stats
+from at2po_agent.policy.launch import LaunchConfig
+from at2po_agent.structured import above
 
 
 @dataclass(frozen=True)
 class EngineConfig:
     """What samples the turns of a run."""
 
-    kind: Literal["local"] = "local"
+    kind: Literal["local", "sglang"] = "local"  # local: the trained module itself, in this process
+    urls: tuple[str, ...] = ()  # SGLang servers that run already; none: the run starts its own
+    launch: LaunchConfig = field(default_factory=LaunchConfig)
+    sync: Literal["disk", "tensors", "distributed"] = "disk"  # how weights reach the servers after each step
+    sync_address: str = "127.0.0.1"  # this host as the servers reach it, for sync=distributed
+    release_memory: bool = False  # give the servers' memory up while the model is updated: both are on one GPU
+    patience: float = above(600.0, 0)  # seconds that a step waits for a server where none answers
+    timeout: float = above(600.0, 0)  # seconds without an answer after which a server counts as dead
 
 
 class Engine(Policy, Protocol):

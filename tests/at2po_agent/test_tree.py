@@ -93,7 +93,21 @@ def stored_tree() -> TurnTree:
     info = {"em": 1.0, "f1": 1.0, "prediction": "Zürich"}
     tree.add(inner)
     tree.add(
-        TurnNode(1, 0, 2, (7,), (-0.2,), (), ("s", 2), leaf=True, reward=1.0, ended="answer", version=3, info=info)
+        TurnNode(
+            1,
+            0,
+            2,
+            (7,),
+            (-0.2,),
+            (),
+            ("s", 2),
+            leaf=True,
+            reward=1.0,
+            ended="answer",
+            version=3,
+            straddles=True,
+            info=info,
+        )
     )
     tree.proposals, tree.fresh = [(Branch(ROOT, 0),)], (2,)
     return tree

@@ -20,6 +20,7 @@ from at2po_agent import logprobs
 from at2po_agent.config import UpdateConfig
 from at2po_agent.objective import AEPO, ATPO, GSPO, LossInputs, Objective, TokenClip
 from at2po_agent.packing import Credited
+from at2po_agent.policy.base import PolicyError
 from at2po_agent.tree import ROOT
 from at2po_agent.update import Updater, learning_rate
 from tests.at2po_agent.random_trees import credited, random_tree, tiny
@@ -241,6 +242,15 @@ def test_recomputing_happens_before_the_first_step() -> None:
         config = UpdateConfig(lr=1e-2, mini_batch=2, epochs=2, old_logprobs=old)
         kls.append(Updater(copy.deepcopy(model), ATPO(), config).update(batch)["ppo_kl"])
     assert kls[0] == pytest.approx(kls[1], rel=1e-9) and abs(kls[0]) > 1e-6
+
+
+def test_a_turn_that_straddles_an_update_needs_recomputed_log_probabilities() -> None:
+    model = tiny()
+    batch = some_batch(model)
+    batch[0].tree.nodes[1].straddles = True
+    with pytest.raises(PolicyError, match=r"turn 1.*update.old_logprobs=recompute"):
+        Updater(model, ATPO(), UpdateConfig()).update(batch)
+    assert Updater(model, ATPO(), UpdateConfig(old_logprobs="recompute")).update(batch)["steps"] == 1
 
 
 def without_signal(model: PreTrainedModel, seed: int) -> Credited:

@@ -1,0 +1,94 @@
+"""The control side of one SGLang server: health, weight version, pause, flush, memory. Written against 0.5.23."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.request import ProxyHandler, Request, build_opener
+
+from at2po_agent.policy.base import PolicyError, PolicyUnavailable
+
+_OPENER = build_opener(ProxyHandler({}))  # servers of one's own; a proxy for the web does not know them
+_MEMORY = ("kv_cache", "weights")
+
+
+class SglangAdmin:
+    """Calls to one server.
+
+    Every method raises ``PolicyUnavailable`` where the server cannot be reached and ``PolicyError`` with the server's
+    words where it refuses.
+
+    Args:
+        url: of the server, such as ``http://127.0.0.1:30000``.
+        timeout: seconds for one call; a weight update of a large model takes some.
+    """
+
+    def __init__(self, url: str, timeout: float = 600.0) -> None:
+        self.url, self.timeout = url.rstrip("/"), timeout
+
+    def call(self, path: str, body: dict[str, Any] | None = None, timeout: float | None = None) -> dict[str, Any]:
+        """``POST`` a body, or ``GET`` where there is none; the answer's JSON, {} where it has none."""
+        data = None if body is None else json.dumps(body).encode()
+        request = Request(self.url + path, data, {"Content-Type": "application/json"})
+        try:
+            with _OPENER.open(request, timeout=timeout or self.timeout) as answer:
+                text = answer.read()
+        except HTTPError as error:
+            said = error.read().decode(errors="replace")[:500]
+            kind = PolicyUnavailable if error.code >= 500 else PolicyError
+            raise kind(f"{self.url}{path} answered {error.code}: {said}") from error
+        except (URLError, OSError, http.client.HTTPException) as error:
+            raise PolicyUnavailable(f"{self.url} cannot be reached: {getattr(error, 'reason', error)}") from error
+        try:
+            found = json.loads(text or b"{}")
+        except ValueError:
+            return {}  # some calls answer in plain words
+        return found if isinstance(found, dict) else {}
+
+    def healthy(self, timeout: float = 5.0) -> bool:
+        """Whether it generates: ``/health`` samples a token, about a second on a CPU."""
+        try:
+            self.call("/health", timeout=timeout)
+        except PolicyError:
+            return False
+        return True
+
+    def info(self) -> dict[str, Any]:
+        """What the server was started with, such as ``tp_size`` and ``enable_memory_saver``."""
+        return self.call("/server_info", timeout=30)
+
+    def weight_version(self) -> str:
+        """Label of the weights that it has; ``default`` where none were sent."""
+        return str(self.call("/model_info", timeout=30).get("weight_version"))
+
+    def flush_cache(self) -> None:
+        """Forget all keys and values; refused while requests run."""
+        self.call("/flush_cache", {})
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nothing is generated inside. Running requests go back to the queue and go on afterwards."""
+        self.call("/pause_generation", {"mode": "retract"})
+        try:
+            yield
+        finally:
+            self.call("/continue_generation", {})
+
+    def release_memory(self) -> None:
+        """Free the memory of the weights and of the keys and values, until both are resumed.
+
+        The server must run with ``--enable-memory-saver``; a server on a CPU dies of this call.
+        """
+        self.call("/release_memory_occupation", {"tags": list(_MEMORY)})
+
+    def resume_weights(self) -> None:
+        """Take the weights' memory back; what is in it is not defined until weights are sent."""
+        self.call("/resume_memory_occupation", {"tags": ["weights"]})
+
+    def resume_cache(self) -> None:
+        """Take the memory of the keys and values back."""
+        self.call("/resume_memory_occupation", {"tags": ["kv_cache"]})
