@@ -104,7 +104,7 @@ def _unlike(runs: Sequence[Finished]) -> list[str]:
 
 
 def _decisive(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    found = {name: manifest.get(name) for name in ("env", "action_format", "limits", "metrics")}
+    found = {name: manifest.get(name) for name in ("env", "action_format", "limits", "metrics", "tree")}
     found["temperature"] = manifest.get("sampling", {}).get("temperature")
     for name, keys in (("dataset", ("split", "digest")), ("search", ("digest",)), ("dialect", ("name", "digest"))):
         found[name] = {key: manifest.get(name, {}).get(key) for key in keys}

@@ -92,7 +92,7 @@ def write_run(path: Path, episodes: Iterable[EpisodeRecord], **changes: Any) -> 
     """A run directory; ``changes`` are laid over the manifest, sections entry by entry."""
     manifest: dict[str, Any] = json.loads(json.dumps(MANIFEST))
     for name, value in changes.items():
-        manifest[name] = manifest[name] | value if isinstance(value, dict) else value
+        manifest[name] = manifest.get(name, {}) | value if isinstance(value, dict) else value
     path.mkdir(parents=True)
     (path / "manifest.json").write_text(json.dumps(manifest))
     (path / EPISODES).write_text("".join(episode.to_line() for episode in episodes), encoding="utf-8")

@@ -66,6 +66,7 @@ def test_rows_are_models_and_columns_are_in_the_papers_order(tmp_path):
         ({"limits": {"k": 5}}, "limits.k: 3 → 5"),
         ({"sampling": {"temperature": 1.0}}, "temperature: 0.0 → 1.0"),
         ({"action_format": "native"}, "action_format: tags → native"),
+        ({"tree": {"chains": 10}}, "tree: none → "),  # a tree's paths are no independent samples
         ({"metrics": "other/2"}, "metrics: hotpotqa-squad/1 → other/2"),
     ],
 )
