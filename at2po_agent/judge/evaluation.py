@@ -172,8 +172,7 @@ class _Evaluation:
     def _grow_missing(self, todo: Sequence[str], display: EvaluationDisplay) -> None:
         def on_records(records: Sequence[EpisodeRecord]) -> None:
             self.directory.append(records)
-            for record in records[: self.config.expansion.leaves]:
-                display.finished([record])
+            display.finished(records[: self.config.expansion.leaves])
 
         async def search(endpoint: ChatEndpoint) -> None:
             await search_trees(self.env, endpoint, self.config, todo, on_records, Outages(display.note))
