@@ -1,4 +1,4 @@
-"""``at2po-agent index build | info | search``: make, look at and ask a search index, on disk or on a server."""
+"""``at2po-agent index build | info | search | loads``: make, look at and ask an index, on disk or on a server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def add_index_command(commands: Any) -> None:
-    """Add the command and its three actions to the parser's subparsers."""
+    """Add the command and its actions to the parser's subparsers."""
     index = commands.add_parser("index", help="build, describe or search an index of passages")
     actions = index.add_subparsers(required=True, metavar="ACTION")
 
@@ -47,6 +47,13 @@ def add_index_command(commands: Any) -> None:
     search.add_argument("queries", nargs="+", metavar="QUERY")
     search.add_argument("-k", type=int, default=3, metavar="K", help="hits of a query (3)")
     search.set_defaults(command=_search)
+
+    loads = actions.add_parser("loads", help="list what was loaded under a name on a server; remove what is superseded")
+    loads.add_argument("uri", metavar="URI", help="elasticsearch://HOST[:PORT]/NAME")
+    loads.add_argument(
+        "--remove-superseded", action="store_true", help="delete the indexes that the name no longer stands for"
+    )
+    loads.set_defaults(command=_loads)
 
 
 def _build(arguments: argparse.Namespace) -> int:
@@ -142,4 +149,17 @@ def _search(arguments: argparse.Namespace) -> int:
             for hit in hits:
                 print(f"  {hit.score:8.3f}  {hit.passage.id}  {hit.passage.title}")
                 print(f"            {' '.join(hit.passage.text.split())[:200]}")
+    return 0
+
+
+def _loads(arguments: argparse.Namespace) -> int:
+    if not arguments.uri.startswith("elasticsearch:"):
+        raise ConfigError(f"{arguments.uri}: loads are listed at elasticsearch://HOST[:PORT]/NAME")
+    from search_backend.elastic_history import loaded, remove_superseded
+
+    removed = remove_superseded(arguments.uri) if arguments.remove_superseded else []
+    for one in removed:
+        print(f"removed     {one.name}  {one.passages:,} passages")
+    for one in loaded(arguments.uri):
+        print(f"{one.state:10}  {one.name}  {one.passages:,} passages")
     return 0

@@ -15,6 +15,7 @@ from search_backend.base import CorpusError, Manifest, Passage
 
 FORMAT = "at2po-index/1"
 MANIFEST_NAME = "manifest.json"
+_TANTIVY_META = "meta.json"
 
 K1 = 1.2
 B = 0.75
@@ -129,9 +130,11 @@ def read_manifest(directory: Path) -> tuple[Manifest, str | None]:
             raise CorpusError(f"{path} has format {content['format']!r}, this version reads {FORMAT!r}; build it again")
         manifest, key, sizes = Manifest(**content["manifest"]), content["key"], dict(content["files"])
     except FileNotFoundError:
-        raise CorpusError(
-            f"{directory} is not a finished index ({MANIFEST_NAME} is missing); delete it and build it again"
-        ) from None
+        # Advice to delete is for what an index was begun in; anything else may be dear to somebody.
+        begun = (directory / _TANTIVY_META).is_file()
+        what = "is not a finished index" if begun else "is not an index"
+        advice = "delete it and build it again" if begun else "name one that was built, or build one in a new directory"
+        raise CorpusError(f"{directory} {what} ({MANIFEST_NAME} is missing); {advice}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CorpusError(f"{path} cannot be read ({error!r}); delete the directory and build it again") from error
     for name, size in sizes.items():

@@ -201,6 +201,20 @@ def test_an_index_made_with_another_mapping_is_refused(uri, name, client):
     backend.close()
 
 
+def test_a_load_into_an_index_whose_mapping_conflicts_names_the_document_and_the_reason(uri, client):
+    backend = load_index(uri, PASSAGES)
+    made = client.indices.get(index=backend.index)[backend.index]["mappings"]
+    made["_meta"]["at2po"]["complete"] = False
+    made["properties"]["title"] = {"type": "integer"}
+    client.indices.delete(index=backend.index)
+    client.indices.create(index=backend.index, mappings=made)
+    with pytest.raises(
+        CorpusError, match=rf"document \d+ of {backend.index} was refused: .*failed to parse field \[title"
+    ):
+        load_index(uri, PASSAGES)
+    backend.close()
+
+
 def test_a_server_that_does_not_listen_is_unavailable_after_the_wait():
     start = time.monotonic()
     with pytest.raises(SearchUnavailable, match=r"127\.0\.0\.1:9/wiki: no connection .*waited 0\.5 s"):

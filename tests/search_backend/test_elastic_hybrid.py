@@ -93,21 +93,20 @@ def test_several_shards_rank_as_one_does(elasticsearch_host, minilm, name, backe
     sharded.close()
 
 
-def test_an_index_without_these_vectors_is_one_clear_error(elasticsearch_host, minilm, name, uri):
+def test_an_index_without_these_vectors_is_one_clear_error(elasticsearch_host, minilm, name):
     plain = f"elasticsearch://{elasticsearch_host}/{name}"
+    hybrid = f"{plain}?hybrid={quote(minilm, safe='')}"
     load_index(plain, PASSAGES).close()
     with pytest.raises(CorpusError, match=r"has no vectors, and hybrid=.*index build"):
-        search_backend.open(f"{plain}?hybrid={quote(minilm, safe='')}")
+        search_backend.open(hybrid)
+    backend = load_index(hybrid, PASSAGES)
     with Elasticsearch(f"http://{elasticsearch_host}") as client:
-        backend = search_backend.open(uri)
-        made = client.indices.get(index=backend.index)[backend.index]["mappings"]
-        meta = made["_meta"]
+        meta = client.indices.get(index=backend.index)[backend.index]["mappings"]["_meta"]
         meta["at2po"]["manifest"]["parameters"]["embedder"]["digest"] = "0" * 64
-        client.indices.delete(index=",".join(client.indices.get(index=name)))
-        client.indices.create(index=name, mappings=made)
-    with pytest.raises(CorpusError, match=r"has vectors of model \(000000000000\)"):
-        backend = search_backend.open(f"{plain}?hybrid={quote(minilm, safe='')}")
+        client.indices.put_mapping(index=backend.index, meta=meta)
     backend.close()
+    with pytest.raises(CorpusError, match=r"has vectors of model \(000000000000\)"):
+        search_backend.open(hybrid)
 
 
 def test_a_backend_that_is_closed_while_it_embeds_answers_nothing_more(uri):

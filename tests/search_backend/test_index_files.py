@@ -28,3 +28,15 @@ def test_terms_are_lower_case_runs_of_letters_and_digits_of_bounded_length():
     assert make_analyzer("english").analyze("Paintings painted") == ["paint", "paint"]
     with pytest.raises(CorpusError, match="standard, english"):
         make_analyzer("other")
+
+
+def test_a_directory_that_never_was_an_index_is_left_alone_in_the_advice(tmp_path):
+    (tmp_path / "dear").mkdir()
+    (tmp_path / "dear" / "thesis.tex").touch()
+    with pytest.raises(CorpusError, match=r"dear is not an index .*; name one that was built") as caught:
+        EmbeddedIndex.open(tmp_path / "dear")
+    assert "delete it" not in str(caught.value)
+    EmbeddedIndex.build(tmp_path / "cut", [Passage("a", "T", "x")]).close()
+    (tmp_path / "cut" / "manifest.json").unlink()
+    with pytest.raises(CorpusError, match=r"not a finished index .*; delete it and build it again"):
+        EmbeddedIndex.open(tmp_path / "cut")
