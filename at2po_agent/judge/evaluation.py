@@ -186,7 +186,7 @@ class _Evaluation:
             display.finished(records)
 
         if self.model is not None:
-            self.model.run(self.env, self.ids, done, on_records)
+            self.model.run(self.env, self.ids, done, on_records, Outages(display.note))
             return
         samples = range(self.config.samples)
         todo = [(id_, sample) for id_ in self.ids for sample in samples if (id_, sample) not in done]

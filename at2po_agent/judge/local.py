@@ -18,6 +18,7 @@ from at2po_agent.judge import interruption
 from at2po_agent.judge.config import JudgeConfig
 from at2po_agent.judge.episodes import Metered, record_of
 from at2po_agent.judge.records import EpisodeRecord
+from at2po_agent.outages import Outages
 from at2po_agent.policy.base import Sampling
 from at2po_agent.policy.loading import positions
 from at2po_agent.policy.local import LocalPolicy
@@ -59,6 +60,7 @@ class LocalModel:
         ids: Sequence[str],
         done: set[tuple[str, int]],
         on_records: Callable[[Sequence[EpisodeRecord]], None],
+        outages: Outages,
     ) -> None:
         """Evaluate every question in batches of ``config.concurrency``; what is ``done`` is not recorded again.
 
@@ -70,10 +72,12 @@ class LocalModel:
             for start in range(0, len(ids), size):
                 batch = ids[start : start + size]
                 if missing := {question for question in batch if (question, sample) not in done}:
-                    records = interruption.run(self._batch(env, batch, sample, start))
+                    records = interruption.run(self._batch(env, batch, sample, start, outages))
                     on_records([record for record in records if record.question_id in missing])
 
-    async def _batch(self, env: SearchQAEnv, ids: Sequence[str], sample: int, start: int) -> list[EpisodeRecord]:
+    async def _batch(
+        self, env: SearchQAEnv, ids: Sequence[str], sample: int, start: int, outages: Outages
+    ) -> list[EpisodeRecord]:
         limits, began = self.config.limits, time.perf_counter()
         grown = await rollout(
             env,
@@ -87,9 +91,12 @@ class LocalModel:
                 max_response_tokens=limits.max_response_tokens,
                 max_turn_tokens=limits.max_turn_tokens,
                 max_context_tokens=self.positions,
+                retries=limits.search_retries,
+                retry_seconds=limits.search_retry_seconds,
             ),
             key=(self.config.seed, sample, start),
             deterministic=True,
+            outages=outages,
         )
         each = (time.perf_counter() - began) / len(ids)  # a batch has one time; an episode has its share
         trees = {tree.question_id: tree for tree in grown.trees}
