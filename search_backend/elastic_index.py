@@ -36,6 +36,9 @@ BLOCK = 10_000
 EMBEDDED_TOGETHER = 512
 """Passages whose vectors are made together; the model's batches in it are of passages of about one length."""
 
+ANSWERED = ["items.*._id", "items.*.status", "items.*.error"]
+"""What the server says of every document; the rest would be written, sent and read for nothing."""
+
 CHUNK_DOCUMENTS, CHUNK_BYTES, THREADS, _BULK_TIMEOUT_S = 500, 8_000_000, 2, 60.0
 
 
@@ -207,6 +210,7 @@ def _send(client: BulkClient, address: Address, name: str, documents: Iterable[t
         queue_size=THREADS,
         raise_on_error=False,
         index=name,
+        filter_path=ANSWERED,
     )
 
     def consume() -> None:
