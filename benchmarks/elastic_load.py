@@ -21,11 +21,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 from elasticsearch import Elasticsearch, helpers
 
 from search_backend import elastic_index, elastic_layout, index_files, read_passages
 from search_backend.base import Manifest
+from search_backend.embedded import TITLE_BOOST
 
 NAME = "at2po-benchmark-load"
 HELPERS = ("bulk", "parallel_bulk")
@@ -40,7 +40,7 @@ def prepare(files: list[Path], folder: Path) -> int:
         for rank, id_ in enumerate(sorted(passages), 1):
             one = passages[id_]
             plain.write(json.dumps({"id": one.id, "title": one.title, "text": one.text}) + "\n")
-            made.write(json.dumps(elastic_layout.document(one, rank, analyzer, elastic_index.TITLE_BOOST)) + "\n")
+            made.write(json.dumps(elastic_layout.document(one, rank, analyzer, TITLE_BOOST)) + "\n")
     return len(passages)
 
 
@@ -88,11 +88,12 @@ def measure(way: str, host: str, folder: Path, count: int, results: Any) -> None
     with Elasticsearch(f"http://{host}", request_timeout=60) as client:
         for index in client.indices.get(index=f"{NAME}*"):
             client.indices.delete(index=index)
-    process, left, resident = psutil.Process(), [share * count for share in SHARES], []
+    left, resident = [share * count for share in SHARES], list[float]()
 
     def reached(done: int) -> None:
         while left and done >= left[0]:
-            resident.append(process.memory_info().rss / 1e6)
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            resident.append(pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
             left.pop(0)
 
     started = time.perf_counter()
