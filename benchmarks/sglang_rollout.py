@@ -21,8 +21,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -201,15 +202,17 @@ def main() -> None:
     arguments = parser.parse_args()
     bench = Bench(arguments.url, arguments.questions)
     bench.grow(Chains(2), barrier=False)  # the server's first requests are slower
-    report: list[str] = []
-    for title, lines in (
-        ("Prefix cache", cache(bench)),
-        ("Schedules", schedules(bench, arguments.repeats)),
-        ("Trees and chains, without a barrier", overhead(bench)),
-    ):
-        report += [title, *lines, ""]
-        print("\n".join([title, *lines, ""]), flush=True)
-    RESULTS.write_text("\n".join(report), encoding="utf-8")
+    report = ""
+    sections: dict[str, Callable[[], list[str]]] = {
+        "Schedules": partial(schedules, bench, arguments.repeats),
+        "Prefix cache": partial(cache, bench),
+        "Trees and chains, without a barrier": partial(overhead, bench),
+    }
+    for title, measure in sections.items():
+        section = "\n".join([title, *measure(), ""])
+        print(section, flush=True)
+        report += section + "\n"
+    RESULTS.write_text(report, encoding="utf-8")
 
 
 if __name__ == "__main__":
