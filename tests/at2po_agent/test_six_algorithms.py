@@ -123,6 +123,7 @@ def assert_sane(line: dict[str, Any], vocabulary: int, questions: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # about a minute where two cores are free
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_it_learns_microwiki_for_twenty_steps_with_sane_numbers(name: str, tmp_path: Path) -> None:
     changes = [f"algorithm={BUDGETS[name]}", f"run_dir={tmp_path / name}", "train.max_seconds=null", "seed=1"]
