@@ -4,8 +4,8 @@
 
 The trees are those of ``benchmarks.packed_update`` (22 leaves, repeating turns), with random rewards, credited by each
 algorithm. Tree-GRPO's KL term forwards a reference model and AEPO's advantage needs a first forward for the entropies;
-the others differ in a few operations on rows. One thread; seconds are of the processor. Memory is the process's high-water mark during the update above what it
-held before (Linux), with AdamW's state already made.
+the others differ in a few operations on rows. One thread; seconds are of the processor. Memory is the process's
+high-water mark during the update above what it held before (Linux), with AdamW's state already made.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from at2po_agent.report.display import Display
 from at2po_agent.run_dir import RunDirectory
 from at2po_agent.trainer import train
 from tests.at2po_agent.random_trees import random_tree, tiny
+from tests.at2po_agent.test_objective import GOLDEN_CASES, golden_rows, loss_and_gradient
 from tests.at2po_agent.test_update import assert_same, flat, off_policy, step_gradient, unrolled_loss
 
 NOISE = {"at2po": 5e-3, "gspo": 2e-3}  # nats per token, near each one's bounds; 0.2 for the others
@@ -46,6 +47,25 @@ def a_batch(model: PreTrainedModel, algorithm: Algorithm, noise: float, trees: i
         batch.append(Credited(tree, algorithm.credit(tree, algorithm.shaping(tree))))
     off_policy(model, batch, noise)
     return batch
+
+
+GOLDEN_NAMES = {"at2po": "atpo", "grpo": "grpo_token_mean", "tree_grpo": "grpo_token_mean"}
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("case", GOLDEN_CASES, ids=lambda case: case["case"])
+def test_each_objective_by_name_is_the_official_one(case: dict[str, Any], name: str) -> None:
+    """Tree-GRPO's code has GRPO's token mean without the dual clip, which is idle in one case, plus a KL."""
+    objective, expected = build(name).objective, case["expected"][GOLDEN_NAMES.get(name, name)]
+    if name == "tree_grpo":
+        objective = build(name, objective={"kl_coef": 0.0}).objective
+    inputs, mask = golden_rows(case)
+    loss, gradient = loss_and_gradient(objective, inputs)
+    if name == "tree_grpo" and expected["metrics"]["pg_clipfrac_lower"] > 0:
+        assert loss > expected["loss"]  # the dual clip only ever lowers the loss
+        return
+    assert loss == pytest.approx(expected["loss"], rel=1e-7)
+    np.testing.assert_allclose(gradient, np.array(expected["grad_logp"])[mask], rtol=1e-7, atol=0)
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
