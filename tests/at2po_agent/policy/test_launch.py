@@ -98,7 +98,8 @@ def test_they_end_with_a_trainer_that_is_killed(tmp_path, number) -> None:
         [
             sys.executable,
             "-c",
-            "import sys, time; from pathlib import Path; from at2po_agent.policy.launch import *\n"
+            "import signal, sys, time; from pathlib import Path; from at2po_agent.policy.launch import *\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # also where the runner ignores Ctrl-C
             f"Servers(LaunchConfig(command={wanted.command!r}, port={wanted.port}), Path('m'), Path({str(tmp_path)!r}),"
             " lambda text: None); print('up', flush=True); time.sleep(60)",
         ],
