@@ -49,7 +49,7 @@ def test_a_damaged_one_is_built_again(tmp_path):
 @pytest.mark.parametrize("name", ["notes.txt", "manifest.json"])
 def test_what_is_not_an_index_is_never_deleted(tmp_path, name):
     (tmp_path / name).write_text('{"name": "my web app"}')
-    with pytest.raises(CorpusError, match="is not an index|delete"):
+    with pytest.raises(CorpusError, match=r"is not an index|delete"):
         build_or_open(tmp_path, unread, expected_key="v1")
     assert (tmp_path / name).read_text() == '{"name": "my web app"}'
 
