@@ -39,13 +39,16 @@ class Server:
         self.port = free_port()
         self._arguments = ["--port", str(self.port), "--data", str(data), "--heap", "512m"]
         self._arguments += [word for setting in settings for word in ("--set", setting)]
+        self._one_at_a_time = threading.Lock()  # a kill that is still at it would take the new node's pid file away
         self.start()
 
     def start(self) -> None:
-        subprocess.run([STARTER, "start", *self._arguments], check=True, capture_output=True, timeout=120)
+        with self._one_at_a_time:
+            subprocess.run([STARTER, "start", *self._arguments], check=True, capture_output=True, timeout=120)
 
     def kill(self) -> None:
-        subprocess.run([STARTER, "kill", "--port", str(self.port)], check=False, capture_output=True, timeout=60)
+        with self._one_at_a_time:
+            subprocess.run([STARTER, "kill", "--port", str(self.port)], check=False, capture_output=True, timeout=60)
 
     def process(self) -> int:
         cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
