@@ -139,7 +139,7 @@ def _train_in(run: RunDirectory) -> int:
 
     limits = run.config.train
     stop = threading.Event()
-    with Display(limits.steps, limits.max_seconds) as display, stopping(stop) as received:
+    with Display(limits.steps, limits.max_seconds, max_tokens=limits.max_tokens) as display, stopping(stop) as received:
         display.note(f"run directory: {run.path}")
         result = train(run.config, run, display, stop)
     display.console.print(summary(result))

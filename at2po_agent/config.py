@@ -110,6 +110,7 @@ class TrainLimits:
 
     steps: int = at_least(240, 0)  # rollout batches, each ceil(questions / mini_batch) optimiser steps an epoch
     max_seconds: float | None = at_least(None, 0)  # of training itself; evaluation and loading are not counted
+    max_tokens: int | None = at_least(None, 0)  # generated in training; the step that passes it is finished
 
 
 @dataclass(frozen=True)

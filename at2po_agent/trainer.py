@@ -34,7 +34,7 @@ from at2po_agent.update import Updater
 
 
 def train(config: TrainConfig, run: RunDirectory, display: Display, stop: Event) -> Result:
-    """Train until ``train.steps`` or ``train.max_seconds`` is reached, or ``stop`` is set.
+    """Train until a limit of ``config.train`` is reached, or ``stop`` is set.
 
     A run directory that has a checkpoint is continued from it, bit for bit in deterministic mode. A checkpoint is
     always written at the end, also after ``stop``.
@@ -123,9 +123,10 @@ class _Trainer:
         return self.stop.is_set() or self._at_limit()
 
     def _at_limit(self) -> bool:
-        limits = self.config.train
-        out_of_time = limits.max_seconds is not None and self.at.seconds >= limits.max_seconds
-        return self.at.step >= limits.steps or out_of_time
+        limits, at = self.config.train, self.at
+        out_of_time = limits.max_seconds is not None and at.seconds >= limits.max_seconds
+        out_of_tokens = limits.max_tokens is not None and at.tokens >= limits.max_tokens
+        return at.step >= limits.steps or out_of_time or out_of_tokens
 
     def _evaluation_is_due(self) -> bool:
         """Also when a stop has been asked for: a resumed run has the same evaluations as one that was never stopped."""
@@ -154,7 +155,7 @@ class _Trainer:
             self.run.save_trees(at.step, [self._tree_record(*one) for one in credited])
         timings = {"step": seconds, "rollout": rollout_seconds, "update": seconds - rollout_seconds}
         self._log(metrics, timings | {"tokens_per_second": generated / seconds})
-        self.display.step(at.step, metrics | {"tokens_per_second": generated / seconds}, at.seconds)
+        self.display.step(at.step, metrics | {"tokens_per_second": generated / seconds}, at.seconds, at.tokens)
 
     async def _grow(self, first: int) -> Rollout:
         """The trees of a batch of questions, from the ``first`` one of this step on."""

@@ -30,10 +30,17 @@ class Display:
     phase, evaluation and note is a line.
     """
 
-    def __init__(self, steps: int, max_seconds: float | None = None, console: Console | None = None) -> None:
-        """A display for at most ``steps`` steps and ``max_seconds`` seconds of training."""
+    def __init__(
+        self,
+        steps: int,
+        max_seconds: float | None = None,
+        console: Console | None = None,
+        *,
+        max_tokens: int | None = None,
+    ) -> None:
+        """A display for at most ``steps`` steps, ``max_seconds`` seconds of training and ``max_tokens`` generated."""
         self.console = console or Console()
-        self._steps, self._max_seconds = steps, max_seconds
+        self._steps, self._max_seconds, self._max_tokens = steps, max_seconds, max_tokens
         self._bars = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=self.console)
         self._run = self._bars.add_task("training", total=steps)
         self._phase: TaskID | None = None
@@ -49,17 +56,18 @@ class Display:
         if self._live.is_started:
             self._live.stop()
 
-    def step(self, step: int, metrics: Mapping[str, Any], seconds: float) -> None:
+    def step(self, step: int, metrics: Mapping[str, Any], seconds: float, tokens: int = 0) -> None:
         """Show a finished step.
 
         Args:
             step: steps done in all.
             metrics: of the step; those of ``SHOWN`` that it has are shown.
             seconds: of training so far.
+            tokens: generated in training so far.
         """
         known = [(name, label, form) for name, label, form in SHOWN if metrics.get(name) is not None]
         parts = [f"{label} {form.format(metrics[name])}" for name, label, form in known]
-        parts.append(f"{clock(self._left(step, seconds))} left")
+        parts.append(f"{clock(self._left(step, seconds, tokens))} left")
         self._bars.update(self._run, completed=step)
         if self._live.is_started:
             self._numbers.plain = "  ".join(parts)
@@ -105,9 +113,14 @@ class Display:
     def _print(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def _left(self, step: int, seconds: float) -> float:
-        by_steps = seconds / step * (self._steps - step) if step else math.inf
-        return min(by_steps, self._max_seconds - seconds) if self._max_seconds is not None else by_steps
+    def _left(self, step: int, seconds: float, tokens: int) -> float:
+        """Until the limit that comes first, at the pace so far."""
+        left = [seconds / step * (self._steps - step) if step else math.inf]
+        if self._max_seconds is not None:
+            left.append(self._max_seconds - seconds)
+        if self._max_tokens is not None and tokens:
+            left.append(seconds / tokens * (self._max_tokens - tokens))
+        return min(left)
 
 
 def clock(seconds: float) -> str:

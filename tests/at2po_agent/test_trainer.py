@@ -97,6 +97,17 @@ def test_resume_continues_bit_equal(straight, tmp_path):
     assert second.generated_tokens == result.generated_tokens
 
 
+def test_a_budget_of_tokens_ends_training_and_holds_across_a_resume(straight, tmp_path):
+    path, _ = straight
+    spent = [line["generated_tokens"] for line in metrics(path) if "reward" in line]
+    two = f"train.max_tokens={spent[0] + 1}"  # the second step passes it
+    first = run(tmp_path / "run", two, "eval.questions=0")
+    assert (first.steps, first.generated_tokens) == (2, spent[0] + spent[1])
+    assert run(tmp_path / "run", resume=True).steps == 2  # spent already
+    more = run(tmp_path / "run", f"train.max_tokens={sum(spent[:3])}", resume=True)
+    assert (more.steps, more.generated_tokens) == (3, sum(spent[:3]))
+
+
 def test_latency_changes_nothing_but_timings(tmp_path):
     quiet = run(tmp_path / "quiet", f"env.id={ID}", "env.kwargs={world: tiny}", IMPORT)
     slow = run(tmp_path / "slow", f"env.id={ID}", "env.kwargs={world: tiny, delay: 0.02}", IMPORT)

@@ -79,7 +79,9 @@ def test_a_row_is_what_its_name_says_with_the_shared_settings(model: str, task: 
     assert algorithm == paper.opened(vocab_size=151669, max_response_tokens=6192)
     equal_config, equal = opened(f"equal-budget/{model}_{task}_{name}")
     assert equal == dataclasses.replace(algorithm, expansion=equal.expansion)
-    assert shared(equal_config) == shared(config) and equal_config.policy == config.policy
+    leaves_only = dataclasses.replace(equal_config, train=config.train)
+    assert shared(leaves_only) == shared(config) and equal_config.policy == config.policy
+    assert equal_config.train.max_tokens == 200_000_000 and config.train.max_tokens is None
     assert leaves(algorithm.expansion) == (22 if name == "at2po" else 16) and leaves(equal.expansion) == 22
 
 
@@ -89,14 +91,17 @@ def test_the_shared_settings_are_the_papers() -> None:
     assert (rollout.questions, rollout.temperature, update.mini_batch) == (64, 1.0, 8)
     assert (rollout.max_prompt_tokens, rollout.max_response_tokens) == (2000, 6192)
     assert (update.lr, update.weight_decay, update.grad_clip, update.schedule) == (1e-6, 0.01, 1.0, "constant")
+    assert (config.policy.dtype, update.precision, config.engine.kind) == ("float32", "bfloat16", "sglang")
     assert (config.env.kwargs["k"], config.env.kwargs["max_searches"], config.train.steps) == (3, 6, 240)
 
 
-def test_a_search_and_a_folder_of_models_are_named_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_search_models_and_tokens_are_named_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AT2PO_SEARCH", "embedded:wiki")
     monkeypatch.setenv("AT2PO_MODELS", "elsewhere")
+    monkeypatch.setenv("AT2PO_TOKENS", "1000000")
     config, _ = opened("main/qwen3-4b_single-hop_gspo")
     assert config.env.kwargs["search"] == "embedded:wiki" and config.policy.path == "elsewhere/Qwen3-4B"
+    assert opened("equal-budget/qwen3-4b_single-hop_gspo")[0].train.max_tokens == 1_000_000
 
 
 def test_there_is_a_row_for_every_ablation() -> None:

@@ -62,6 +62,18 @@ def test_time_left_is_to_the_limit_that_comes_first(step: int, seconds: float, m
     assert text(console) == f"step {step}/40  {left} left\n"
 
 
+def test_time_left_is_until_the_tokens_are_generated_where_that_comes_first():
+    console = plain()
+    with Display(40, 9999.0, console, max_tokens=4000) as display:
+        display.step(10, {}, 100.0, 1000)  # 10 s per 100 tokens
+        display.step(10, {}, 100.0, 100)
+    assert text(console).splitlines() == ["step 10/40  5:00 left"] * 2
+    console = plain()
+    with Display(40, None, console, max_tokens=4000) as display:
+        display.step(10, {}, 100.0, 2000)
+    assert text(console) == "step 10/40  1:40 left\n"
+
+
 def test_in_a_terminal_the_last_step_is_redrawn_and_evaluations_stay():
     console = Console(file=io.StringIO(), force_terminal=True, width=120, height=20, _environ={"TERM": "xterm"})
     with Display(40, console=console) as display:
