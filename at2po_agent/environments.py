@@ -22,6 +22,8 @@ def make_env(env_id: str, split: str, kwargs: Mapping[str, Any]) -> SearchQAEnv:
         DataNotFound: the benchmark's data is not installed.
         DataError: a record of its files is bad.
     """
+    if "split" in kwargs:
+        raise ConfigError(f"{env_id}: split={kwargs['split']!r}: the split has a setting of its own, give it there")
     try:
         env = gymnasium.make(env_id, split=split, **kwargs).unwrapped
     except gymnasium.error.Error as error:

@@ -13,6 +13,7 @@ import threading
 import time
 
 import pytest
+from elasticsearch import Elasticsearch
 
 import search_backend
 from search_backend import SearchError, SearchTimeout, SearchUnavailable
@@ -133,6 +134,9 @@ def test_a_full_write_queue_only_slows_a_load_down(own_server):
         load.start()
     for load in loads:
         load.join()
+    with Elasticsearch(f"http://127.0.0.1:{server.port}") as client:
+        (node,) = client.nodes.stats(metric="thread_pool")["nodes"].values()
+    assert node["thread_pool"]["write"]["rejected"] + node["thread_pool"]["write_coordination"]["rejected"] > 0
     assert [len(search_backend.open(server.uri(f"wiki-{n}")).search(["Name7"], 1)[0]) for n in range(3)] == [1, 1, 1]
 
 
