@@ -5,15 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
-from typing import Self
 
-from rich.console import Console, Group
-from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.text import Text as Line
+from rich.console import Console
 
 from at2po_agent.judge.records import EpisodeRecord
 from at2po_agent.report.display import clock
+from at2po_agent.report.screen import Screen
 from at2po_agent.stats import mean_interval
 
 PLAIN_SECONDS = 10.0  # between lines that nobody redraws
@@ -21,7 +18,7 @@ _REDRAW_SECONDS = 0.5
 _RESAMPLES = 1000  # for a running interval; the summary's has ten times as many
 
 
-class EvaluationDisplay:
+class EvaluationDisplay(Screen):
     """Episodes done, EM so far with its interval, tokens per second, errors and time left; a context manager.
 
     Args:
@@ -34,25 +31,17 @@ class EvaluationDisplay:
     def __init__(
         self, title: str, total: int, console: Console | None = None, now: Callable[[], float] = time.monotonic
     ) -> None:
-        self.console = console or Console()
+        super().__init__(console)
         self._title, self._total, self._now = title, total, now
         self._em: dict[str, list[float]] = {}
         self._errors = self._done = self._fresh = self._tokens = 0
         self._started, self._shown_at = now(), now()
-        self._bars = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=self.console)
         self._bar = self._bars.add_task(title, total=total)
-        self._numbers = Line("")
-        self._live = Live(Group(self._bars, self._numbers), console=self.console, refresh_per_second=4)
-
-    def __enter__(self) -> Self:
-        if self.console.is_terminal:
-            self._live.start()
-        return self
 
     def __exit__(self, *exc: object) -> None:
         if self._live.is_started:
             self._numbers.plain = self.line()
-            self._live.stop()
+        super().__exit__(*exc)
 
     def earlier(self, records: Iterable[EpisodeRecord]) -> None:
         """Episodes that were finished before this process began: counted, but not in the speed."""
@@ -85,10 +74,6 @@ class EvaluationDisplay:
             em = mean_interval([fmean(values) for values in self._em.values()], resamples=_RESAMPLES)
             parts.insert(0, f"EM {em.mean:.1%} [{em.low:.1%}, {em.high:.1%}]")
         return "  ".join(parts)
-
-    def note(self, text: str) -> None:
-        """Say something that stays on the screen."""
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _add(self, record: EpisodeRecord) -> None:
         self._done += 1

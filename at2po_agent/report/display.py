@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
-from rich.console import Console, Group
-from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
-from rich.text import Text as Line
+from rich.console import Console
+from rich.progress import TaskID
 
+from at2po_agent.report.screen import Screen
 from at2po_agent.results import Scores
 from at2po_agent.stats import mean_interval
 
@@ -23,7 +22,7 @@ SHOWN = (
 )
 
 
-class Display:
+class Display(Screen):
     """Progress, reward, EM, entropy, tokens/s and time left of a run; use it as a context manager.
 
     In a terminal one block is redrawn in place and evaluations and notes stay above it. Without one every step,
@@ -39,22 +38,10 @@ class Display:
         max_tokens: int | None = None,
     ) -> None:
         """A display for at most ``steps`` steps, ``max_seconds`` seconds of training and ``max_tokens`` generated."""
-        self.console = console or Console()
+        super().__init__(console)
         self._steps, self._max_seconds, self._max_tokens = steps, max_seconds, max_tokens
-        self._bars = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=self.console)
         self._run = self._bars.add_task("training", total=steps)
         self._phase: TaskID | None = None
-        self._numbers = Line("")
-        self._live = Live(Group(self._bars, self._numbers), console=self.console, refresh_per_second=4)
-
-    def __enter__(self) -> Self:
-        if self.console.is_terminal:
-            self._live.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if self._live.is_started:
-            self._live.stop()
 
     def step(self, step: int, metrics: Mapping[str, Any], seconds: float, tokens: int = 0) -> None:
         """Show a finished step.
@@ -72,7 +59,7 @@ class Display:
         if self._live.is_started:
             self._numbers.plain = "  ".join(parts)
         else:
-            self._print(f"step {step}/{self._steps}  " + "  ".join(parts))
+            self.note(f"step {step}/{self._steps}  " + "  ".join(parts))
 
     def phase(self, what: str, total: int | None = None) -> None:
         """Say what is happening beside training steps, such as an evaluation of ``total`` questions."""
@@ -80,7 +67,7 @@ class Display:
         if self._live.is_started:
             self._phase = self._bars.add_task(what, total=total)
         else:
-            self._print(f"{what} …")
+            self.note(f"{what} …")
 
     def advance(self, n: int = 1) -> None:
         """``n`` more units of the phase are done."""
@@ -97,21 +84,14 @@ class Display:
         """Show an evaluation: mean EM with its 95 % bootstrap interval."""
         self.end_phase()
         if not scores.em:
-            self._print(f"evaluation after step {scores.step}: no question was scored")
+            self.note(f"evaluation after step {scores.step}: no question was scored")
             return
         em = mean_interval(scores.em)
         more = "".join(f"  {name} {value:.3g}" for name, value in scores.means.items())
-        self._print(
+        self.note(
             f"evaluation after step {scores.step}: EM {em.mean:.1%} [{em.low:.1%}, {em.high:.1%}]"
             f" over {em.n} questions{more}"
         )
-
-    def note(self, text: str) -> None:
-        """Say something that stays on the screen."""
-        self._print(text)
-
-    def _print(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _left(self, step: int, seconds: float, tokens: int) -> float:
         """Until the limit that comes first, at the pace so far."""
