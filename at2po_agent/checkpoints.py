@@ -1,6 +1,6 @@
 """Checkpoints: everything a run needs to go on bit for bit, written as a whole or not at all.
 
-``checkpoints/step_000020/`` holds ``model/`` (a Hugging Face folder with weights, tokenizer and configs),
+``checkpoints/step_000020/`` holds ``model/`` (a Hugging Face folder with weights or LoRA adapters, tokenizer, configs),
 ``state.pt`` (updater and random generators), ``position.json`` (the trainer's place in the run) and, written last,
 ``checkpoint.json`` with the SHA-256 of every file. A folder that does not match its list is damaged and is not used.
 """
@@ -19,9 +19,12 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from at2po_agent.atomic import new_directory, write_text, writing
+from at2po_agent.policy.base import PolicyError
+from at2po_agent.policy.loading import load_policy
+from at2po_agent.policy.lora import base_of, has_lora, load_adapter, save_adapter, save_merged
 
 FORMAT = 1
 _LIST = "checkpoint.json"
@@ -60,10 +63,13 @@ class Checkpoint:
         Raises:
             CheckpointError: ``model`` has other parameters than the one that was saved.
         """
-        saved = AutoModelForCausalLM.from_pretrained(self.path / "model", dtype="auto", local_files_only=True)
         try:
-            model.load_state_dict(saved.state_dict())
-        except RuntimeError as error:
+            if has_lora(model):
+                load_adapter(model, self.path / "model")
+            else:
+                saved = AutoModelForCausalLM.from_pretrained(self.path / "model", dtype="auto", local_files_only=True)
+                model.load_state_dict(saved.state_dict())
+        except (RuntimeError, PolicyError) as error:
             raise CheckpointError(f"{self.path} is of another model: {' '.join(str(error).split())[:300]}") from error
         state = torch.load(self.path / "state.pt", map_location="cpu", weights_only=True)
         updater.load_state_dict(state["updater"])
@@ -161,7 +167,9 @@ def latest(directory: Path, warn: Callable[[str], None]) -> Checkpoint | None:
 
 
 def export(source: Path, out: Path, warn: Callable[[str], None]) -> Checkpoint:
-    """Copy a checkpoint's model to ``out``, a folder that ``from_pretrained`` and ``policy.path`` take.
+    """Write a checkpoint's model to ``out``, a folder that ``from_pretrained`` and ``policy.path`` take.
+
+    LoRA adapters are merged into their base model; anything else is copied.
 
     Args:
         source: a run directory (its newest whole checkpoint is used) or a checkpoint.
@@ -181,16 +189,27 @@ def export(source: Path, out: Path, warn: Callable[[str], None]) -> Checkpoint:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CheckpointError(f"{out} already has something in it; choose a new folder")
     with new_directory(out) as folder:
-        shutil.copytree(found.path / "model", folder, dirs_exist_ok=True)
+        if base_of(found.path / "model"):
+            _save_merged(found.path / "model", folder)
+        else:
+            shutil.copytree(found.path / "model", folder, dirs_exist_ok=True)
     return found
 
 
 def _save_model(model: Any, tokenizer: Any, folder: Path) -> None:
     try:
-        model.save_pretrained(folder)
+        save_adapter(model, folder) if has_lora(model) else model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     except SafetensorError as error:  # how it reports a full disk
         raise OSError(str(error)) from error
+
+
+def _save_merged(adapter: Path, folder: Path) -> None:
+    """Write the model that a folder with LoRA adapters stands for, in the dtype of its base."""
+    dtype = AutoConfig.from_pretrained(adapter, local_files_only=True).dtype
+    model, codec = load_policy(adapter, dtype)
+    save_merged(model, folder)
+    codec.tokenizer.save_pretrained(folder)
 
 
 def _save_tensors(state: dict[str, Any], path: Path) -> None:

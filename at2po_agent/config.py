@@ -28,6 +28,7 @@ __all__ = [
     "EnvConfig",
     "EvalConfig",
     "LogConfig",
+    "LoraConfig",
     "PolicyConfig",
     "RolloutConfig",
     "TrainConfig",
@@ -56,6 +57,15 @@ class PolicyConfig:
     path: str = MISSING  # builtin:NAME or a Hugging Face model directory
     dtype: Literal["float32", "bfloat16"] = "float32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adapters (LoRA, arXiv 2106.09685) that are trained in place of the weights."""
+
+    rank: int = at_least(0, 0)  # 0: none, all weights are trained
+    alpha: float = above(32.0, 0)  # what they add is scaled by alpha / rank
+    targets: tuple[str, ...] = ("all-linear",)  # or names of linear layers, such as q_proj
 
 
 @dataclass(frozen=True)
@@ -154,6 +164,7 @@ class TrainConfig:
     threads: int = at_least(0, 0)  # of torch; 0: every core
     env: EnvConfig = field(default_factory=EnvConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)

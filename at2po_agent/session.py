@@ -20,6 +20,7 @@ from at2po_agent.engines import open_engine
 from at2po_agent.environments import make_env
 from at2po_agent.policy.engine import Engine
 from at2po_agent.policy.loading import load_policy, positions
+from at2po_agent.policy.lora import add_lora
 from at2po_agent.policy.paths import resolve_policy
 from at2po_agent.provenance import describe_code, describe_env
 from at2po_agent.rollout import Limits
@@ -40,14 +41,18 @@ class Session:
     engine: Engine  # samples with the model's weights
     algorithm: Algorithm
     limits: Limits
-    reference: PreTrainedModel | None  # frozen copy of the starting policy, where the objective has a KL term
+    reference: PreTrainedModel | None  # of the KL term, if any: a frozen copy, or the model where it has adapters
 
     def manifest(self) -> dict[str, Any]:
         """What decides the run's results besides its configuration: data, index, dialect, versions, code."""
         return {
             "env": describe_env(self.env),
             "eval_env": describe_env(self.eval_env),
-            "policy": {"codec": self.codec.digest, "parameters": self.model.num_parameters()},
+            "policy": {
+                "codec": self.codec.digest,
+                "parameters": self.model.num_parameters(),
+                "trained": self.model.num_parameters(only_trainable=True),
+            },
             "machine": {"cpu": platform.processor() or platform.machine(), "torch_threads": torch.get_num_threads()},
             **describe_code(PACKAGES),
         }
@@ -98,9 +103,16 @@ def open_session(
         retry_seconds=rollout.retry_seconds,
     )
     algorithm = algorithm.opened(vocab_size=codec.vocab_size, max_response_tokens=limits.max_response_tokens)
-    reference = load_model(config.policy)[0].requires_grad_(False) if algorithm.objective.kl_coef else None
+    if config.lora.rank:
+        add_lora(model, **vars(config.lora), seed=config.seed)
+    reference = _reference(config, model) if algorithm.objective.kl_coef else None
     engine = open_engine(config, model, codec, folder, note)
     return Session(env, eval_env, model, codec, engine, algorithm, limits, reference)
+
+
+def _reference(config: TrainConfig, model: Any) -> Any:
+    """The starting policy: without its adapters the model is that itself, and needs no copy."""
+    return model if config.lora.rank else load_model(config.policy)[0].requires_grad_(False)
 
 
 def load_model(config: PolicyConfig) -> tuple[Any, Codec]:

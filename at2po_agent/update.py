@@ -27,6 +27,7 @@ from at2po_agent.objective import LossInputs, Objective
 from at2po_agent.objective_metrics import merge
 from at2po_agent.packing import Credited, MicroBatch, PackedTree, collate, pack_tree, plan
 from at2po_agent.policy.base import PolicyError
+from at2po_agent.policy.lora import without_lora
 
 COUNTS = (
     "steps",
@@ -68,7 +69,7 @@ class Updater:
             config: how the weights follow.
             temperature: of the rollout.
             total_steps: optimiser steps of the whole run, for a schedule that falls.
-            reference: the policy that the objective's KL term holds on to.
+            reference: the policy that the objective's KL term holds on to; its LoRA adapters are left out.
 
         Raises:
             ValueError: a model that packing would make wrong, a temperature of 0, or a KL term without a reference.
@@ -207,7 +208,10 @@ class Updater:
 
     @torch.no_grad()
     def _reference_logp(self, batch: MicroBatch) -> Tensor | None:
-        return None if self.reference is None else self._rows(self.reference, batch)[0]
+        if self.reference is None:
+            return None
+        with without_lora(self.reference):
+            return self._rows(self.reference, batch)[0]
 
     @torch.no_grad()
     def _without_grad(self, trees: Sequence[PackedTree]) -> tuple[list[Tensor], list[Tensor]]:

@@ -10,10 +10,13 @@ from safetensors import SafetensorError
 
 from at2po_agent.encoding import Codec
 from at2po_agent.policy.base import PolicyError
+from at2po_agent.policy.lora import attach_adapter, base_of
 
 
 def load_policy(path: str | Path, dtype: torch.dtype = torch.float32) -> tuple[Any, Codec]:
     """The causal language model in ``path``, with ``sdpa`` attention, and the codec of its tokenizer.
+
+    Where the folder holds LoRA adapters, they stand in their base model, not merged.
 
     Raises:
         PolicyError: a file is missing or damaged, or the weights are not all those of the configuration. (transformers
@@ -23,11 +26,14 @@ def load_policy(path: str | Path, dtype: torch.dtype = torch.float32) -> tuple[A
 
     if not (Path(path) / "config.json").is_file():
         raise PolicyError(f"no model in {path}: expected config.json, weights and a tokenizer")
+    base = base_of(Path(path))
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, attn_implementation="sdpa", local_files_only=True, output_loading_info=True
+            base or path, dtype=dtype, attn_implementation="sdpa", local_files_only=True, output_loading_info=True
         )
         codec = Codec.from_dir(path)
+        if base:
+            attach_adapter(model, Path(path))
     except (OSError, ValueError, LookupError, RuntimeError, SafetensorError) as error:
         raise PolicyError(f"the model in {path} cannot be loaded: {' '.join(str(error).split())}") from error
     if missing := sorted(report["missing_keys"]):

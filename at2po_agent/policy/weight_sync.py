@@ -5,7 +5,8 @@
 ``distributed``  a process group of trainer and server, NCCL between GPUs and gloo between CPUs
 
 ``take`` holds what is to be sent once, ``send`` gives it to one server, as often as a server needs it. Names are those
-of the Hugging Face checkpoint; the server shards, fuses and casts them itself. Written against SGLang 0.5.23.
+of the Hugging Face checkpoint, LoRA adapters merged; the server shards, fuses and casts them itself. Written against
+SGLang 0.5.23.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import base64
 import io
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from multiprocessing.reduction import ForkingPickler
@@ -27,6 +28,7 @@ from torch.distributed import distributed_c10d
 
 from at2po_agent.atomic import new_directory
 from at2po_agent.policy.base import PolicyError, PolicyUnavailable
+from at2po_agent.policy.lora import merged_parameters, save_merged
 from at2po_agent.policy.sglang_admin import SglangAdmin
 
 _c10d: Any = distributed_c10d  # torch has no public way to make a group beside a trainer's own
@@ -65,7 +67,7 @@ class DiskSync:
         """Write a Hugging Face folder in place of the last one."""
         earlier, self._held, self._label = self._held, self._folder.absolute() / label, label
         with new_directory(self._held) as folder:
-            model.save_pretrained(folder)
+            save_merged(model, folder)
         if earlier not in (self._folder, self._held):
             shutil.rmtree(earlier)
 
@@ -204,8 +206,8 @@ def _shared(tensor: Tensor) -> Tensor:
 def _buckets(model: Any) -> Iterator[list[tuple[str, Tensor]]]:
     """The parameters by name, tied ones once, in parts of a bounded size."""
     bucket: list[tuple[str, Tensor]] = []
-    for name, parameter in model.named_parameters():
-        tensor = parameter.detach().contiguous()
+    for name, parameter in merged_parameters(model):
+        tensor = parameter.contiguous()
         if bucket and sum(held.nbytes for _, held in bucket) + tensor.nbytes > _BUCKET_BYTES:
             yield bucket
             bucket = []
@@ -214,13 +216,15 @@ def _buckets(model: Any) -> Iterator[list[tuple[str, Tensor]]]:
 
 
 def _with_label(
-    buckets: Iterator[list[tuple[str, Tensor]]] | Sequence[list[tuple[str, Tensor]]], label: str
+    buckets: Iterable[list[tuple[str, Tensor]]], label: str
 ) -> Iterator[tuple[list[tuple[str, Tensor]], dict[str, Any]]]:
     """Each part with what its call says besides: only the last one changes the version and flushes."""
-    parts = list(buckets)
-    for bucket in parts[:-1]:
+    parts = iter(buckets)
+    bucket = next(parts)
+    for following in parts:  # one ahead, not all: merged weights are copies
         yield bucket, {"flush_cache": False}
-    yield parts[-1], {"flush_cache": True, "weight_version": label}
+        bucket = following
+    yield bucket, {"flush_cache": True, "weight_version": label}
 
 
 class _update:

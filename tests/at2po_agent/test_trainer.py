@@ -10,8 +10,11 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from transformers import AutoModelForCausalLM
 
+from at2po_agent.checkpoints import export
 from at2po_agent.config import load_config
+from at2po_agent.policy.loading import load_policy
 from at2po_agent.report.display import Display
 from at2po_agent.results import Result
 from at2po_agent.run_dir import RunDirectory, RunDirError, read_trees, tree_files
@@ -106,6 +109,28 @@ def test_a_budget_of_tokens_ends_training_and_holds_across_a_resume(straight, tm
     assert run(tmp_path / "run", resume=True).steps == 2  # spent already
     more = run(tmp_path / "run", f"train.max_tokens={sum(spent[:3])}", resume=True)
     assert (more.steps, more.generated_tokens) == (3, sum(spent[:3]))
+
+
+def test_adapters_alone_are_trained_saved_resumed_bit_equal_and_exported_as_one_model(tmp_path):
+    lora = ["lora={rank: 2, alpha: 4}", "algorithm.objective.kl_coef=0.01", "update.lr=1e-2"]
+    straight = run(tmp_path / "straight", *lora, "train.steps=3", "eval.questions=4")
+    run(tmp_path / "halves", *lora, "train.steps=1", "eval.questions=4")
+    resumed = run(tmp_path / "halves", "train.steps=3", resume=True)
+    assert straight.checkpoint is not None and resumed.checkpoint is not None
+    ours, theirs = (load_file(one.checkpoint / "model" / "adapter_model.safetensors") for one in (straight, resumed))
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert any(tensor.any() for name, tensor in ours.items() if "lora_B" in name)
+    last = [line for line in metrics(tmp_path / "straight") if "reward" in line][-1]
+    assert last == [line for line in metrics(tmp_path / "halves") if "reward" in line][-1] and last["update_kl_ref"] > 0
+    sizes = {file.name: file.stat().st_size for file in straight.checkpoint.rglob("*") if file.is_file()}
+    assert "model.safetensors" not in sizes and sizes["state.pt"] < 3 * sizes["adapter_model.safetensors"]
+    export(tmp_path / "straight", tmp_path / "whole", lambda problem: None)
+    assert not list((tmp_path / "whole").glob("adapter*"))
+    exported = AutoModelForCausalLM.from_pretrained(tmp_path / "whole")
+    adapted, _ = load_policy(straight.checkpoint / "model")
+    ids = torch.arange(40)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(exported(ids).logits, adapted(ids).logits, rtol=1e-4, atol=1e-4)
 
 
 def test_latency_changes_nothing_but_timings(tmp_path):

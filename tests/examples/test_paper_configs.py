@@ -67,7 +67,9 @@ def shared(config: TrainConfig) -> tuple[object, ...]:
 def test_there_is_a_row_for_every_model_task_and_algorithm(folder: str) -> None:
     assert {path.stem for path in (PAPER / folder).iterdir()} == {"_".join(row) for row in ROWS}
     names = [load_config(path).name for path in sorted(PAPER.glob("*/*.yaml")) if path.parent.name != "base"]
-    assert len(names) == len(set(names)) == 2 * len(ROWS) + len(ABLATIONS)  # runs do not share a folder
+    assert (
+        len(names) == len(set(names)) == 2 * len(ROWS) + len(ABLATIONS) + len(MODELS) * len(TASKS)
+    )  # runs do not share a folder
 
 
 @pytest.mark.parametrize(("model", "task", "name"), ROWS, ids="_".join)
@@ -83,6 +85,17 @@ def test_a_row_is_what_its_name_says_with_the_shared_settings(model: str, task: 
     assert shared(leaves_only) == shared(config) and equal_config.policy == config.policy
     assert equal_config.train.max_tokens == 200_000_000 and config.train.max_tokens is None
     assert leaves(algorithm.expansion) == (22 if name == "at2po" else 16) and leaves(equal.expansion) == 22
+
+
+@pytest.mark.parametrize(("model", "task"), list(product(MODELS, TASKS)), ids="_".join)
+def test_a_lora_row_is_at2pos_with_adapters(model: str, task: str) -> None:
+    whole, algorithm = opened(f"main/{model}_{task}_at2po")
+    config, same = opened(f"lora/{model}_{task}_at2po")
+    assert same == algorithm and config.policy == dataclasses.replace(whole.policy, dtype="bfloat16")
+    assert (config.lora.rank, config.lora.alpha, whole.lora.rank) == (16, 32.0, 0)
+    alike = {"name": whole.name, "policy": whole.policy, "lora": whole.lora}
+    alike["update"] = dataclasses.replace(config.update, lr=whole.update.lr)
+    assert dataclasses.replace(config, **alike) == whole
 
 
 def test_the_shared_settings_are_the_papers() -> None:
