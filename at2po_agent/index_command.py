@@ -28,7 +28,11 @@ def add_index_command(commands: Any) -> None:
     build.add_argument("files", nargs="*", type=Path, metavar="FILE", help=what)
     build.add_argument("--benchmark", metavar="NAME", help="instead of files: the contexts of a benchmark's questions")
     build.add_argument(
-        "--split", action="append", default=[], metavar="SPLIT", help="of the benchmark; repeatable; default: all"
+        "--split",
+        action="append",
+        default=[],
+        metavar="SPLIT",
+        help="of the benchmark; repeatable; default: all that are installed",
     )
     build.add_argument("--data-dir", type=Path, metavar="DIR", help="where the benchmark's files are")
     build.add_argument("--analyzer", default="standard", choices=["standard", "english"])
@@ -114,14 +118,16 @@ def _passages(arguments: argparse.Namespace) -> Iterator[Passage]:
 
 def _contexts(arguments: argparse.Namespace) -> Iterator[Passage]:
     """The contexts of a benchmark's questions."""
-    from at2po_env.registration import BENCHMARKS, load_benchmark, passages
+    from at2po_env.registration import BENCHMARKS, default_data_dir, load_benchmark, passages
 
     if arguments.benchmark not in BENCHMARKS:
         raise ConfigError(f"--benchmark {arguments.benchmark}: not one of {', '.join(sorted(BENCHMARKS))}")
-    known = load_benchmark(arguments.benchmark).splits
+    source = load_benchmark(arguments.benchmark)
+    known, folder = source.splits, arguments.data_dir or default_data_dir()
     if wrong := [split for split in arguments.split if split not in known]:
         raise ConfigError(f"--split {wrong[0]}: {arguments.benchmark} has {', '.join(known)}")
-    return passages(arguments.benchmark, arguments.split or known, data_dir=arguments.data_dir)
+    splits = arguments.split or source.available(folder.expanduser()) or known[:1]
+    return passages(arguments.benchmark, splits, data_dir=folder)
 
 
 def _beir(file: Path) -> Path:

@@ -83,6 +83,10 @@ class Benchmark(Protocol):
         """What its results are quoted in: a function of ``at2po_env.scoring``, by its short name."""
         ...
 
+    def available(self, data_dir: Path | None) -> tuple[str, ...]:
+        """Splits that can be loaded, the default one first; none that has to be asked for by name (``demo``)."""
+        ...
+
     def load(self, split: str, data_dir: Path | None, **options: Any) -> Dataset:
         """Read the questions of ``split``.
 

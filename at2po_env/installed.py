@@ -68,8 +68,8 @@ def file_source(name: str) -> FileSource:
 def installed(data_dir: Path) -> Iterator[tuple[FileSource, str, Path]]:
     """Every split that has a file in ``data_dir``, with the file that is read for it."""
     for source in file_sources().values():
-        for split in source.splits:
-            if split != "demo" and (path := source.find(split, data_dir)) is not None:
+        for split in source.available(data_dir):
+            if (path := source.find(split, data_dir)) is not None:
                 yield source, split, path
 
 

@@ -105,8 +105,8 @@ def make(
 
     Args:
         benchmark: a name in ``BENCHMARKS``.
-        split: which questions; the benchmark's first split (``train`` where it has one) where it is not given.
-            ``demo`` are bundled questions of the benchmark's kind about a fictional world.
+        split: which questions; where it is not given the first of the benchmark's splits (``train`` where it has one)
+            that is installed. ``demo`` are bundled questions of the benchmark's kind about a fictional world.
         data_dir: where the data is; :func:`default_data_dir` where it is not given.
         search: a URI for ``search_backend.open`` or a backend. Without it, the passages that come with the benchmark
             are indexed once, in the cache directory.
@@ -124,7 +124,9 @@ def make(
         known |= _ENV_ARGUMENTS | {"split", "data_dir", "search"}
         raise TypeError(f"{BENCHMARKS[benchmark].id} has no argument {unknown[0]!r}: it has {', '.join(sorted(known))}")
     folder = default_data_dir() if data_dir is None else Path(data_dir).expanduser()
-    dataset = source.load(source.splits[0] if split is None else split, folder, **options)
+    if split is None:
+        split = (*source.available(folder), *source.splits)[0]
+    dataset = source.load(split, folder, **options)
     if isinstance(search, str):
         backend = search_backend.open(search)
     else:

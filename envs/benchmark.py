@@ -73,6 +73,10 @@ class FileBenchmark:
                     return folder / name
         return None
 
+    def available(self, data_dir: Path | None) -> tuple[str, ...]:
+        """The splits that have a file, in the order of ``splits``; never ``demo``, which has to be asked for."""
+        return tuple(split for split in self.files if self.find(split, data_dir) is not None)
+
     def load(self, split: str, data_dir: Path | None) -> Dataset:
         """Read the questions of ``split``; ``notes`` count what was left out, and questions that come twice.
 
@@ -158,8 +162,10 @@ class FileBenchmark:
             return path
         where = f"{data_dir / self.name} or {data_dir}" if data_dir else "no directory was given"
         names = ", ".join(self.files[split])
+        there = self.available(data_dir)
+        has = f"; installed is {', '.join(there)}" if there else ""
         raise DataNotFound(
-            f"{self.title}: no data for split {split!r} ({where}). Three ways to get it: (1) `at2po-agent data pull "
+            f"{self.title}: no data for split {split!r} ({where}){has}. Three ways to get it: (1) `at2po-agent data pull "
             f"{self.name}`, from the Hugging Face hub; (2) Download {self.download} ({self.license}) and run "
             f"`at2po-agent data import FILE`; (3) put a file named {names} in DIR/{self.name} and pass data_dir=DIR or "
             "set AT2PO_DATA=DIR. To try the environment without data: split='demo' asks about a fictional world, "

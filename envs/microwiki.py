@@ -146,6 +146,10 @@ class MicroWiki:
     license = "Apache-2.0"
     metric = "em"
 
+    def available(self, data_dir: Path | None = None) -> tuple[str, ...]:
+        """All of them: they are generated."""
+        return self.splits
+
     def load(
         self,
         split: str,

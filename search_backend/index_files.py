@@ -122,7 +122,7 @@ def read_manifest(directory: Path) -> tuple[Manifest, str | None]:
         CorpusError: The directory is missing, is no finished index, or a file is missing or of another size.
     """
     if not directory.is_dir():
-        raise CorpusError(f"there is no index directory {directory}; build one with EmbeddedIndex.build")
+        raise CorpusError(f"there is no index directory {directory}; build one with: at2po-agent index build")
     path = directory / MANIFEST_NAME
     try:
         content = json.loads(path.read_bytes())

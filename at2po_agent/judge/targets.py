@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from at2po_agent.structured import ConfigError
-from at2po_env.installed import FileSource
 from at2po_env.registration import BENCHMARKS, default_data_dir, load_benchmark
 
 GENERATED = "generated"  # worlds to train in, which no group but their own brings in
@@ -45,8 +44,6 @@ def default_split(env_id: str) -> str:
     if name is None:
         return DEFAULT_SPLITS[0]
     source = load_benchmark(name)
+    there = source.available(default_data_dir())
     has = [split for split in DEFAULT_SPLITS if split in source.splits]
-    if isinstance(source, FileSource):
-        folder = default_data_dir()
-        has = [split for split in has if source.find(split, folder) is not None] or has
-    return has[0] if has else source.splits[0]
+    return ([split for split in has if split in there] or has or source.splits)[0]

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from at2po_agent.cli import main
+from at2po_env import passages
 from search_backend import EmbeddedIndex
 
 LINES = [
@@ -48,6 +49,19 @@ def test_the_contexts_of_a_benchmark(tmp_path, data_dir, capsys):
     command = ["index", "build", f"embedded:{tmp_path / 'index'}", "--benchmark", "musique", "--split", "dev"]
     assert main([*command, "--data-dir", str(data_dir)]) == 0
     assert EmbeddedIndex.open(tmp_path / "index").manifest.passages > 1_000
+
+
+def test_contexts_are_those_of_every_installed_split_and_never_the_demos(tmp_path, data_dir, capsys):
+    folder = tmp_path / "data" / "hotpotqa"
+    folder.mkdir(parents=True)
+    for name in ("hotpot_dev_distractor_v1.json", "hotpot_train_v1.1.json"):
+        (folder / name).symlink_to(data_dir / "hotpotqa" / name)
+    command = ["index", "build", f"embedded:{tmp_path / 'index'}", "--benchmark", "hotpotqa"]
+    assert main([*command, "--data-dir", str(tmp_path)]) == 2
+    assert "no data for split 'train'" in capsys.readouterr().err
+    assert main([*command, "--data-dir", str(tmp_path / "data")]) == 0
+    expected = len(list(passages("hotpotqa", ["train", "dev"], data_dir=data_dir)))
+    assert EmbeddedIndex.open(tmp_path / "index").manifest.passages == expected
 
 
 @pytest.mark.parametrize(

@@ -226,6 +226,23 @@ def test_the_default_split_is_the_first_of_the_benchmark_and_never_the_demo(monk
         gymnasium.make(BENCHMARKS[name].id)
 
 
+def test_a_default_make_takes_the_first_split_that_is_installed(monkeypatch, tmp_path):
+    monkeypatch.setenv("AT2PO_DATA", str(tmp_path))
+    folder = tmp_path / "nq"
+    folder.mkdir()
+    (folder / "nq-open-oracle.jsonl").write_text('{"question": "who", "answers": ["oracle"], "ctxs": []}\n')
+    (folder / "dev.jsonl").write_text('{"question": "who", "answer": ["dev"]}\n')
+
+    def default():
+        return gymnasium.make("AT2PO-NQ-v0", search=FakeSearch()).unwrapped
+
+    assert default().dataset.split == "dev"
+    with pytest.raises(at2po_env.DataNotFound, match=r"no data for split 'train' \(.*\); installed is dev, oracle\. Three"):
+        gymnasium.make("AT2PO-NQ-v0", split="train")
+    (folder / "train.jsonl").write_text('{"question": "who", "answer": ["train"]}\n')
+    assert default().questions[0].answers == ("train",)
+
+
 def test_data_is_installed_in_the_users_data_directory_by_default(monkeypatch, tmp_path):
     monkeypatch.delenv("AT2PO_DATA", raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
