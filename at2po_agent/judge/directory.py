@@ -102,7 +102,7 @@ class JudgeDirectory:
 
     def finish(self, summary: Summary) -> None:
         """Write the summary."""
-        write_text(self.path / SUMMARY, json.dumps(summary.to_json(), indent=1) + "\n")
+        write_summary(self.path, summary)
 
     def discard_if_empty(self) -> bool:
         """Remove the directory if nothing was ever recorded in it; returns whether it was removed."""
@@ -157,6 +157,13 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict):
         raise RunDirError(f"{path / MANIFEST} is no JSON object")
     return manifest
+
+
+def write_summary(path: Path, summary: Summary) -> None:
+    """Write ``summary.json`` into an evaluation's directory: the numbers, and what they are of."""
+    manifest = read_manifest(path)
+    of = {"env": manifest.get("env"), "split": manifest.get("dataset", {}).get("split")}
+    write_text(path / SUMMARY, json.dumps(of | summary.to_json(), indent=1) + "\n")
 
 
 def read_config(path: Path, overrides: Sequence[str] = ()) -> JudgeConfig:

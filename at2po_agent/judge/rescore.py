@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from at2po_agent.atomic import write_text
-from at2po_agent.judge.directory import MANIFEST, SUMMARY, read_manifest
+from at2po_agent.judge.directory import MANIFEST, read_manifest, write_summary
 from at2po_agent.judge.finished import Finished
 from at2po_agent.judge.metrics import Summary, summarise
 from at2po_agent.judge.records import EPISODES, EpisodeRecord
@@ -19,6 +19,7 @@ from at2po_env.scoring import METRICS, contains, exact_match, f1
 class Rescored:
     """Both summaries are over the same episodes: with the scores that were stored, and with the new ones."""
 
+    of: str  # benchmark, split and model
     before: Summary
     after: Summary
     changed: int  # episodes with another score
@@ -44,8 +45,8 @@ def rescore(path: Path) -> Rescored:
         if run.manifest.get("metrics") != METRICS:
             write_text(path / MANIFEST, json.dumps({**run.manifest, "metrics": METRICS}, indent=1) + "\n")
         after = summarise(scored, run.prices)
-        write_text(path / SUMMARY, json.dumps(after.to_json(), indent=1, ensure_ascii=False) + "\n")
-    return Rescored(run.summary, after, changed)
+        write_summary(path, after)
+    return Rescored(f"{run.benchmark} {run.split}: {run.model}", run.summary, after, changed)
 
 
 def _scored(episode: EpisodeRecord) -> EpisodeRecord:

@@ -59,8 +59,9 @@ def _rescore(arguments: argparse.Namespace) -> int:
 def _print_rescored(found: Rescored) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table()
+    table = Table(title=Text(found.of), title_justify="left")
     for name in ("", "stored", "now", "95 % interval"):
         table.add_column(name, justify="right" if name else "left")
     for name in ("em", "f1", "contains"):

@@ -173,7 +173,8 @@ def conclude_tree(config: JudgeConfig, directory: JudgeDirectory, display: Evalu
     if whole:
         result = tree_result(list(whole.values()), errors)
         title = f"{config.envs[0]} {config.split}: {label(config.model)}"
-        write_text(directory.path / TREE, json.dumps(result.to_json(), indent=1) + "\n")
+        of = {"env": config.envs[0], "split": config.split}
+        write_text(directory.path / TREE, json.dumps(of | result.to_json(), indent=1) + "\n")
         write_text(directory.path / CURVE, svg(result, title))
         display.console.print(table(result, title))
         display.note(plot(result))

@@ -87,10 +87,11 @@ class Display(Screen):
             self.note(f"evaluation after step {scores.step}: no question was scored")
             return
         em = mean_interval(scores.em)
+        of = f" of {scores.source}" if scores.source else ""
         more = "".join(f"  {name} {value:.3g}" for name, value in scores.means.items())
         self.note(
             f"evaluation after step {scores.step}: EM {em.mean:.1%} [{em.low:.1%}, {em.high:.1%}]"
-            f" over {em.n} questions{more}"
+            f" over {em.n} questions{of}{more}"
         )
 
     def _left(self, step: int, seconds: float, tokens: int) -> float:

@@ -44,8 +44,10 @@ def test_the_way_of_results(judged, capsys):
     assert "action_format: tags → native" in capsys.readouterr().err
 
     stored = (judged["good"] / "summary.json").read_text()
+    assert (json.loads(stored)["env"], json.loads(stored)["split"]) == ("AT2PO-HotpotQA-v0", "demo")
     assert main(["rescore", good]) == 0
-    assert "0 of 6 episodes have another score" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert out.startswith("HotpotQA demo: good") and "0 of 6 episodes have another score" in out
     assert json.loads((judged["good"] / "summary.json").read_text()) == json.loads(stored)
 
     assert main(["view", calls, "--question", "demo-0"]) == 0
@@ -58,6 +60,7 @@ def test_the_way_of_results(judged, capsys):
     line = json.loads((judged["calls"] / "traces.jsonl").read_text().splitlines()[0])
     assert [message["role"] for message in line["messages"]] == ["user", "assistant", "tool", "assistant"]
     assert [tool["function"]["name"] for tool in line["tools"]] == ["search"]
+    assert line["metadata"]["split"] == "demo"
     assert line["messages"][1]["tool_calls"][0]["id"] == line["messages"][2]["tool_call_id"]
 
 

@@ -50,6 +50,7 @@ def test_a_tree_and_its_chains_leave_table_curve_and_every_path(serve, capsys):
         7 if turns(asked) == 0 else 5 for asked in server.asked[1:]
     )
     result = json.loads((run / "tree.json").read_text())
+    assert (result["env"], result["split"]) == (DEMO[DEMO.index("-e") + 1], "demo")
     assert (result["questions"], result["errors"], result["budget"]) == (3, 0, 48)
     assert {name: method["tokens"] for name, method in result["methods"].items()} == {
         "one chain": 12,

@@ -26,12 +26,12 @@ def test_without_a_terminal_everything_is_a_plain_line():
     with Display(40, console=console) as display:
         display.phase("evaluation", total=4)
         display.advance()
-        display.evaluation(Scores(0, ("a", "b", "c", "d"), (1.0, 0.0, 0.0, 1.0), ("",) * 4, {"f1": 0.5}))
+        display.evaluation(Scores(0, ("a", "b", "c", "d"), (1.0, 0.0, 0.0, 1.0), ("",) * 4, {"f1": 0.5}, "nq demo"))
         display.step(10, METRICS, seconds=60.0)
         display.note("[bold]not markup[/bold]")
     assert text(console).splitlines() == [
         "evaluation …",
-        "evaluation after step 0: EM 50.0% [0.0%, 100.0%] over 4 questions  f1 0.5",
+        "evaluation after step 0: EM 50.0% [0.0%, 100.0%] over 4 questions of nq demo  f1 0.5",
         "step 10/40  reward -0.250  EM 42.1%  entropy 0.500  tokens/s 1,234  3:00 left",
         "[bold]not markup[/bold]",
     ]
