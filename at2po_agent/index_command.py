@@ -61,13 +61,28 @@ def add_index_command(commands: Any) -> None:
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    passages, meter = _passages(arguments), _Meter()
-    with closing(_build_at(arguments, passages, meter)) as backend:
+    read, meter = _Counted(_passages(arguments)), _Meter()
+    with closing(_build_at(arguments, read, meter)) as backend:
         manifest, seconds = backend.manifest, time.perf_counter() - meter.started
     rate = manifest.passages / seconds
     print(f"{manifest.passages:,} passages in {seconds:,.1f} s ({rate:,.0f}/s)")
+    if again := read.count - manifest.passages:
+        print(f"left out: {again:,} that came again, alike in id, title and text")
     print(f"corpus digest {manifest.corpus_digest}")
     return 0
+
+
+class _Counted:
+    """Passages, counted as they are read."""
+
+    def __init__(self, passages: Iterable[Passage]) -> None:
+        self._passages = passages
+        self.count = 0
+
+    def __iter__(self) -> Iterator[Passage]:
+        for passage in self._passages:
+            self.count += 1
+            yield passage
 
 
 class _Meter:

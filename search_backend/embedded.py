@@ -65,7 +65,7 @@ class EmbeddedIndex:
             progress: Called with the phase and the number of passages done.
 
         Raises:
-            CorpusError: No passage, equal ids, an unusable directory or a full disk.
+            CorpusError: No passage, different ones with one id, an unusable directory or a full disk.
         """
         target = index_files.resolve(directory)
         taken = CorpusError(

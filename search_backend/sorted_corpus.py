@@ -1,6 +1,7 @@
 """A corpus in the order of its ids, bounded in memory: what every index is built from.
 
-Sorting makes ties go by id, finds equal ids, and frees the corpus digest from the order of the input.
+Sorting makes ties go by id, finds equal ids, and frees the corpus digest from the order of the input. A passage that
+comes again in all its parts, as where files overlap, is kept once; two different ones with one id are an error.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class SortedCorpus:
         report: Told how many passages were read.
 
     Raises:
-        CorpusError: No passage, an unusable one or a full disk; while iterating, two passages with one id.
+        CorpusError: No passage, an unusable one or a full disk; while iterating, two different passages with one id.
     """
 
     def __init__(self, passages: Iterable[Passage], scratch: Path, run_bytes: int, report: Progress) -> None:
@@ -55,6 +56,7 @@ class SortedCorpus:
         self._passages = position
 
     def __len__(self) -> int:
+        """Passages that were read, those that came again among them."""
         return self._passages
 
     def __iter__(self) -> Iterator[Passage]:
@@ -102,9 +104,11 @@ def _unique(rows: Iterable[_Row]) -> Iterator[Passage]:
     last: _Row | None = None
     for row in rows:
         if last is not None and row[0] == last[0]:
+            if row[2:] == last[2:]:
+                continue
             raise CorpusError(
-                f"two passages have the id {row[0]!r}: number {last[1]} (title {last[2]!r}) and number {row[1]} "
-                f"(title {row[2]!r}); ids must be unique"
+                f"two different passages have the id {row[0]!r}: number {last[1]} (title {last[2]!r}) and number "
+                f"{row[1]} (title {row[2]!r}); ids must be unique"
             )
         last = row
         yield Passage(row[0], row[2], row[3])

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -65,7 +66,7 @@ def failing_halfway():
     ("passages", "error", "message"),
     [
         ([], CorpusError, "no passages"),
-        ([*PASSAGES, PASSAGES[2]], CorpusError, "'tivaro-1'"),
+        ([*PASSAGES, replace(PASSAGES[2], text="Other.")], CorpusError, "'tivaro-1'"),
         ([PASSAGES[0], {"id": "x"}], CorpusError, "item 2 .* dict"),
         ([PASSAGES[0], Passage("", "Nameless", "x")], CorpusError, "passage 2 .*Nameless.* id is empty"),
         ([Passage("x", "t", None)], CorpusError, "passage 1 .*'x'.* text"),

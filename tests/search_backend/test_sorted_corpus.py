@@ -35,6 +35,13 @@ def test_equal_ids_are_refused_and_both_are_named(tmp_path_factory, first, secon
         assert part in str(caught.value)
 
 
+@pytest.mark.parametrize("run_bytes", [1_000, 10**9])
+def test_what_comes_again_alike_is_kept_once(tmp_path, run_bytes):
+    passages = list(crowd(30))
+    corpus = SortedCorpus([*passages, *passages[5:25], passages[7]], tmp_path, run_bytes, silent)
+    assert list(corpus) == sorted(passages, key=lambda passage: passage.id)
+
+
 def test_a_full_disk_is_one_clear_error(tmp_path):
     with pytest.raises(CorpusError, match=r"cannot be sorted: .*cannot be written"):
         SortedCorpus(crowd(3_000), tmp_path / "gone", 100_000, silent)
