@@ -21,6 +21,7 @@ from at2po_env.dataset import DataError
 _CHUNK = 1 << 16
 _OBJECT_OF_RECORDS = re.compile(rb'\s*\{\s*"(Data|Domain|Split|VerifiedEval|Version)"\s*:')
 _BOM = b"\xef\xbb\xbf"
+_PACKED = {b"PAR1": "Parquet", b"PK\x03\x04": "a zip archive", b"\x1f\x8b": "packed with gzip"}
 
 
 class Record:
@@ -145,6 +146,7 @@ def records(path: Path) -> Iterator[Record]:
     try:
         with path.open("rb") as stream:
             start = stream.read(256)
+            _check_plain(path, start)
             stream.seek(len(_BOM) if start.startswith(_BOM) else 0)
             if path.suffix.lower() in (".csv", ".tsv"):
                 yield from _table(path, stream, "\t" if path.suffix.lower() == ".tsv" else ",")
@@ -156,6 +158,18 @@ def records(path: Path) -> Iterator[Record]:
                 yield from _json_lines(path, stream)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _check_plain(path: Path, start: bytes) -> None:
+    """Say what is to be done with a file that downloads often are."""
+    packing = next((name for mark, name in _PACKED.items() if start.startswith(mark)), None)
+    if packing == "Parquet":
+        raise DataError(
+            f"{path}: is Parquet, and records are read from JSON, JSON lines, CSV and TSV; write it as JSON lines, for "
+            "example with pandas.read_parquet(FILE).to_json(OUT, orient='records', lines=True)"
+        )
+    if packing:
+        raise DataError(f"{path}: is {packing}; unpack it, and name the file that is in it")
 
 
 def _array(path: Path, stream: BinaryIO, prefix: str) -> Iterator[Record]:

@@ -146,13 +146,23 @@ def test_missing_data_and_unknown_splits(tmp_path):
         BENCHMARK.load("test", tmp_path)
 
 
-@pytest.mark.parametrize(("split", "count"), [("train", 100), ("dev", 140), ("dev_fullwiki", 350)])
-def test_the_real_files(data_dir, split, count):
+@pytest.mark.parametrize(
+    ("split", "count", "digest"),
+    [("train", 100, "f103dbdf0229"), ("dev", 140, "f295025fa312"), ("dev_fullwiki", 350, "59bcec9736eb")],
+)
+def test_the_real_files(data_dir, split, count, digest):
     dataset = BENCHMARK.load(split, data_dir)
-    assert len(dataset.questions) == dataset.notes["records"] == count
+    assert (len(dataset.questions), dataset.notes["records"], dataset.digest[:12]) == (count, count, digest)
     assert all(len(question.supporting_titles) >= 2 for question in dataset.questions)
     passages = list(BENCHMARK.passages(split, data_dir))
     assert len({p.id for p in passages}) == len({(p.title, p.text) for p in passages}) == len(passages) > 5 * count
     titles = {passage.title for passage in passages}
     found = [set(question.supporting_titles) <= titles for question in dataset.questions]
     assert all(found) or split == "dev_fullwiki"
+
+
+def test_the_two_dev_files_ask_ten_questions_in_common(data_dir):
+    asked = [
+        {question.id for question in BENCHMARK.load(split, data_dir).questions} for split in ("dev", "dev_fullwiki")
+    ]
+    assert len(asked[0] & asked[1]) == 10

@@ -68,6 +68,19 @@ def test_bad_files_are_named(tmp_path, name, content, message):
     assert str(caught.value).startswith(f"{path}, ") and message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        (b"PAR1\x15\x04", r"is Parquet, .*write it as JSON lines, for example with pandas\.read_parquet"),
+        (b"PK\x03\x04\x14\x00", "is a zip archive; unpack it"),
+        (b"\x1f\x8b\x08\x00", "is packed with gzip; unpack it"),
+    ],
+)
+def test_a_download_that_is_still_packed_is_told_what_to_do_with(tmp_path, start, message):
+    with pytest.raises(DataError, match=rf"f\.json: {message}"):
+        list(records(write(tmp_path, "f.json", start)))
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
     with pytest.raises(DataError, match=r"nowhere\.json: cannot be read: No such file"):
         list(records(tmp_path / "nowhere.json"))

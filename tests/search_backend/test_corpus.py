@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import io
 import json
 import re
@@ -11,7 +12,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search_backend import CorpusError, Passage, read_passages
+from search_backend import CorpusError, Passage, index_files, read_passages
 
 LINES = [
     '{"id": "a", "title": "T", "text": "one\\ntwo", "url": "ignored"}',
@@ -138,6 +139,20 @@ def test_a_wrong_path_fails_at_once(tmp_path):
         read_passages(tmp_path / "passages.parquet")
 
 
-def test_the_sample_corpora_are_read_to_the_end(data_dir):
-    counts = {file.name: sum(1 for _ in read_passages(file)) for file in (data_dir / "corpus").glob("*.jsonl.gz")}
-    assert sum(counts.values()) == 65_079
+SAMPLES = {  # passages, and the digest of their ids, titles and texts in the file's order
+    "2wikimultihopqa": (14_408, "3891577f872f"),
+    "bamboogle": (2_525, "d9afad1a313f"),
+    "hotpotqa": (19_762, "293313103a4a"),
+    "musique": (7_712, "f1b32ab930e5"),
+    "nq": (10_114, "884de5e5239b"),
+    "popqa": (7_122, "01f64ce813a4"),
+    "triviaqa": (3_436, "fe48c48d36e9"),
+}
+
+
+def test_the_sample_corpora_are_read_without_loss(data_dir):
+    assert {file.name for file in (data_dir / "corpus").iterdir()} == {f"{name}.jsonl.gz" for name in SAMPLES}
+    for name, expected in SAMPLES.items():
+        packed = [index_files.pack(passage) for passage in read_passages(data_dir / "corpus" / f"{name}.jsonl.gz")]
+        assert (len(packed), hashlib.sha256(b"".join(packed)).hexdigest()[:12]) == expected
+    assert sum(count for count, _ in SAMPLES.values()) == 65_079
