@@ -23,6 +23,7 @@ from at2po_agent.index_command import add_index_command
 from at2po_agent.judge.command import add_eval_command
 from at2po_agent.judge.results_command import add_results_commands
 from at2po_agent.judge.view_command import add_view_command
+from at2po_agent.plan_command import add_plan_command
 from at2po_agent.retokenise_command import add_retokenise_command
 from at2po_agent.structured import ConfigError
 
@@ -35,8 +36,8 @@ PROGRAM = "at2po-agent"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status.
 
-    0: done; 1: a gate is not passed; 2: something asked for is wrong or missing, one line on stderr says what;
-    130 and 143: ended by Ctrl-C or SIGTERM. An error that nobody foresaw keeps its traceback.
+    0: done; 1: a gate is not passed, or a plan does not fit; 2: something asked for is wrong or missing, one line on
+    stderr says what; 130 and 143: ended by Ctrl-C or SIGTERM. An error that nobody foresaw keeps its traceback.
     """
     arguments = _parse(argv)
     command: Callable[[argparse.Namespace], int] = arguments.command
@@ -109,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     add_view_command(commands)
     add_results_commands(commands)
     add_retokenise_command(commands)
+    add_plan_command(commands)
     return parser
 
 

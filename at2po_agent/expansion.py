@@ -37,6 +37,11 @@ class Expansion(Protocol):
     """Where to grow a tree next."""
 
     @property
+    def leaves(self) -> int:
+        """Leaves of a tree that is grown to its end."""
+        ...
+
+    @property
     def top_logprobs(self) -> int:
         """How many of the most likely tokens the policy must report at every position; 0 for most strategies."""
         ...
@@ -55,6 +60,11 @@ class Chains:
 
     def __post_init__(self) -> None:
         _at_least(1, n=self.n)
+
+    @property
+    def leaves(self) -> int:
+        """One for each chain."""
+        return self.n
 
     def propose(self, tree: TurnTree, rng: np.random.Generator) -> Sequence[Branch]:
         """All chains at once, then nothing."""
@@ -80,6 +90,11 @@ class EntropyGuided:
     def __post_init__(self) -> None:
         _at_least(1, chains=self.chains, per_round=self.per_round)
         _at_least(0, rounds=self.rounds, alpha=self.alpha)
+
+    @property
+    def leaves(self) -> int:
+        """``M + K·L``."""
+        return self.chains + self.per_round * self.rounds
 
     def propose(self, tree: TurnTree, rng: np.random.Generator) -> Sequence[Branch]:
         """The chains; then, whenever all paths have ended, the next round."""
@@ -112,6 +127,11 @@ class RandomExpansion:
     def __post_init__(self) -> None:
         _at_least(1, chains=self.chains, per_round=self.per_round)
         _at_least(0, rounds=self.rounds)
+
+    @property
+    def leaves(self) -> int:
+        """``M + K·L``."""
+        return self.chains + self.per_round * self.rounds
 
     def propose(self, tree: TurnTree, rng: np.random.Generator) -> Sequence[Branch]:
         """The chains; then, whenever all paths have ended, the next round."""

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from at2po_agent.packing import MicroBatch
 from at2po_agent.tree import ROOT, TurnTree
-from at2po_agent.tree_attention import TREE_OR_SDPA, plan_attention
+from at2po_agent.tree_attention import TREE_OR_SDPA, Layout, plan_attention
 
 MAX_LOGITS = 2**25  # elements of a [chunk, vocab] block: 128 MiB in float32
 
@@ -53,18 +53,23 @@ def prepare_model(model: PreTrainedModel) -> None:
     model.set_attn_implementation(TREE_OR_SDPA)
 
 
-def packed(model: PreTrainedModel, batch: MicroBatch, temperature: float) -> tuple[Tensor, Tensor]:
+def packed(
+    model: PreTrainedModel, batch: MicroBatch, temperature: float, tree: Layout | None = None
+) -> tuple[Tensor, Tensor]:
     """Log-probability and entropy of every action token of a micro-batch, each tree token forwarded once.
 
     Args:
         model: a causal language model that ``prepare_model`` prepared.
         batch: on the model's device.
         temperature: of the rollout; the distribution is ``softmax(logits / temperature)``.
+        tree: how the batch's tokens attend, where that is known already.
 
     Returns:
         ``logp [A]`` with gradient where enabled and ``entropy [A]`` without, nats; index both with ``batch.rows``.
     """
-    positions, ends = (states.cpu().numpy() for states in (batch.positions, batch.ends))
+    if tree is None:
+        positions, ends = (states.cpu().numpy() for states in (batch.positions, batch.ends))
+        tree = plan_attention(positions, ends, model.dtype, model.device)
     hidden = model.base_model(
         input_ids=batch.ids[None],
         attention_mask=torch.ones(
@@ -72,7 +77,7 @@ def packed(model: PreTrainedModel, batch: MicroBatch, temperature: float) -> tup
         ),  # transformers passes four dimensions on as they are
         position_ids=batch.positions[None],
         use_cache=False,
-        tree=plan_attention(positions, ends, model.dtype, model.device),
+        tree=tree,
     ).last_hidden_state[0]
     # An embedding look-up, because its backward is deterministic on many threads and that of x[index] is not.
     hidden = functional.embedding(batch.predictors, hidden)

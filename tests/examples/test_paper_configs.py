@@ -12,7 +12,7 @@ import pytest
 from at2po_agent.algorithms import ALGORITHMS, Algorithm, build
 from at2po_agent.config import TrainConfig, load_config
 from at2po_agent.credit import LeafCredit, TurnCredit
-from at2po_agent.expansion import Chains, EntropyBalanced, EntropyGuided, Expansion, RandomExpansion, TreeGRPOExpansion
+from at2po_agent.expansion import Chains, RandomExpansion
 from at2po_agent.objective import GSPO, TokenClip
 
 PAPER = Path(__file__).parents[2] / "examples" / "configs" / "paper"
@@ -37,17 +37,6 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 def opened(row: str) -> tuple[TrainConfig, Algorithm]:
     config = load_config(PAPER / f"{row}.yaml")
     return config, build(**vars(config.algorithm)).opened(vocab_size=151669, max_response_tokens=6192)
-
-
-def leaves(expansion: Expansion) -> int:
-    match expansion:
-        case EntropyGuided() | RandomExpansion():
-            return expansion.chains + expansion.per_round * expansion.rounds
-        case TreeGRPOExpansion() | EntropyBalanced():
-            return expansion.leaves
-        case Chains():
-            return expansion.n
-    raise AssertionError(expansion)
 
 
 def shared(config: TrainConfig) -> tuple[object, ...]:
@@ -84,7 +73,7 @@ def test_a_row_is_what_its_name_says_with_the_shared_settings(model: str, task: 
     leaves_only = dataclasses.replace(equal_config, train=config.train)
     assert shared(leaves_only) == shared(config) and equal_config.policy == config.policy
     assert equal_config.train.max_tokens == 200_000_000 and config.train.max_tokens is None
-    assert leaves(algorithm.expansion) == (22 if name == "at2po" else 16) and leaves(equal.expansion) == 22
+    assert algorithm.expansion.leaves == (22 if name == "at2po" else 16) and equal.expansion.leaves == 22
 
 
 @pytest.mark.parametrize(("model", "task"), list(product(MODELS, TASKS)), ids="_".join)
@@ -129,4 +118,4 @@ def test_an_ablation_changes_one_component(name: str) -> None:
     assert dataclasses.replace(config, name="", algorithm=base_config.algorithm) == dataclasses.replace(
         base_config, name=""
     )
-    assert leaves(algorithm.expansion) == 22
+    assert algorithm.expansion.leaves == 22
