@@ -105,6 +105,7 @@ def test_the_papers_models_are_planned_without_their_weights(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_every_row_of_the_paper_fits_eight_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     traced: dict[tuple[str, int], int] = {}
 

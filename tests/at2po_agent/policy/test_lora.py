@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import sys
 from pathlib import Path
@@ -15,10 +16,12 @@ from transformers import AutoModelForCausalLM
 from at2po_agent.config import UpdateConfig
 from at2po_agent.objective import ATPO, TokenClip
 from at2po_agent.policy import lora
-from at2po_agent.policy.base import PolicyError
+from at2po_agent.policy.base import PolicyError, Request, Sampling
 from at2po_agent.policy.loading import load_policy
+from at2po_agent.policy.local import LocalPolicy
 from at2po_agent.policy.lora import add_lora, load_adapter, merged_parameters, save_adapter, save_merged, without_lora
 from at2po_agent.policy.sglang_admin import SglangAdmin
+from at2po_agent.policy.sglang_engine import SGLangEngine
 from at2po_agent.policy.weight_sync import DiskSync, TensorSync
 from at2po_agent.update import Updater
 from tests.at2po_agent.policy.sglang_control import Controlled
@@ -27,6 +30,7 @@ from tests.at2po_agent.policy.tiny import tiny
 from tests.at2po_agent.random_trees import tiny as tiny_for_trees
 from tests.at2po_agent.test_update import some_batch
 from tests.real_tokenizers import byte_bpe
+from tests.sglang_server import MICROWIKI
 
 IDS = torch.tensor([[5, 9, 2, 40, 7, 7, 1, 30]])
 SETTINGS: dict[str, Any] = {"rank": 3, "alpha": 12.0, "targets": ["all-linear"], "seed": 1}
@@ -206,3 +210,32 @@ def test_servers_get_the_merged_weights(way: str, tmp_path: Path) -> None:
             got = server.model
         torch.testing.assert_close(logits(got), logits(model), rtol=1e-4, atol=1e-4)
     sync.close()
+
+
+@pytest.mark.service
+@pytest.mark.parametrize("way", ["disk", "tensors"])
+def test_a_real_server_samples_as_the_local_engine_does_with_the_adapters(
+    way: str, sglang_url: str, tmp_path: Path
+) -> None:
+    """Greedy turns after update: the same tokens, and log-probabilities within 1e-4."""
+    model, codec = load_policy(MICROWIKI)
+    add_lora(model, **SETTINGS)
+    with torch.no_grad():
+        for name in trained(model):
+            model.get_parameter(name).mul_(0.5).add_(0.003)
+    base, _ = load_policy(MICROWIKI)
+    asked = [Request(tuple(range(10 + i, 30 + i)), 12, (i,)) for i in range(3)]
+    here = LocalPolicy(model, codec)
+    engine = SGLangEngine([sglang_url], model, codec, DiskSync(tmp_path / "w") if way == "disk" else TensorSync())
+    try:
+        there = asyncio.run(engine.generate(asked, Sampling(temperature=0.0)))
+        engine.publish(base, 1)  # other tests go on with this server
+        as_before = asyncio.run(engine.generate(asked, Sampling(temperature=0.0)))
+    finally:
+        engine.close()
+    expected = asyncio.run(here.generate(asked, Sampling(temperature=0.0)))
+    here.close()
+    assert [one.ids for one in there] == [one.ids for one in expected]
+    for one, other in zip(there, expected, strict=True):
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
+    assert [one.logprobs for one in as_before] != [one.logprobs for one in there]
