@@ -103,11 +103,15 @@ def _import(arguments: argparse.Namespace) -> int:
 
     if len(arguments.files) > 1 and "/" in (arguments.stated or ""):
         raise DataError(f"--as {arguments.stated} names one split: import its file alone, the next would replace it")
-    folder = _folder(arguments)
+    folder, left = _folder(arguments), 0
     for file in arguments.files:
-        source, split = identify(file, arguments.stated)
-        print(_line(install(file, source, split, folder)))
-    return 0
+        try:
+            source, split = identify(file, arguments.stated)
+            print(_line(install(file, source, split, folder)))
+        except DataError as error:  # the files after it are no worse for it
+            print(f"not imported: {error}", file=sys.stderr)
+            left += 1
+    return 2 if left else 0
 
 
 def _line(placed: Placed) -> str:

@@ -71,6 +71,17 @@ def test_what_cannot_be_imported_is_one_line(capsys, tmp_path):
     assert status == 0 and out.startswith("nq test: 1 questions, SHA-256 ")
 
 
+def test_import_goes_on_past_a_file_that_cannot_be_used(capsys, tmp_path, data_dir):
+    withheld = data_dir / "triviaqa" / "triviaqa-rc" / "qa" / "web-test-without-answers.json"
+    status, out, err = run(
+        capsys, "import", withheld, data_dir / "bamboogle" / "bamboogle.csv", "--data-dir", tmp_path, "--as", "triviaqa"
+    )
+    assert status == 2 and err.count("not imported: ") == 2 and not out
+    status, out, err = run(capsys, "import", withheld, data_dir / "bamboogle" / "bamboogle.csv", "--data-dir", tmp_path)
+    assert status == 2 and out.startswith("bamboogle test: 125 questions")
+    assert err == f"not imported: {withheld}: there are no questions to score (records 3, without_answers 3)\n"
+
+
 def test_status_goes_on_past_an_unusable_file(capsys, tmp_path):
     for name, text in (("hotpotqa", "[3]"), ("nq", json.dumps(ROW))):
         (tmp_path / name).mkdir()
