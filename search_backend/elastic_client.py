@@ -25,7 +25,7 @@ SHAPE = "elasticsearch://HOST[:PORT]/INDEX?timeout=10&retries=3&wait=10&tls=true
 API_KEY, USER, PASSWORD = "AT2PO_ES_API_KEY", "AT2PO_ES_USER", "AT2PO_ES_PASSWORD"
 """Environment variables; secrets are read from nowhere else, so that no URI, message or manifest can hold one."""
 
-_RETRYABLE = frozenset({429, 502, 503, 504})
+_RETRYABLE = frozenset({429, 500, 502, 503, 504})  # 500: a service whose card ran out of memory, for one
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 10.0
 _INDEX_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,199}")
 _OPTIONS = {

@@ -30,7 +30,7 @@ from search_backend.base import (
     check_request,
 )
 
-_RETRYABLE = frozenset({429, 502, 503, 504})
+_RETRYABLE = frozenset({429, 500, 502, 503, 504})  # 500: a service whose card ran out of memory, for one
 _FIRST_WAIT_S = 0.2
 _OPENER = build_opener(ProxyHandler({}))  # services of one's own; a proxy for the web does not know them
 
@@ -41,7 +41,7 @@ class HttpBackend:
     Args:
         url: Of the endpoint, usually ``http://HOST:PORT/retrieve``.
         timeout: Seconds for one request.
-        retries: Of a request that may succeed later: no connection, HTTP 429, 502, 503, 504.
+        retries: Of a request that may succeed later: no connection, HTTP 429, 500, 502, 503, 504.
     """
 
     def __init__(self, url: str, timeout: float = 30.0, retries: int = 3) -> None:

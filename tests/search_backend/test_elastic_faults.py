@@ -210,7 +210,10 @@ def test_tls_is_trusted_with_its_authority_only(proxy, tmp_path):
     backend.close()
 
 
-@pytest.mark.parametrize(("status", "kind"), [(429, SearchUnavailable), (502, SearchUnavailable), (504, SearchTimeout)])
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(429, SearchUnavailable), (500, SearchUnavailable), (502, SearchUnavailable), (504, SearchTimeout)],
+)
 def test_what_a_proxy_answers_for_a_server_has_its_type(proxy, status, kind):
     port = proxy(f"location /_msearch {{ return {status}; }} location ~ /_msearch$ {{ return {status}; }} "
                  "location / { proxy_pass BACKEND; }")  # fmt: skip

@@ -79,7 +79,7 @@ def test_the_manifest_names_the_service(service):
     assert other.manifest.digest != search_backend.open(service.uri).manifest.digest
 
 
-@pytest.mark.parametrize("status", [429, 502, 503, 504])
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
 def test_an_overloaded_service_is_asked_again(service, status):
     service.script = [(status, b"later")]
     assert search_backend.open(service.uri).search(["Tivaro"], 1)[0]
