@@ -104,6 +104,7 @@ def test_a_run_outlasts_a_server_that_is_killed_twice_and_loses_nothing(own_serv
     (session,) = json.loads((tmp_path / "run" / "manifest.json").read_text())["sessions"]
     search = session["env"]["search"]
     assert search["digest"] == digest and search["backend"] == "elasticsearch"
+    assert session["env"]["search_at"] == session["eval_env"]["search_at"] == uri
 
 
 def test_without_patience_every_episode_is_scored_or_counted_as_lost(own_server, tmp_path):

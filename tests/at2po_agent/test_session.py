@@ -7,6 +7,8 @@ from at2po_agent.config import load_config
 from at2po_agent.policy.base import PolicyError
 from at2po_agent.session import open_session
 from at2po_agent.structured import ConfigError
+from search_backend import EmbeddedIndex
+from tests.at2po_env.doubles import TOWERS
 
 SMALL = ["policy.path=builtin:microwiki", "env.id=AT2PO-MicroWiki-v0", "env.kwargs={world: tiny, dialect: bare, k: 1}"]
 
@@ -22,6 +24,15 @@ def test_the_manifest_names_what_decides_the_results():
     assert first["policy"] == second["policy"]
     assert torch.__version__.startswith(first["packages"]["torch"])
     assert set(first["git"]) == {"commit", "clean"}
+
+
+def test_the_manifest_says_where_the_index_was(tmp_path):
+    EmbeddedIndex.build(tmp_path / "index", TOWERS).close()
+    uri = f"embedded:{tmp_path / 'index'}"
+    with closing(open_session(load_config(None, [*SMALL, f"env.kwargs.search={uri}"]))) as session:
+        assert session.manifest()["env"]["search_at"] == uri
+    with closing(open_session(load_config(None, SMALL))) as session:
+        assert session.manifest()["env"]["search_at"] is None
 
 
 def test_evaluation_can_have_its_own_arguments():

@@ -91,6 +91,8 @@ def test_a_manifest_changes_with_everything_that_decides_results_and_nothing_els
     faster = replace(config, concurrency=2, cache="x", limits=replace(config.limits, retries=1, episode_seconds=5.0))
     assert changes(first, described(faster)) == []
     assert changes(first, described(replace(config, model=replace(config.model, price_prompt=1.0)))) == []
+    assert first["search_at"] is None  # a backend that was passed in
+    assert changes(first, first | {"search_at": "elasticsearch://another:9200/name"}) == []  # of equal digest
     other = {
         "temperature": described(replace(config, temperature=0.7)),
         "seed": described(replace(config, seed=1)),

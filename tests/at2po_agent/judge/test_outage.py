@@ -86,8 +86,9 @@ def test_an_evaluation_outlasts_a_server_that_is_killed(own_server, serve, capsy
     assert shown[-1].startswith("search is back after ")
     run = newest()
     assert outcomes(run) == undisturbed and len(undisturbed) == QUESTIONS
-    search = json.loads((run / "manifest.json").read_text())["search"]
-    assert search["digest"] == digest and search["backend"] == "elasticsearch"
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["search"]["digest"] == digest and manifest["search"]["backend"] == "elasticsearch"
+    assert manifest["search_at"] == uri
 
 
 def test_without_patience_every_episode_is_scored_or_an_error_and_resume_makes_it_whole(own_server, serve, capsys):
