@@ -112,7 +112,7 @@ def _build_at(arguments: argparse.Namespace, passages: Iterable[Passage], report
         from search_backend.elastic_index import load_index
 
         return load_index(arguments.uri, passages, shards=arguments.shards, replicas=arguments.replicas, **common)
-    if not arguments.uri.startswith("embedded:"):
+    if not arguments.uri.startswith("embedded:") or arguments.uri == "embedded:":
         raise ConfigError(f"{arguments.uri}: an index is built at embedded:DIR or elasticsearch://HOST[:PORT]/NAME")
     from search_backend import EmbeddedIndex
 

@@ -79,6 +79,7 @@ def load_index(
     """
     address = parse_address(uri)
     report = progress or (lambda phase, done: None)
+    index_files.check_options(analyzer, title_boost, memory_mb)
     words = index_files.make_analyzer(analyzer)
     embedder = open_embedder(address.hybrid.model) if address.hybrid else None
     options = address.client_options() | {"request_timeout": max(address.timeout, _BULK_TIMEOUT_S)}

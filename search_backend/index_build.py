@@ -44,11 +44,7 @@ def build_index(
     Raises:
         CorpusError: The passages are unusable, or the index cannot be written. Nothing is left behind.
     """
-    if isinstance(title_boost, bool) or not isinstance(title_boost, int) or not 1 <= title_boost <= 100:
-        raise CorpusError(f"title_boost must be an integer from 1 to 100, not {title_boost!r}")
-    if memory_mb < 32:
-        raise CorpusError(f"memory_mb must be at least 32, not {memory_mb!r}")
-    index_files.make_analyzer(analyzer)
+    index_files.check_options(analyzer, title_boost, memory_mb)
     report = progress or (lambda phase, done: None)
     with _workshop(target) as work:
         scratch, content = work / "runs", work / "index"

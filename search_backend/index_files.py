@@ -57,6 +57,19 @@ def make_analyzer(name: str) -> tantivy.TextAnalyzer:
     return builder.build()
 
 
+def check_options(analyzer: str, title_boost: int, memory_mb: int) -> None:
+    """Refuse what no index can be built with, before anything is read.
+
+    Raises:
+        CorpusError: One of them is wrong; the message names it.
+    """
+    if isinstance(title_boost, bool) or not isinstance(title_boost, int) or not 1 <= title_boost <= 100:
+        raise CorpusError(f"title_boost must be an integer from 1 to 100, not {title_boost!r}")
+    if memory_mb < 32:
+        raise CorpusError(f"memory_mb must be at least 32, not {memory_mb!r}")
+    make_analyzer(analyzer)
+
+
 def query_terms(analyzer: tantivy.TextAnalyzer, query: str) -> list[str]:
     """The distinct terms of a query, in order of appearance."""
     return list(dict.fromkeys(analyzer.analyze(query.encode("utf-8", "replace").decode())))

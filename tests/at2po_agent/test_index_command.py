@@ -80,6 +80,10 @@ def test_contexts_are_those_of_every_installed_split_and_never_the_demos(tmp_pat
     [
         (["embedded:INDEX"], "give passage files, or --benchmark NAME"),
         (["http://host/retrieve", "FILE"], "an index is built at embedded:DIR or elasticsearch:"),
+        (["embedded:", "FILE"], "an index is built at embedded:DIR or elasticsearch:"),
+        (["embedded:INDEX", "FILE", "--title-boost", "0"], "title_boost must be an integer from 1 to 100"),
+        (["elasticsearch://127.0.0.1:9/x", "FILE", "--memory-mb", "0"], "memory_mb must be at least 32, not 0"),
+        (["elasticsearch://127.0.0.1:9/x", "FILE", "--title-boost", "-1"], "title_boost must be an integer from 1"),
         (["embedded:INDEX", "nowhere.jsonl"], "nowhere.jsonl: no such passage file"),
         (["embedded:INDEX", "--benchmark", "other"], "--benchmark other: not one of"),
         (["embedded:INDEX", "--benchmark", "musique", "--split", "x"], "--split x: musique has"),
