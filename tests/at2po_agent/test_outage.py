@@ -43,8 +43,8 @@ class Stage(Display):
         if act:
             act()
 
-    def step(self, step, metrics, seconds):
-        super().step(step, metrics, seconds)
+    def step(self, step, metrics, seconds, tokens=0):
+        super().step(step, metrics, seconds, tokens)
         act, self.in_training = self.in_training, None
         if act:
             threading.Timer(0.1, act).start()
@@ -119,10 +119,10 @@ def test_without_patience_every_episode_is_scored_or_counted_as_lost(own_server,
             super().evaluation(scores)
             server.start()
 
-        def step(self, step, metrics, seconds):
+        def step(self, step, metrics, seconds, tokens=0):
             if step == 2:
                 server.start()
-            super().step(step, metrics, seconds)
+            super().step(step, metrics, seconds, tokens)
 
     stage = Impatient(in_evaluation=server.kill, in_training=server.kill)
     lines = run(tmp_path / "run", uri, stage, "rollout.retries=0", algorithm=CHAINS)
