@@ -50,7 +50,7 @@ def _status(arguments: argparse.Namespace) -> int:
 
     folder = _folder(arguments)
     table = Table(title=f"benchmark files in {folder}")
-    for heading in ("benchmark", "split", "questions", "left out", "SHA-256", "file"):
+    for heading in ("benchmark", "split", "questions", "repeated", "left out", "SHA-256", "file"):
         table.add_column(heading, overflow="fold")
     problems: list[str] = []
     for source, split, path in installed(folder):
@@ -59,8 +59,9 @@ def _status(arguments: argparse.Namespace) -> int:
         except DataError as error:
             problems.append(str(error))
             continue
-        cells = (f"{len(dataset.questions):,}", _left_out(dataset.notes), dataset.digest[:12])
-        table.add_row(source.name, split, *cells, str(path.relative_to(folder)))
+        repeated = dataset.notes["repeated_questions"]
+        cells = (f"{len(dataset.questions):,}", f"{repeated:,}" if repeated else "", _left_out(dataset.notes))
+        table.add_row(source.name, split, *cells, dataset.digest[:12], str(path.relative_to(folder)))
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)  # a pipe has no width of its own
     if table.row_count:
         console.print(table)
@@ -116,8 +117,9 @@ def _import(arguments: argparse.Namespace) -> int:
 
 def _line(placed: Placed) -> str:
     data = placed.dataset
-    left_out = _left_out(data.notes)
+    repeated, left_out = data.notes["repeated_questions"], _left_out(data.notes)
     text = f"{data.name} {data.split}: {len(data.questions):,} questions"
+    text += f", of which {repeated:,} ask what another asks" if repeated else ""
     text += f" (left out: {left_out})" if left_out else ""
     text += f", SHA-256 {data.digest[:12]} → {placed.path}"
     return text if placed.read == placed.path else f"{text}; but {placed.read} comes first and is what is read"

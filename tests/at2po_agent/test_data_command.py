@@ -41,8 +41,8 @@ def test_import_then_status(capsys, tmp_path, data_dir):
     status, out, _ = run(capsys, "status", "--data-dir", tmp_path)
     rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in out.splitlines() if line[:1] == "│"]
     assert rows == [
-        ["musique", "dev_full", "11", "9 unanswerable", "ad57dbb13ed6", "musique/musique_full_v1.0_dev.jsonl"],
-        ["popqa", "test", "700", "", "7d8ae72a4e5d", "popqa/popQA.tsv"],
+        ["musique", "dev_full", "11", "", "9 unanswerable", "ad57dbb13ed6", "musique/musique_full_v1.0_dev.jsonl"],
+        ["popqa", "test", "700", "1", "", "7d8ae72a4e5d", "popqa/popQA.tsv"],
     ]
 
 
@@ -53,6 +53,19 @@ def test_import_says_when_another_file_is_read_first(capsys, tmp_path, data_dir)
         0,
         True,
     )
+
+
+def test_duplicates_and_empty_answers_are_reported(capsys, tmp_path):
+    file = tmp_path / "rows.jsonl"
+    rows = [ROW, ROW, {**ROW, "id": "again"}, {**ROW, "id": "empty", "golden_answers": [" "]}]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    status, out, _ = run(capsys, "import", file, "--as", "nq/test", "--data-dir", tmp_path / "data")
+    assert status == 0 and out.startswith(
+        "nq test: 2 questions, of which 1 ask what another asks (left out: 1 duplicate ids, 1 empty answers), SHA-256 "
+    )
+    _, out, _ = run(capsys, "status", "--data-dir", tmp_path / "data")
+    (row,) = [[cell.strip() for cell in line.strip("│").split("│")] for line in out.splitlines() if line[:1] == "│"]
+    assert row[:5] == ["nq", "test", "2", "1", "1 duplicate ids, 1 empty answers"]
 
 
 def test_what_cannot_be_imported_is_one_line(capsys, tmp_path):
