@@ -32,7 +32,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     temporary = path.with_name(f"{_TEMPORARY}{path.name}")
     with writing(path):
         try:
-            with open(temporary, "wb", buffering=0) as file:
+            with writing(path), open(temporary, "wb", buffering=0) as file:  # says how full it was before the clean-up
                 write_all(file, data)
                 os.fsync(file.fileno())
             os.replace(temporary, path)
@@ -58,11 +58,12 @@ def new_directory(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
         temporary.mkdir()
         try:
-            yield temporary
-            for entry in [*temporary.rglob("*"), temporary]:
-                _sync(entry)
-            os.replace(temporary, path)
-            _sync(path.parent)
+            with writing(path):  # says how full it was before the clean-up
+                yield temporary
+                for entry in [*temporary.rglob("*"), temporary]:
+                    _sync(entry)
+                os.replace(temporary, path)
+                _sync(path.parent)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise

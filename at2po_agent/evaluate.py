@@ -17,6 +17,10 @@ from at2po_agent.tree import TurnNode, TurnTree
 from at2po_env.core import ForkableEnv
 
 
+class EvaluationStopped(Exception):
+    """An evaluation was given up between two batches, as its ``stop`` asked for."""
+
+
 @dataclass(frozen=True)
 class Episode:
     """How one question went."""
@@ -56,6 +60,7 @@ async def evaluate(
     deterministic: bool = True,
     on_episode: Callable[[Episode], None] = lambda episode: None,
     outages: Outages | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Evaluation:
     """Run one episode per question and score it.
 
@@ -71,10 +76,16 @@ async def evaluate(
         deterministic: see ``rollout.rollout``.
         on_episode: called with every scored episode, for progress.
         outages: see ``forest.rollout``.
+        stop: asked before every batch whether to give up.
+
+    Raises:
+        EvaluationStopped: ``stop`` said so; a part of an evaluation is no evaluation.
     """
     episodes: list[Episode] = []
     errors: list[str] = []
     for start in range(0, len(question_ids), batch):
+        if stop():
+            raise EvaluationStopped
         part = question_ids[start : start + batch]
         grown = await rollout(
             env,

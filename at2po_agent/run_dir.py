@@ -15,7 +15,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
@@ -24,8 +24,10 @@ import zstandard
 
 from at2po_agent.atomic import write_all, write_bytes, write_text, writing
 from at2po_agent.config import ConfigError, TrainConfig, load_config, to_yaml
+from at2po_agent.plain_json import plain_json
 from at2po_agent.results import Scores
 
+_PARTS = ("trees", "checkpoints")
 RESUMABLE = ("train", "eval", "checkpoint", "log")  # sections that may change when a run goes on
 
 
@@ -50,22 +52,29 @@ class RunDirectory:
         """Make the directory that ``config.run_dir`` names, or ``runs/NAME-TIMESTAMP``.
 
         Raises:
-            RunDirError: it exists and is not empty.
+            RunDirError: it exists and is not empty, or another process holds it. What a process left that was killed
+                before it wrote ``config.yaml`` counts as empty.
             DiskError: it cannot be written; nothing is left of it.
         """
         path = Path(config.run_dir) if config.run_dir else _fresh(config.name)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise RunDirError(f"{path} already exists; continue it with --resume {path}, or choose another run_dir")
         existed = path.exists()
+        if existed and not _is_unbegun(path):
+            raise _already_exists(path)
+        with writing(path):
+            path.mkdir(parents=True, exist_ok=True)
+        run = cls(path, config, resumed=False)
+        if (path / "config.yaml").exists():  # another process was faster, and has ended
+            run.close()
+            raise _already_exists(path)
         try:
             with writing(path):
-                (path / "trees").mkdir(parents=True)
-                (path / "checkpoints").mkdir()
-            run = cls(path, config, resumed=False)
+                for name in _PARTS:
+                    (path / name).mkdir(exist_ok=True)
             write_text(path / "config.yaml", to_yaml(config))
         except BaseException:
             if not existed:
                 shutil.rmtree(path, ignore_errors=True)
+            run.close()
             raise
         return run
 
@@ -97,7 +106,7 @@ class RunDirectory:
 
         A number that is not finite is written as null. Nothing is left of a line that did not fit on the disk.
         """
-        record = {"step": step, **_jsonable(metrics), **({"time": _jsonable(timings)} if timings else {})}
+        record = {"step": step, **plain_json(metrics), **({"time": plain_json(timings)} if timings else {})}
         line = (json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n").encode()
         with writing(self.path), open(self._metrics, "ab", buffering=0) as file:
             start = file.seek(0, os.SEEK_END)
@@ -109,11 +118,16 @@ class RunDirectory:
                 raise
 
     def log_evaluation(self, step: int, scores: Scores, seconds: float) -> dict[str, float]:
-        """Append a line with the means, and store each question's score in ``evaluations/``; return the means."""
+        """Append a line with the means, and store each question's score in ``evaluations/``; return the means.
+
+        It replaces what was logged of an earlier evaluation of the step, as a run has that is resumed at its end.
+        """
         path = self.path / "evaluations" / f"step_{step:06d}.json"
+        if path.exists():
+            self._keep_lines(lambda line: not _is_evaluation(line, step))
         with writing(path):
             path.parent.mkdir(exist_ok=True)
-        write_text(path, json.dumps(_jsonable(dataclasses.asdict(scores)), ensure_ascii=False) + "\n")
+        write_text(path, json.dumps(plain_json(dataclasses.asdict(scores)), ensure_ascii=False) + "\n")
         em = sum(scores.em) / len(scores.em) if scores.em else math.nan
         means = {f"eval_{name}": value for name, value in scores.means.items()}
         metrics = {"eval_em": em, "eval_questions": len(scores.em), **means}
@@ -126,24 +140,30 @@ class RunDirectory:
 
     def rewind(self, step: int) -> None:
         """Forget what was logged after ``step``, the one that the run goes on from; -1 forgets everything."""
-        kept = [line for line in self.metrics() if line["step"] <= step]
-        write_text(self._metrics, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
+        self._keep_lines(lambda line: bool(line["step"] <= step))
         with writing(self.path):
             for path in [*tree_files(self.path), *(self.path / "evaluations").glob("step_*.json")]:
                 if step_of(path) > step:
                     path.unlink()
 
+    def is_evaluated(self, step: int) -> bool:
+        """Whether an evaluation of this step is logged."""
+        return any(_is_evaluation(line, step) for line in read_metrics(self.path))
+
     def save_trees(self, step: int, records: Iterable[Mapping[str, Any]]) -> Path:
         """Store the trees of one step, one JSON object each (see ``report.trees.tree_record``)."""
         path = self.path / "trees" / f"step_{step:06d}.jsonl.zst"
-        lines = "".join(json.dumps(record, ensure_ascii=False, default=_plain) + "\n" for record in records)
+        lines = "".join(json.dumps(record, ensure_ascii=False, default=plain_json) + "\n" for record in records)
         write_bytes(path, zstandard.ZstdCompressor(level=6).compress(lines.encode()))
         return path
 
     def add_session(self, session: Mapping[str, Any]) -> dict[str, Any] | None:
         """Add what this process runs on to ``manifest.json``; returns the session before it, if there was one."""
         path = self.path / "manifest.json"
-        sessions = json.loads(path.read_text(encoding="utf-8"))["sessions"] if path.exists() else []
+        try:
+            sessions = json.loads(path.read_text(encoding="utf-8"))["sessions"] if path.exists() else []
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunDirError(f"{path} is damaged ({error}); put it back or remove it") from error
         text = json.dumps({"sessions": [*sessions, session]}, indent=2, ensure_ascii=False)
         write_text(path, text + "\n")
         return sessions[-1] if sessions else None
@@ -159,6 +179,10 @@ class RunDirectory:
         if kind is not None and not self.resumed and not (self.path / "manifest.json").exists():
             shutil.rmtree(self.path)  # what it needs could not be opened: nothing ran
         self.close()
+
+    def _keep_lines(self, wanted: Callable[[Mapping[str, Any]], bool]) -> None:
+        kept = [line for line in self.metrics() if wanted(line)]
+        write_text(self._metrics, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
 
     def _repair(self) -> None:
         """Drop a last line that a dying process did not finish."""
@@ -183,7 +207,8 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
         try:
             yield json.loads(line)
         except json.JSONDecodeError as error:
-            raise RunDirError(f"{file}:{number}: not a line of metrics: {error}") from error
+            what = f"{file}:{number}: not a line of metrics: {error}"
+            raise RunDirError(f"{what}; put the file back, or remove this line") from error
 
 
 def tree_files(path: Path) -> list[Path]:
@@ -227,6 +252,21 @@ def take_lock(path: Path) -> io.TextIOWrapper:
     return lock
 
 
+def _is_unbegun(path: Path) -> bool:
+    """Whether a directory holds at most what ``create`` makes before ``config.yaml``."""
+    if not path.is_dir() or {entry.name for entry in path.iterdir()} - {*_PARTS, ".lock", ".tmp-config.yaml"}:
+        return False
+    return not any(entry for name in _PARTS for entry in (path / name).glob("*"))
+
+
+def _already_exists(path: Path) -> RunDirError:
+    return RunDirError(f"{path} already exists; continue it with --resume {path}, or choose another run_dir")
+
+
+def _is_evaluation(line: Mapping[str, Any], step: int) -> bool:
+    return line["step"] == step and "eval_em" in line
+
+
 def _fresh(name: str) -> Path:
     """``runs/NAME-TIMESTAMP``, numbered where two runs start in one second."""
     base = Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
@@ -236,27 +276,3 @@ def _fresh(name: str) -> Path:
         number += 1
         path = base.with_name(f"{base.name}-{number}")
     return path
-
-
-def _jsonable(value: Any) -> Any:
-    """Plain JSON values; numbers that are not finite as null."""
-    if isinstance(value, Mapping):
-        return {str(key): _jsonable(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_jsonable(entry) for entry in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, str | int):
-        return value
-    return _jsonable(_plain(value))
-
-
-def _plain(value: Any) -> Any:
-    """What JSON does not know by itself: dataclasses, mappings, numpy and torch scalars."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
-    if isinstance(value, Mapping):
-        return dict(value)
-    if hasattr(value, "item"):
-        return value.item()
-    raise TypeError(f"cannot write a {type(value).__name__} as JSON")

@@ -15,7 +15,7 @@ from typing import Any
 from at2po_agent import checkpoints
 from at2po_agent.config import TrainConfig
 from at2po_agent.credit import TurnCredit
-from at2po_agent.evaluate import evaluate
+from at2po_agent.evaluate import EvaluationStopped, evaluate
 from at2po_agent.forest import rollout
 from at2po_agent.groups import Rollout, draw_questions
 from at2po_agent.metrics import engine_metrics, rollout_metrics, scores
@@ -43,7 +43,8 @@ def train(config: TrainConfig, run: RunDirectory, display: Display, stop: Event)
         config: what to train, on what, and how.
         run: open; holds metrics, trees and checkpoints.
         display: told about every step.
-        stop: set from a signal handler; the step under way is finished first.
+        stop: set from a signal handler; the step under way is finished first, an evaluation is left at its next batch
+            and made again when the run goes on.
     """
     with closing(open_session(config, run.path / "engine", display.note)) as session:
         trainer = _Trainer(config, run, display, stop, session)
@@ -95,18 +96,20 @@ class _Trainer:
     def run_to_end(self) -> Result:
         """Train, then say what came of it."""
         config, at, after = self.config, self.at, None
-        if at.step == 0 and config.eval.at_start and self.eval_questions and not self.stop.is_set():
-            at.before = asdict(self._evaluate())
+        if at.step == 0 and at.before is None and config.eval.at_start:
+            before = self._evaluate()
+            at.before = asdict(before) if before else None
+        elif at.step > 0 and self._evaluation_is_due() and not self.run.is_evaluated(at.step):
+            self._evaluate()  # the run ended before it did
         while not self._is_over():
             self._step()
-            if self._evaluation_is_due():
-                self._evaluate()
             if config.checkpoint.every and at.step % config.checkpoint.every == 0:
                 self._save()
-        stopped = self.stop.is_set()
-        if config.eval.at_end and self.eval_questions and not stopped:
-            after = self._evaluate()
+            if self._evaluation_is_due():
+                self._evaluate()
         self._save()
+        if config.eval.at_end and self._at_limit():
+            after = self._evaluate()
         return Result(
             steps=at.step,
             seconds=at.seconds,
@@ -116,7 +119,7 @@ class _Trainer:
             before=Scores(**{key: _tuples(value) for key, value in at.before.items()}) if at.before else None,
             after=after,
             checkpoint=self.saved,
-            stopped=stopped,
+            stopped=after is None and self.stop.is_set(),
         )
 
     def _is_over(self) -> bool:
@@ -129,9 +132,8 @@ class _Trainer:
         return at.step >= limits.steps or out_of_time or out_of_tokens
 
     def _evaluation_is_due(self) -> bool:
-        """Also when a stop has been asked for: a resumed run has the same evaluations as one that was never stopped."""
         every = self.config.eval.every
-        return bool(every and self.at.step % every == 0 and self.eval_questions and not self._at_limit())
+        return bool(every and self.at.step % every == 0 and not self._at_limit())
 
     def _step(self) -> None:
         """One rollout batch and the updates it allows."""
@@ -210,25 +212,32 @@ class _Trainer:
         for logger in self.loggers:
             logger.log(self.at.step, numbers)
 
-    def _evaluate(self) -> Scores:
-        """Greedy EM on the held-out questions, shown and logged."""
+    def _evaluate(self) -> Scores | None:
+        """Greedy EM on the held-out questions, shown and logged; None where there are none, or a stop came before."""
+        if not self.eval_questions or self.stop.is_set():
+            return None
         config, session, step = self.config, self.session, self.at.step
         started = perf_counter()
         session.engine.clear_cache()
         self.display.phase("evaluation", total=len(self.eval_questions))
-        evaluation = asyncio.run(
-            evaluate(
-                session.eval_env,
-                [question.id for question in self.eval_questions],
-                session.engine,
-                session.codec,
-                limits=session.limits,
-                batch=config.eval.batch,
-                deterministic=config.deterministic,
-                on_episode=lambda episode: self.display.advance(),
-                outages=self.outages,
-            )
+        work = evaluate(
+            session.eval_env,
+            [question.id for question in self.eval_questions],
+            session.engine,
+            session.codec,
+            limits=session.limits,
+            batch=config.eval.batch,
+            deterministic=config.deterministic,
+            on_episode=lambda episode: self.display.advance(),
+            outages=self.outages,
+            stop=self.stop.is_set,
         )
+        try:
+            evaluation = asyncio.run(work)
+        except EvaluationStopped:
+            self.display.end_phase()
+            self.display.note(f"the evaluation after step {step} was left; it is made when the run goes on")
+            return None
         data = session.eval_env.dataset
         found = scores(step, evaluation, self.eval_questions, f"{data.name} {data.split}")
         means = self.run.log_evaluation(step, found, perf_counter() - started)

@@ -57,6 +57,8 @@ def find_tree(
     Raises:
         RunDirError: there is no such tree; the message says what there is.
     """
+    if not run.is_dir():
+        raise RunDirError(f"there is no run directory {run}")
     files = {step_of(file): file for file in tree_files(run)}
     if not files:
         raise RunDirError(f"{run} has no stored trees (log.trees_every=0 stores none)")

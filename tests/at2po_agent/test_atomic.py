@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,19 @@ def test_a_place_that_cannot_be_written(tmp_path: Path):
         pass
     with pytest.raises(DiskError, match=r"cannot write .*No such file"):
         write_text(tmp_path / "missing" / "x", "")
+
+
+def test_the_free_space_that_is_told_is_what_was_there_when_it_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    measured = shutil.disk_usage
+
+    def measure(path: Path) -> object:
+        left = [entry.name for entry in tmp_path.rglob("*")]
+        return measured(path)._replace(free=len(left) * 1_000_000)
+
+    monkeypatch.setattr(shutil, "disk_usage", measure)
+    monkeypatch.setattr("os.fsync", full_disk)
+    with pytest.raises(DiskError, match=r"\(1 MB free there\)"):
+        write_bytes(tmp_path / "x", b"1")
+    with pytest.raises(DiskError, match=r"\(2 MB free there\)"), new_directory(tmp_path / "new") as folder:
+        (folder / "file").touch()
+    assert list(tmp_path.iterdir()) == []

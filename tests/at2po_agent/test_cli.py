@@ -66,6 +66,7 @@ def test_print_config_takes_overrides_anywhere(
         (["train", "--resume", "{tmp}", "--cfg", "{file}"], "--cfg for a new run or --resume"),
         (["train", "--cfg", "{file}", "run_dir={tmp}"], "already exists; continue it with --resume"),
         (["show-tree", "{tmp}"], "has no stored trees"),
+        (["show-tree", "{tmp}/nothing"], "there is no run directory {tmp}/nothing"),
         (["export", "{tmp}/nothing", "{tmp}/out"], "nothing is not a checkpoint"),
         (["gates", "No-Such-Env-v0"], "No-Such-Env"),
         (["gates", "X-v0", "questions"], "write it as key=value"),
@@ -79,7 +80,7 @@ def test_foreseen_errors_are_one_line(
     out, err = capsys.readouterr()
     assert (status, out) == (2, "")
     assert err.startswith("at2po-agent: error: ")
-    assert message in err
+    assert message.format(tmp=tmp_path) in err
     assert err.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["run.yaml"]
 

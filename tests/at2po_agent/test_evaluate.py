@@ -1,6 +1,8 @@
 import asyncio
 
-from at2po_agent.evaluate import evaluate
+import pytest
+
+from at2po_agent.evaluate import EvaluationStopped, evaluate
 from at2po_agent.rollout import Limits
 from tests.at2po_agent.toys import Bytes, Scripted, ToyEnv
 
@@ -29,3 +31,10 @@ def test_infrastructure_failures_are_errors_and_not_scores_of_zero():
     assert [episode.question_id for episode in found.episodes] == [episode.question_id for episode in directly]
     assert set(found.errors) == set(QUESTIONS) - {episode.question_id for episode in directly}
     assert found.errors
+
+
+def test_a_stop_between_batches_leaves_no_part_of_an_evaluation():
+    seen, asked = [], iter([False, False, True])
+    with pytest.raises(EvaluationStopped):
+        run(ToyEnv(), batch=3, on_episode=lambda episode: seen.append(episode), stop=lambda: next(asked))
+    assert len(seen) == 6

@@ -109,7 +109,9 @@ def test_rewind_to_before_the_start_forgets_everything(run: RunDirectory):
 
 def test_a_damaged_line_in_the_middle_is_named(run: RunDirectory):
     (run.path / "metrics.jsonl").write_text('{"step": 1}\nnot json\n{"step": 2}\n')
-    with pytest.raises(RunDirError, match=r"metrics.jsonl:2: "):
+    with pytest.raises(
+        RunDirError, match=r"metrics.jsonl:2: not a line of metrics: .*; put the file back, or remove this line"
+    ):
         run.metrics()
 
 
@@ -164,3 +166,39 @@ def test_a_resumed_run_may_change_how_long_and_not_what(run: RunDirectory):
         RunDirectory.resume(run.path, ["update.lr=1"])
     with pytest.raises(RunDirError, match="is not a run directory"):
         RunDirectory.resume(run.path / "trees")
+
+
+def test_what_a_process_left_that_was_killed_before_it_began_is_taken_over(run: RunDirectory):
+    run.close()
+    (run.path / "config.yaml").rename(run.path / ".tmp-config.yaml")
+    with RunDirectory.create(run.config) as again:
+        assert load_config(again.path / "config.yaml") == run.config
+        with pytest.raises(RunDirError, match="already exists"):
+            RunDirectory.create(run.config)
+
+
+def test_a_directory_that_another_process_is_making_is_left_alone(run: RunDirectory):
+    (run.path / "config.yaml").unlink()  # as it is for a moment
+    with pytest.raises(RunDirError, match="is in use by another process"):
+        RunDirectory.create(run.config)
+    assert (run.path / "trees").is_dir()
+
+
+def test_an_evaluation_that_is_made_again_is_logged_once(run: RunDirectory):
+    run.log_evaluation(2, scores(2, 0.0, 0.0), 1.0)
+    run.log(2, {"em": 0.5})
+    run.log_evaluation(2, scores(2, 1.0, 0.0), 2.0)
+    assert [(line["step"], line.get("em"), line.get("eval_em")) for line in run.metrics()] == [
+        (2, 0.5, None),
+        (2, None, 0.5),
+    ]
+    assert run.is_evaluated(2) and not run.is_evaluated(1)
+    assert json.loads((run.path / "evaluations" / "step_000002.json").read_text())["em"] == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("text", ['{"sessions": [', "{}", "[]"])
+def test_a_damaged_manifest_is_named(run: RunDirectory, text: str):
+    (run.path / "manifest.json").write_text(text)
+    with pytest.raises(RunDirError, match=r"manifest.json is damaged .*; put it back or remove it"):
+        run.add_session({})
+    assert (run.path / "manifest.json").read_text() == text
