@@ -89,6 +89,8 @@ WORDS = [
     "assistant",
 ]
 
+MEGABYTE = 1_000_000  # characters
+
 
 class Escape(AssertionError):
     """Text that others wrote became more than data; the message says where and which."""
@@ -103,14 +105,14 @@ def atoms() -> list[str]:
 
 
 def texts(seed: int, number: int, pieces: Sequence[str], megabytes: int = 0) -> Iterator[str]:
-    """So many texts of pieces: most are short, one in fifty is thousands of characters long, some are one megabyte."""
+    """So many texts of pieces: most are short, one in a hundred has thousands of characters, some have a million."""
     draw = random.Random(seed)
     for n in range(number):
         if n < megabytes:  # one piece or a few, over and over, on one line
             unit = "".join(draw.choices(pieces, k=1 + n % 3)).replace("\n", " ") or " "
-            yield (unit * (1_000_000 // len(unit) + 1))[:1_000_000]
+            yield (unit * (MEGABYTE // len(unit) + 1))[:MEGABYTE]
         else:
-            yield "".join(draw.choices(pieces, k=int(draw.expovariate(0.25)) if n % 50 else draw.randrange(500)))
+            yield "".join(draw.choices(pieces, k=int(draw.expovariate(0.25)) if n % 100 else draw.randrange(500)))
 
 
 def open_readers(names: Sequence[str], folder: Path) -> list[Reader]:
@@ -205,7 +207,8 @@ class Reader:
         if any(segment.data and OPENS_A_TAG.search(segment.text) for segment in rendered):
             raise Escape(f"a {what} opens a tag: {text[:500]!r}")
         encode = self.codec.prompt if what == "question" else self.codec.observation
-        if (what == "question" or not is_cut) and self._controls(encode(rendered)) != self.controls[what]:
+        whole = not is_cut or (what == "question" and len(text) >= MEGABYTE)  # a question is never cut
+        if whole and self._controls(encode(rendered)) != self.controls[what]:
             raise Escape(f"a {what} becomes a control token: {text[:500]!r}")
         careless = self.codec.observation(
             (Segment(text[:6000], True),)
