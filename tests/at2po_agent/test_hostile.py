@@ -51,7 +51,8 @@ def test_a_fuzzer_that_follows_coverage_finds_no_escape(tmp_path):
     if importlib.util.find_spec("atheris") is None:
         pytest.skip("atheris is not installed: it is in the dependency group fuzz")
     options = [f"-runs={FUZZED}", "-seed=1", "-max_len=2000", "-len_control=0", f"-artifact_prefix={tmp_path}/"]
-    line = [sys.executable, "-m", "tests.at2po_agent.fuzz_hostile", *options]
+    memory = "-rss_limit_mb=6144"  # three tokenizers and what they import hold two gigabytes before the first run
+    line = [sys.executable, "-m", "tests.at2po_agent.fuzz_hostile", *options, memory]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-5000:]
