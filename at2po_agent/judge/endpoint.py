@@ -170,7 +170,8 @@ class ChatEndpoint:
 
     def _refused(self, status: int, body: object, headers: Mapping[str, str]) -> Exception:
         refusal = read_refusal(status, body, headers)
-        said = f"HTTP {status}: {self._key.hide_in(refusal.said)}" if refusal.said else f"HTTP {status}"
+        shown = _shorten(self._key.hide_in(refusal.said))  # in this order: a key that is cut is not found
+        said = f"HTTP {status}: {shown}" if shown else f"HTTP {status}"
         if refusal.again:
             return _Again(said, asked=refusal.asked, overload=status in (429, 503))
         if refusal.unsupported is not None and refusal.unsupported.field not in self.renamed:
@@ -205,6 +206,10 @@ class _Again(Exception):
     def __init__(self, said: str, *, asked: float = 0.0, overload: bool = False) -> None:
         super().__init__(said)
         self.asked, self.overload = asked, overload
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= 300 else f"{text[:300]}…"
 
 
 def _named(fields: Mapping[str | None, Any]) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class Unsupported(Exception):
 class Refused:
     """What one error status means."""
 
-    said: str  # by the server, one line
+    said: str  # by the server, in one line of any length
     again: bool = False  # trying again may help
     asked: float = 0.0  # seconds that the server wants to be left alone
     final: bool = False  # no request can work
@@ -108,5 +108,4 @@ def _retry_after(headers: Mapping[str, str]) -> float:
 
 
 def _line(said: object) -> str:
-    text = " ".join(str(said or "").split())
-    return text if len(text) <= 300 else f"{text[:300]}…"
+    return " ".join(str(said or "").split())

@@ -213,6 +213,21 @@ def test_nothing_of_another_account_is_sent(serve, monkeypatch):
     assert not any("another" in value or "elsewhere" in value for value in server.asked[0].headers.values())
 
 
+def test_what_a_server_says_at_length_is_cut_but_never_inside_the_key(serve, monkeypatch):
+    key = "sk-0123456789-very-secret"
+    monkeypatch.setenv("LONG_KEY", key)
+    message = "x" * 290 + key + "y" * 1000  # the cut at 300 would leave a part that is not found
+    server = serve(lambda asked: failure(403, message))
+
+    async def run():
+        async with ChatEndpoint(ModelConfig("m", server.url, "LONG_KEY"), FAST) as endpoint:
+            await endpoint.complete(HELLO)
+
+    with pytest.raises(EndpointError, match=r"x\[key\]y+…") as caught:
+        asyncio.run(run())
+    assert "sk-" not in str(caught.value) and len(str(caught.value)) < 500
+
+
 def test_the_cache_answers_equal_requests_of_equal_samples(serve, tmp_path):
     server = serve(lambda asked: Say(f"answer {asked.number}"))
     again = Call(HELLO.messages, 16, sample=1)

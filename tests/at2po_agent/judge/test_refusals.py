@@ -34,7 +34,6 @@ def test_what_retry_after_asks_for(headers, seconds):
         ("text", "text"),
         (None, ""),
         ([1], "[1]"),
-        ("x" * 1000, "x" * 300 + "…"),
     ],
 )
 def test_messages_are_found_where_endpoints_put_them(body, said):
