@@ -75,26 +75,36 @@ class Outages:
             except (SearchUnavailable, PolicyUnavailable) as error:
                 undo()
                 if retry == retries:
-                    self._gave_up(backend, path, error, tries=retry + 1)
+                    self.gave_up(backend, path, error, tries=retry + 1)
                     raise
                 pause = min(seconds * 2**retry, max(seconds, LONGEST_PAUSE_SECONDS))
-                self._failed(backend, path, error, pause)
+                self.failed(backend, path, error, pause)
                 await asyncio.sleep(pause)
             else:
                 if retry:
-                    self._answered(backend)
+                    self.answered(backend)
                 return result
         raise ValueError(f"retries must be 0 or more, not {retries}")
 
-    def _failed(self, backend: str, path: object, error: Exception, pause: float) -> None:
-        outage, now = self._outage(backend), self._clock()
+    def failed(self, backend: str, path: object, error: Exception, pause: float, patience: float = 0.0) -> None:
+        """A path's attempt failed.
+
+        Args:
+            backend: what was asked, in a word.
+            path: who asked; the same object at each of its attempts.
+            error: what came instead of an answer.
+            pause: seconds until its next attempt.
+            patience: seconds in which nothing is said, where single attempts may fail and others go on.
+        """
+        outage, now = self._outage(backend, patience), self._clock()
         outage.waiting.add(path)
         if now >= outage.speak_at:
             still = f"has not answered for {now - outage.since:.0f} s" if outage.said else "does not answer"
             self._say(f"{backend} {still}: {error}; next try in {pause:g} s")
             outage.said, outage.speak_at = True, now + REMIND_SECONDS
 
-    def _gave_up(self, backend: str, path: object, error: Exception, tries: int) -> None:
+    def gave_up(self, backend: str, path: object, error: Exception, tries: int) -> None:
+        """A path failed for good."""
         outage = self._outage(backend)
         outage.waiting.discard(path)
         outage.lost += 1
@@ -103,16 +113,17 @@ class Outages:
                 backend, outage, f"did not come back: {_paths(outage.lost)} given up after {tries} tries: {error}"
             )
 
-    def _answered(self, backend: str) -> None:
+    def answered(self, backend: str) -> None:
+        """A path got its answer: an outage, if there was one, is over."""
         outage = self._down.get(backend)
         if outage is not None:  # otherwise another path was faster
             lost = f"; {_paths(outage.lost)} given up meanwhile" if outage.lost else ""
             self._end(backend, outage, f"is back after {self._clock() - outage.since:.0f} s{lost}")
 
-    def _outage(self, backend: str) -> _Outage:
+    def _outage(self, backend: str, patience: float = 0.0) -> _Outage:
         now = self._clock()
         quiet_until = self._ended.get(backend, -math.inf) + QUIET_SECONDS
-        return self._down.setdefault(backend, _Outage(now, max(now, quiet_until)))
+        return self._down.setdefault(backend, _Outage(now, max(now + patience, quiet_until)))
 
     def _end(self, backend: str, outage: _Outage, how: str) -> None:
         now = self._clock()

@@ -15,6 +15,7 @@ from at2po_agent.stats import mean_interval
 
 PLAIN_SECONDS = 10.0  # between lines that nobody redraws
 _REDRAW_SECONDS = 0.5
+_REASONS = 5  # of errors that are said; every episode's own is in its record
 _RESAMPLES = 1000  # for a running interval; the summary's has ten times as many
 
 
@@ -35,6 +36,7 @@ class EvaluationDisplay(Screen):
         self._title, self._total, self._now = title, total, now
         self._em: dict[str, list[float]] = {}
         self._errors = self._done = self._fresh = self._tokens = 0
+        self._reasons: set[str] = set()
         self._started, self._shown_at = now(), now()
         self._bar = self._bars.add_task(title, total=total)
 
@@ -54,6 +56,7 @@ class EvaluationDisplay(Screen):
         """Episodes ended, together where they ran as a batch."""
         for record in records:
             self._add(record)
+            self._say_reason(record)
             self._tokens += record.completion_tokens
         self._fresh += len(records)
         self._bars.update(self._bar, completed=self._done)
@@ -74,6 +77,12 @@ class EvaluationDisplay(Screen):
             em = mean_interval([fmean(values) for values in self._em.values()], resamples=_RESAMPLES)
             parts.insert(0, f"EM {em.mean:.1%} [{em.low:.1%}, {em.high:.1%}]")
         return "  ".join(parts)
+
+    def _say_reason(self, record: EpisodeRecord) -> None:
+        """Why an episode has no score, once for a reason."""
+        if record.error is not None and record.error not in self._reasons and len(self._reasons) < _REASONS:
+            self._reasons.add(record.error)
+            self.note(f"error, {record.question_id}: {record.error}")
 
     def _add(self, record: EpisodeRecord) -> None:
         self._done += 1

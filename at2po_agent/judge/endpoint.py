@@ -16,7 +16,11 @@ from at2po_agent.judge.pacing import Backoff, Pacer
 from at2po_agent.judge.refusals import EndpointError, Refusal, Unsupported, read_refusal
 from at2po_agent.judge.response_cache import ResponseCache
 from at2po_agent.judge.secret import Key
+from at2po_agent.outages import Outages
 from at2po_agent.policy.base import PolicyUnavailable
+
+PATIENCE_SECONDS = 5.0  # without an answer to anybody, before it is said: that a few requests fail is ordinary
+_UNREACHED = ("ConnectError", "ConnectTimeout")  # of the client's own library: there was no connection at all
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ class ChatEndpoint:
         concurrency: requests at a time, at most; fewer while the endpoint says that it is overloaded.
         request: fields that are added to every request.
         cache: keeps answers, and gives them without a request.
+        outages: says that the endpoint does not answer.
 
     Raises:
         ConfigError: there is no key where one is named.
@@ -72,8 +77,9 @@ class ChatEndpoint:
         concurrency: int = 1,
         request: Mapping[str, Any] | None = None,
         cache: ResponseCache | None = None,
+        outages: Outages | None = None,
     ) -> None:
-        from openai import AsyncOpenAI
+        from openai import AsyncOpenAI, Timeout
 
         assert model.base_url is not None
         self.model, self.limits = model, limits
@@ -82,21 +88,22 @@ class ChatEndpoint:
         self._key = Key.of(model.key_var)
         self._extra = dict(request or {})
         self._cache = cache
-        self._answered = False  # at least once
+        self._outages = outages or Outages()
+        self._answered = self._reached = False  # at least once
         self._client = AsyncOpenAI(
             base_url=model.base_url,
             api_key=self._key.value or "none",
             organization="",  # not the one in the environment: it is another endpoint's business
             project="",
             max_retries=0,
-            timeout=limits.request_seconds,
+            timeout=Timeout(limits.request_seconds, connect=min(30.0, limits.request_seconds)),
         )
 
     async def complete(self, call: Call) -> Reply:
         """Answer the conversation, with retries where trying again may help.
 
         Raises:
-            EndpointError: nothing can be asked of this endpoint, such as with a wrong key or model.
+            EndpointError: nothing can be asked of this endpoint, such as with a wrong key, model or address.
             Refusal: it refuses this request; ``ContextFull`` where the conversation is too long for it.
             PolicyUnavailable: it could not answer, however often it was tried.
         """
@@ -111,13 +118,14 @@ class ChatEndpoint:
         return reply
 
     async def _try(self, fields: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
-        backoff = Backoff(self.limits.retry_seconds, self.limits.max_retry_seconds)
+        backoff, path = Backoff(self.limits.retry_seconds, self.limits.max_retry_seconds), object()
         while True:
             async with self.pacer.slot() as started_in:
                 try:
                     started = time.perf_counter()
                     body = await self._once(fields)
                     self.pacer.went_well()
+                    self._outages.answered("endpoint")
                     self._answered = True
                     return body, time.perf_counter() - started
                 except Unsupported as error:
@@ -128,9 +136,19 @@ class ChatEndpoint:
                     if error.overload:
                         self.pacer.overloaded(started_in, error.asked)
                     if backoff.tries > self.limits.retries:
-                        tries = "once" if backoff.tries == 1 else f"{backoff.tries} times"
-                        raise PolicyUnavailable(f"{self.model.base_url}, tried {tries}: {error}") from None
+                        self._outages.gave_up("endpoint", path, error, backoff.tries)
+                        raise self._lost(error, backoff.tries) from None
+                    self._outages.failed("endpoint", path, error, round(wait, 1), PATIENCE_SECONDS)
             await asyncio.sleep(wait)
+
+    def _lost(self, error: Exception, tries: int) -> Exception:
+        often = "once" if tries == 1 else f"{tries} times"
+        if not self._reached:  # whatever is asked next would fail as this did
+            return EndpointError(
+                f"{self.model.base_url} cannot be reached, tried {often}: {error}. Check the address (-b), and that "
+                "the server runs"
+            )
+        return PolicyUnavailable(f"{self.model.base_url}, tried {often}: {error}")
 
     async def _once(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         import openai
@@ -143,13 +161,17 @@ class ChatEndpoint:
                     model=sent.pop("model"), messages=sent.pop("messages"), extra_body=_named(sent)
                 ) as response,
             ):
+                self._reached = True
                 body = self._key.hide_in_bytes(await self._read(response))
             return _as_answer(body)
-        except (TimeoutError, openai.APITimeoutError):
-            raise _Again(f"no whole answer within {self.limits.request_seconds:g} s") from None
         except openai.APIStatusError as error:
+            self._reached = True
             raise self._refused(error.status_code, error.body, error.response.headers) from None
-        except (openai.APIConnectionError, _BrokenBody) as error:
+        except (TimeoutError, openai.APIConnectionError, _BrokenBody) as error:
+            unreached = type(error.__cause__).__name__ in _UNREACHED
+            self._reached |= not unreached
+            if isinstance(error, TimeoutError | openai.APITimeoutError) and not unreached:
+                raise _Again(f"no whole answer within {self.limits.request_seconds:g} s") from None
             raise _Again(f"the connection failed ({self._cause(error)})") from None
         except Garbage as error:
             if error.status is not None:

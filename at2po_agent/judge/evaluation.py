@@ -170,42 +170,50 @@ class _Evaluation:
             return conclude_tree(config, directory, display) if config.tree else self._conclude(display)
 
     def _grow_missing(self, todo: Sequence[str], display: EvaluationDisplay) -> None:
+        outages = Outages(display.note)
+
         def on_records(records: Sequence[EpisodeRecord]) -> None:
             self.directory.append(records)
             display.finished(records[: self.config.expansion.leaves])
 
         async def search(endpoint: ChatEndpoint) -> None:
-            await search_trees(self.env, endpoint, self.config, todo, on_records, Outages(display.note))
+            await search_trees(self.env, endpoint, self.config, todo, on_records, outages)
 
         if todo:
-            interruption.run(self._ask(search))
+            interruption.run(self._ask(search, outages))
 
     def _run_missing(self, done: set[tuple[str, int]], display: EvaluationDisplay) -> None:
         def on_records(records: Sequence[EpisodeRecord]) -> None:
             self.directory.append(records)
             display.finished(records)
 
+        outages = Outages(display.note)
         if self.model is not None:
-            self.model.run(self.env, self.ids, done, on_records, Outages(display.note))
+            self.model.run(self.env, self.ids, done, on_records, outages)
             return
         samples = range(self.config.samples)
         todo = [(id_, sample) for id_ in self.ids for sample in samples if (id_, sample) not in done]
         if todo:
-            outages = Outages(display.note)
             interruption.run(
                 self._ask(
                     lambda endpoint: run_episodes(
                         self.env, endpoint, self.config, todo, lambda record: on_records([record]), outages
-                    )
+                    ),
+                    outages,
                 )
             )
 
-    async def _ask(self, work: Callable[[ChatEndpoint], Awaitable[None]]) -> None:
+    async def _ask(self, work: Callable[[ChatEndpoint], Awaitable[None]], outages: Outages) -> None:
         config = self.config
         with ExitStack() as stack:
             cache = stack.enter_context(ResponseCache(Path(config.cache).expanduser())) if config.cache else None
             async with ChatEndpoint(
-                config.model, config.limits, concurrency=config.concurrency, request=config.request, cache=cache
+                config.model,
+                config.limits,
+                concurrency=config.concurrency,
+                request=config.request,
+                cache=cache,
+                outages=outages,
             ) as endpoint:
                 await work(endpoint)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
 from at2po_agent.policy.base import PolicyError
+from at2po_agent.report.visible import visible
 
 _AGAIN = frozenset({408, 409, 425, 429})  # and every 5xx but those in _NEVER
 _NEVER = frozenset({501, 505})
@@ -108,4 +109,4 @@ def _retry_after(headers: Mapping[str, str]) -> float:
 
 
 def _line(said: object) -> str:
-    return " ".join(str(said or "").split())
+    return " ".join(visible(str(said or "")).split())

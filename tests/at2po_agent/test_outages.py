@@ -56,6 +56,21 @@ def test_a_long_outage_is_said_again_every_half_minute():
     ]
 
 
+def test_what_is_over_before_patience_is_is_not_said():
+    said, clock = [], Clock()
+    outages, path, error = Outages(said.append, clock), object(), PolicyUnavailable("HTTP 429")
+    for seconds in (0.0, 4.0):
+        clock.now += seconds
+        outages.failed("endpoint", path, error, 1.0, patience=5.0)
+    outages.answered("endpoint")
+    assert said == []
+    for seconds in (0.0, 4.0, 2.0, 1.0):
+        clock.now += seconds
+        outages.failed("endpoint", path, error, 1.0, patience=5.0)
+    outages.answered("endpoint")
+    assert said == ["endpoint does not answer: HTTP 429; next try in 1 s", "endpoint is back after 7 s"]
+
+
 def test_the_paths_that_an_outage_ended_are_counted_in_one_line():
     said, clock = [], Clock()
     outages = Outages(said.append, clock)

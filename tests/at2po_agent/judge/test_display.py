@@ -32,7 +32,8 @@ def test_plain_lines_now_and_then():
         for second, em in enumerate([1.0, 0.0, None, 0.0], start=1):
             clock.now = 4.0 * second
             display.finished([record(f"q{second}", em)])
-    (line,) = out.getvalue().splitlines()  # at 12 s; the next would have been due at 22 s
+    reason, line = out.getvalue().splitlines()  # at 12 s; the next would have been due at 22 s
+    assert reason == "error, q3: away"
     assert line.startswith("nq test: 4/10  EM 66.7% [0.0%, 100.0%]  25 tokens/s  1 errors  0:24 left")
     assert display.line().startswith("EM 50.0% [")
 
@@ -44,6 +45,16 @@ def test_a_terminal_shows_the_same_numbers_in_place():
         display.finished([record("a", 1.0)])
     assert "nq test" in out.getvalue() and "1/10" in out.getvalue()
     assert "EM 100.0% [100.0%, 100.0%]  50 tokens/s  0 errors  0:18 left" in out.getvalue()
+
+
+def test_why_episodes_have_no_score_is_said_once_for_a_reason():
+    display, out, _ = shown(terminal=False)
+    reasons = ["away", "away", "timed out", *map(str, range(9))]
+    with display:
+        for n, reason in enumerate(reasons):
+            display.finished([EpisodeRecord(f"q{n}", 0, "?", ("a",), "error", error=reason)])
+    assert out.getvalue().splitlines()[:2] == ["error, q0: away", "error, q2: timed out"]
+    assert len(out.getvalue().splitlines()) == 5  # the others are in their records
 
 
 def test_nothing_known_yet():

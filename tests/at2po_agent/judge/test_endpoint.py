@@ -6,12 +6,15 @@ import time
 
 import pytest
 
+import at2po_agent.judge.endpoint as judged_endpoint
 from at2po_agent.judge.config import LimitConfig, ModelConfig
 from at2po_agent.judge.endpoint import Call, ChatEndpoint
 from at2po_agent.judge.refusals import ContextFull, EndpointError, Refusal
 from at2po_agent.judge.response_cache import ResponseCache
+from at2po_agent.outages import Outages
 from at2po_agent.policy.base import PolicyUnavailable
-from tests.at2po_agent.judge.chat_server import Say, failure
+from tests.at2po_agent.judge.chat_server import ChatServer, Say, failure
+from tests.servers import free_port
 
 FAST = LimitConfig(retries=2, retry_seconds=0.01, max_retry_seconds=0.05, request_seconds=5)
 HELLO = Call(messages=({"role": "user", "content": "hello"},), max_tokens=16)
@@ -68,6 +71,45 @@ def test_a_fault_that_stays_ends_in_one_error(serve, name):
     assert server.count == 3
     assert len(str(caught.value)) < 500
     assert not isinstance(caught.value, EndpointError)
+
+
+def test_an_address_where_nobody_listens_stops_everything():
+    limits = LimitConfig(retries=2, retry_seconds=0.01)
+
+    class Nobody:
+        url = f"http://127.0.0.1:{free_port()}/v1"
+
+    with pytest.raises(EndpointError, match="cannot be reached, tried 3 times: the connection failed") as caught:
+        ask(Nobody, limits=limits)
+    assert "Check the address (-b), and that the server runs" in str(caught.value)
+
+
+def test_an_endpoint_that_goes_away_later_ends_episodes_and_not_the_run():
+    server = ChatServer(lambda asked: Say("hi"))
+
+    async def run():
+        async with ChatEndpoint(ModelConfig("m", server.url), FAST) as endpoint:
+            await endpoint.complete(HELLO)
+            server.close()
+            await endpoint.complete(HELLO)
+
+    with pytest.raises(PolicyUnavailable) as caught:
+        asyncio.run(run())
+    assert not isinstance(caught.value, EndpointError)
+
+
+def test_an_endpoint_that_does_not_answer_for_a_while_is_said(serve, monkeypatch):
+    lines: list[str] = []
+    server = serve(after(failure(500, "warming up"), times=2))
+    ask(server, outages=Outages(lines.append))
+    assert lines == []  # single requests may fail
+    monkeypatch.setattr(judged_endpoint, "PATIENCE_SECONDS", 0.0)
+    server = serve(after(failure(500, "warming up"), times=2))
+    ask(server, outages=Outages(lines.append))
+    assert [line.split(";")[0] for line in lines] == [
+        "endpoint does not answer: HTTP 500: warming up",
+        "endpoint is back after 0 s",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ def test_what_retry_after_asks_for(headers, seconds):
         ("text", "text"),
         (None, ""),
         ([1], "[1]"),
+        ("\x1b[2Jgone", "�[2Jgone"),  # it is printed on a terminal
     ],
 )
 def test_messages_are_found_where_endpoints_put_them(body, said):
