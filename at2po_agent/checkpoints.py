@@ -35,14 +35,10 @@ class CheckpointError(Exception):
 
 
 class Stateful(Protocol):
-    """What has a state to save: the updater with its optimiser and schedule. Tensors and plain values only."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that decides the next update."""
-        ...
+    """What has a state: the updater with its optimiser and schedule. Tensors and plain values only."""
 
     def load_state_dict(self, state: dict[str, Any]) -> Any:
-        """Take back what ``state_dict`` gave."""
+        """Take back the state that was saved, once the model has its weights."""
         ...
 
 
@@ -71,7 +67,8 @@ class Checkpoint:
                 model.load_state_dict(saved.state_dict())
         except (RuntimeError, PolicyError) as error:
             raise CheckpointError(f"{self.path} is of another model: {' '.join(str(error).split())[:300]}") from error
-        state = torch.load(self.path / "state.pt", map_location="cpu", weights_only=True)
+        # Mapped, because of several processes each one needs no more than its share.
+        state = torch.load(self.path / "state.pt", map_location="cpu", weights_only=True, mmap=True)
         updater.load_state_dict(state["updater"])
         _set_rng(state["rng"])
 
@@ -82,7 +79,7 @@ def save(
     step: int,
     model: Any,
     tokenizer: Any,
-    updater: Stateful,
+    updater: Mapping[str, Any],
     position: Mapping[str, Any],
     keep: int = 2,
 ) -> Path:
@@ -93,7 +90,7 @@ def save(
         step: training steps done.
         model: a transformers model, saved with its configuration in the dtype it has.
         tokenizer: its transformers tokenizer.
-        updater: see :class:`Stateful`.
+        updater: what its ``state_dict`` gave.
         position: plain JSON values, given back by ``latest``.
         keep: at least 1; an older checkpoint is removed only once the new one is on the disk.
 
@@ -106,7 +103,7 @@ def save(
         final = final.with_name(f"{final.name}_{max(same_step) + 1}")
     with new_directory(final) as folder:
         _save_model(model, tokenizer, folder / "model")
-        _save_tensors({"updater": updater.state_dict(), "rng": _get_rng()}, folder / "state.pt")
+        _save_tensors({"updater": updater, "rng": _get_rng()}, folder / "state.pt")
         write_text(folder / "position.json", json.dumps(dict(position), ensure_ascii=False))
         files = {path.relative_to(folder).as_posix(): _sha256(path) for path in _files(folder)}
         write_text(folder / _LIST, json.dumps({"format": FORMAT, "step": step, "files": files}, indent=1))

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from at2po_agent.data_command import add_data_command
 from at2po_agent.index_command import add_index_command
@@ -24,11 +21,10 @@ from at2po_agent.judge.command import add_eval_command
 from at2po_agent.judge.results_command import add_results_commands
 from at2po_agent.judge.view_command import add_view_command
 from at2po_agent.plan_command import add_plan_command
+from at2po_agent.processes import EndedElsewhere, ProcessLost
 from at2po_agent.retokenise_command import add_retokenise_command
 from at2po_agent.structured import ConfigError
-
-if TYPE_CHECKING:
-    from at2po_agent.run_dir import RunDirectory
+from at2po_agent.train_command import add_train_command
 
 PROGRAM = "at2po-agent"
 
@@ -46,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"{PROGRAM}: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
+    except EndedElsewhere:
+        return 2
     except Exception as error:
         if not isinstance(error, _expected()):
             raise
@@ -69,12 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {version('at2po')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    train = commands.add_parser("train", help="train a policy, or go on with a run")
-    train.add_argument("--cfg", type=Path, metavar="FILE", help="YAML configuration")
-    train.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run from its last checkpoint")
-    train.add_argument("--print-config", action="store_true", help="print the whole configuration and stop")
-    train.add_argument("overrides", nargs="*", metavar="key=value", help="laid over the file, e.g. train.steps=10")
-    train.set_defaults(command=_train)
+    add_train_command(commands)
 
     export = commands.add_parser("export", help="write a run's policy as a Hugging Face folder")
     export.add_argument("source", type=Path, metavar="RUN", help="a run directory, or one of its checkpoints")
@@ -112,69 +105,6 @@ def _parser() -> argparse.ArgumentParser:
     add_retokenise_command(commands)
     add_plan_command(commands)
     return parser
-
-
-def _train(arguments: argparse.Namespace) -> int:
-    from at2po_agent.config import load_config, to_yaml
-
-    if arguments.print_config:
-        config_file = arguments.resume / "config.yaml" if arguments.resume else arguments.cfg
-        print(to_yaml(load_config(config_file, arguments.overrides)), end="")
-        return 0
-    if arguments.resume and arguments.cfg:
-        raise ConfigError("give --cfg for a new run or --resume to go on with one: a run keeps its own configuration")
-
-    from at2po_agent.run_dir import RunDirectory
-
-    if arguments.resume:
-        run = RunDirectory.resume(arguments.resume, arguments.overrides)
-    else:
-        run = RunDirectory.create(load_config(arguments.cfg, arguments.overrides))
-    with run:
-        return _train_in(run)
-
-
-def _train_in(run: RunDirectory) -> int:
-    from at2po_agent.report.display import Display
-    from at2po_agent.report.summary import summary
-    from at2po_agent.trainer import train
-
-    limits = run.config.train
-    stop = threading.Event()
-    with Display(limits.steps, limits.max_seconds, max_tokens=limits.max_tokens) as display, stopping(stop) as received:
-        display.note(f"run directory: {run.path}")
-        result = train(run.config, run, display, stop)
-    display.console.print(summary(result))
-    if received:
-        display.note(f"stopped after step {result.steps}; go on with: {PROGRAM} train --resume {run.path}")
-        return 128 + received[0]
-    return 0
-
-
-@contextmanager
-def stopping(stop: threading.Event) -> Iterator[list[int]]:
-    """The first Ctrl-C or SIGTERM sets ``stop``, the second ends the process at once; yields the signals received.
-
-    Ending at once is safe: what a run writes appears whole or not at all, or is repaired on resume.
-    """
-    received: list[int] = []
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        if stop.is_set():
-            os.write(2, b"\x1b[?25h" if os.isatty(2) else b"")  # the live display hides the cursor
-            os._exit(128 + number)
-        stop.set()
-        os.write(
-            2, b"\nstopping after this step, with a checkpoint; once more to end at once\n"
-        )  # print may not re-enter
-
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _export(arguments: argparse.Namespace) -> int:
@@ -262,7 +192,7 @@ def _expected() -> tuple[type[Exception], ...]:
     from at2po_env.dataset import DataError, DataNotFound
     from search_backend.base import SearchError
 
-    known = [ConfigError, DiskError, EncodingError, HubError, PolicyError, RunDirError]
+    known = [ConfigError, DiskError, EncodingError, HubError, PolicyError, ProcessLost, RunDirError]
     known += [DataError, DataNotFound, SearchError]
     checkpoints = sys.modules.get("at2po_agent.checkpoints")  # it loads torch; not loaded, it raised nothing
     return (*known, gymnasium.error.Error, *([checkpoints.CheckpointError] if checkpoints else []))

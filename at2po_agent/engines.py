@@ -9,13 +9,19 @@ from typing import Any
 
 from at2po_agent.config import ConfigError, EngineConfig, TrainConfig
 from at2po_agent.encoding import Codec
-from at2po_agent.policy.engine import Engine
+from at2po_agent.policy.engine import Engine, NoEngine
 from at2po_agent.policy.local import LocalPolicy
 from at2po_agent.policy.paths import resolve_policy
+from at2po_agent.processes import ONE, Processes
 
 
 def open_engine(
-    config: TrainConfig, model: Any, codec: Codec, folder: Path, note: Callable[[str], None] = lambda text: None
+    config: TrainConfig,
+    model: Any,
+    codec: Codec,
+    folder: Path,
+    note: Callable[[str], None] = lambda text: None,
+    processes: Processes = ONE,
 ) -> Engine:
     """The engine of ``config.engine``, with the weights of ``model`` as version 0.
 
@@ -25,6 +31,7 @@ def open_engine(
         codec: its tokenizer.
         folder: for logs of servers, and weights on their way to them.
         note: told about what takes long, and about servers that go and come back.
+        processes: those of the run; the first one alone talks to servers.
 
     Raises:
         ConfigError: settings that contradict each other.
@@ -37,7 +44,7 @@ def open_engine(
             "engine.kind=sglang cannot repeat a run bit for bit, because what a server computes depends on what else "
             "it runs: set deterministic=false"
         )
-    return _open_sglang(config, model, codec, folder, note)
+    return _open_sglang(config, model, codec, folder, note) if processes.leads else NoEngine()
 
 
 def _open_sglang(config: TrainConfig, model: Any, codec: Codec, folder: Path, note: Callable[[str], None]) -> Engine:

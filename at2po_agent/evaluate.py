@@ -41,6 +41,14 @@ class Evaluation:
     episodes: tuple[Episode, ...]
     errors: tuple[str, ...]  # question ids without a score; never counted as 0
 
+    @classmethod
+    def of(cls, parts: Sequence[Evaluation]) -> Evaluation:
+        """An evaluation from its parts, in their order."""
+        return cls(
+            tuple(episode for part in parts for episode in part.episodes),
+            tuple(error for part in parts for error in part.errors),
+        )
+
     @property
     def em(self) -> float:
         """Mean exact match over the scored episodes; nan where there is none."""

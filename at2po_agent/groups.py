@@ -11,7 +11,7 @@ A group is the tree of one question, with chains or with branches.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -29,6 +29,16 @@ class Rollout:
     questions: int  # that were drawn for it, one after another
     equal: tuple[TurnTree, ...] = ()  # left out by dynamic sampling: no two scored leaves differ in reward
     surplus: tuple[TurnTree, ...] = ()  # left out by dynamic sampling: the batch was full before them
+
+    @classmethod
+    def of(cls, parts: Sequence[Rollout]) -> Rollout:
+        """A batch from its parts, each of which holds every tree that it grew."""
+        return cls(
+            trees=tuple(tree for part in parts for tree in part.trees),
+            dropped={id: why for part in parts for id, why in part.dropped.items()},
+            lost_paths=sum(part.lost_paths for part in parts),
+            questions=sum(part.questions for part in parts),
+        )
 
     @property
     def generated_tokens(self) -> int:
@@ -96,11 +106,9 @@ class DynamicSampling:
         while len(mixed) < wanted and len(batches) < self.max_batches:
             batches.append(await grow(sum(batch.questions for batch in batches)))
             mixed += [tree for tree in batches[-1].trees if has_unequal_rewards(tree)]
-        return Rollout(
+        return replace(
+            Rollout.of(batches),
             trees=tuple(mixed[:wanted]),
-            dropped={id: why for batch in batches for id, why in batch.dropped.items()},
-            lost_paths=sum(batch.lost_paths for batch in batches),
-            questions=sum(batch.questions for batch in batches),
             equal=tuple(tree for batch in batches for tree in batch.trees if not has_unequal_rewards(tree)),
             surplus=tuple(mixed[wanted:]),
         )

@@ -41,8 +41,7 @@ def prepare_model(model: PreTrainedModel) -> None:
             f"{name} has layers without full attention ({', '.join(other) or 'sliding window'}), "
             "which attention along a tree cannot express: choose a model with full attention"
         )
-    if model.training and getattr(config, "attention_dropout", 0.0):
-        raise ValueError(f"{name} would drop attention at random: call model.eval() or set attention_dropout=0")
+    refuse_dropout(model)
     probe = torch.arange(4, device=model.device)[None] % config.vocab_size
     with torch.no_grad():
         expected = model(input_ids=probe, use_cache=False).logits
@@ -51,6 +50,33 @@ def prepare_model(model: PreTrainedModel) -> None:
     if not torch.allclose(expected.float(), given.float(), rtol=1e-3, atol=1e-4):
         raise ValueError(f"{name} scales or caps its logits after the output layer, which packed training does not do")
     model.set_attn_implementation(TREE_OR_SDPA)
+
+
+def refuse_dropout(model: PreTrainedModel) -> None:
+    """A model in training mode whose attention would drop tokens at random cannot be trained on what it sampled.
+
+    Raises:
+        ValueError: ``model`` is one.
+    """
+    if model.training and getattr(model.config.get_text_config(), "attention_dropout", 0.0):
+        raise ValueError(
+            f"{type(model).__name__} would drop attention at random: call model.eval() or set attention_dropout=0"
+        )
+
+
+class PackedPolicy(torch.nn.Module):
+    """A policy as one module from a micro-batch to its unrolled rows: all of the forward is inside of it."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        prepare_model(model)
+        self.model = model
+
+    def forward(self, batch: MicroBatch, temperature: float) -> tuple[Tensor, Tensor]:
+        """``logp [R]`` with gradient where enabled and ``entropy [R]`` without; see ``packed``."""
+        logp, entropy = packed(self.model, batch, temperature)
+        # index_select, because on many threads its backward is deterministic and that of logp[rows] is not
+        return logp.index_select(0, batch.rows), entropy.index_select(0, batch.rows)
 
 
 def packed(

@@ -14,14 +14,15 @@ from transformers import PreTrainedModel
 
 from at2po_agent import algorithms
 from at2po_agent.algorithms import Algorithm
-from at2po_agent.config import PolicyConfig, TrainConfig, import_tasks
+from at2po_agent.config import ConfigError, PolicyConfig, TrainConfig, import_tasks
 from at2po_agent.encoding import Codec
 from at2po_agent.engines import open_engine
 from at2po_agent.environments import make_env
 from at2po_agent.policy.engine import Engine
 from at2po_agent.policy.loading import load_policy, positions
-from at2po_agent.policy.lora import add_lora
+from at2po_agent.policy.lora import add_lora, has_lora
 from at2po_agent.policy.paths import resolve_policy
+from at2po_agent.processes import ONE, Processes
 from at2po_agent.provenance import describe_code, describe_env
 from at2po_agent.rollout import Limits
 from at2po_env.search_qa import SearchQAEnv
@@ -36,12 +37,13 @@ class Session:
 
     env: SearchQAEnv
     eval_env: SearchQAEnv
-    model: PreTrainedModel  # the policy that is trained
+    model: PreTrainedModel  # the policy that is trained, whole
     codec: Codec  # its tokenizer
-    engine: Engine  # samples with the model's weights
+    engine: Engine  # samples with the model's weights, for this process's share
     algorithm: Algorithm
     limits: Limits
     reference: PreTrainedModel | None  # of the KL term, if any: a frozen copy, or the model where it has adapters
+    device: torch.device  # where the update is computed
 
     def manifest(self) -> dict[str, Any]:
         """What decides the run's results besides its configuration: data, index, dialect, versions, code."""
@@ -70,7 +72,10 @@ class Session:
 
 
 def open_session(
-    config: TrainConfig, folder: Path = Path("engine"), note: Callable[[str], None] = lambda text: None
+    config: TrainConfig,
+    folder: Path = Path("engine"),
+    note: Callable[[str], None] = lambda text: None,
+    processes: Processes = ONE,
 ) -> Session:
     """Open environments, policy, algorithm and engine; what can be wrong with them is said here, before any work.
 
@@ -78,6 +83,7 @@ def open_session(
         config: of the run.
         folder: where an engine in other processes keeps its logs, and weights on their way to it; made when needed.
         note: told about what takes long.
+        processes: those that open one each.
 
     Raises:
         ConfigError: the environment is unknown or cannot be trained on, or a component's settings are wrong.
@@ -94,6 +100,9 @@ def open_session(
     eval_env = make_env(config.env.id, config.eval.split, {**config.env.kwargs, **config.eval.kwargs})
     rollout = config.rollout
     model, codec = load_model(config.policy)
+    device = model.device
+    if processes.count > 1 and config.engine.reads_host_memory:
+        model = model.to("cpu")  # the whole one is sent from there, and trained is a copy that all processes share
     limits = Limits(
         max_prompt_tokens=rollout.max_prompt_tokens,
         max_response_tokens=rollout.max_response_tokens,
@@ -105,9 +114,16 @@ def open_session(
     algorithm = algorithm.opened(vocab_size=codec.vocab_size, max_response_tokens=limits.max_response_tokens)
     if config.lora.rank:
         add_lora(model, **vars(config.lora), seed=config.seed)
+    if processes.count > 1 and has_lora(model):
+        raise ConfigError(
+            "LoRA adapters are trained by one process only: leave lora.rank out, export the policy as one model, or "
+            "start without torchrun"
+        )
     reference = _reference(config, model) if algorithm.objective.kl_coef else None
-    engine = open_engine(config, model, codec, folder, note)
-    return Session(env, eval_env, model, codec, engine, algorithm, limits, reference)
+    if reference is not None and processes.count > 1:
+        reference = reference.to("cpu")  # likewise
+    engine = open_engine(config, model, codec, folder, note, processes)
+    return Session(env, eval_env, model, codec, engine, algorithm, limits, reference, device)
 
 
 def _reference(config: TrainConfig, model: Any) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 from at2po_agent import checkpoints
 from at2po_agent.config import TrainConfig
 from at2po_agent.credit import TurnCredit
-from at2po_agent.evaluate import EvaluationStopped, evaluate
+from at2po_agent.evaluate import Evaluation, EvaluationStopped, evaluate
 from at2po_agent.forest import rollout
 from at2po_agent.groups import Rollout, draw_questions
 from at2po_agent.metrics import engine_metrics, rollout_metrics, scores
@@ -23,8 +23,9 @@ from at2po_agent.outages import Outages
 from at2po_agent.packing import Credited
 from at2po_agent.policy.base import Policy, Sampling
 from at2po_agent.policy.retokenised import Retokenised
+from at2po_agent.processes import ONE, Processes
+from at2po_agent.recorder import Recorder, RunRecorder
 from at2po_agent.report.display import Display
-from at2po_agent.report.loggers import open_loggers
 from at2po_agent.report.trees import tree_record
 from at2po_agent.results import Result, Scores
 from at2po_agent.run_dir import RunDirectory, RunDirError
@@ -46,14 +47,22 @@ def train(config: TrainConfig, run: RunDirectory, display: Display, stop: Event)
         stop: set from a signal handler; the step under way is finished first, an evaluation is left at its next batch
             and made again when the run goes on.
     """
-    with closing(open_session(config, run.path / "engine", display.note)) as session:
-        trainer = _Trainer(config, run, display, stop, session)
-        run.add_session(session.manifest())
+    return train_together(config, RunRecorder(run, display), stop, ONE)
+
+
+def train_together(config: TrainConfig, recorder: Recorder, stop: Event, processes: Processes) -> Result:
+    """``train`` by all ``processes``, which call this at the same time: each samples and updates on its share.
+
+    Every process has all trees of a step, so that all take the same decisions; the first one records them. Where
+    ``stop`` is set in one process, all stop.
+    """
+    with closing(open_session(config, recorder.path / "engine", recorder.note, processes)) as session:
+        trainer = _Trainer(config, recorder, stop, session, processes)
+        recorder.session(session.manifest())
         try:
             return trainer.run_to_end()
         finally:
-            for logger in trainer.loggers:
-                logger.close()
+            recorder.close()
 
 
 @dataclass
@@ -71,8 +80,11 @@ class _Position:
 
 
 class _Trainer:
-    def __init__(self, config: TrainConfig, run: RunDirectory, display: Display, stop: Event, session: Session):
-        self.config, self.run, self.display, self.stop, self.session = config, run, display, stop, session
+    def __init__(
+        self, config: TrainConfig, recorder: Recorder, stop: Event, session: Session, processes: Processes
+    ) -> None:
+        self.config, self.recorder, self.stop = config, recorder, stop
+        self.session, self.processes = session, processes
         rollouts, update = config.rollout, config.update
         self.updater = Updater(
             session.model,
@@ -81,17 +93,18 @@ class _Trainer:
             temperature=rollouts.temperature,
             total_steps=config.train.steps * math.ceil(rollouts.questions / update.mini_batch) * update.epochs,
             reference=session.reference,
+            processes=processes,
+            device=session.device,
         )
         kept = rollouts.tokens == "exact"
         self.sampler: Policy = session.engine if kept else Retokenised(session.engine, session.codec)
-        self.outages = Outages(display.note)
+        self.outages = Outages(recorder.note)
         self.at = _Position()
         self.saved: Path | None = None  # the last checkpoint, and the step it is of
         self.saved_step = -1
         self.questions = {question.id: question for question in session.env.questions}
         self.eval_questions = session.eval_env.questions[: config.eval.questions]
         self._resume()
-        self.loggers = open_loggers(config, run.path, self.at.step + 1)
 
     def run_to_end(self) -> Result:
         """Train, then say what came of it."""
@@ -99,9 +112,9 @@ class _Trainer:
         if at.step == 0 and at.before is None and config.eval.at_start:
             before = self._evaluate()
             at.before = asdict(before) if before else None
-        elif at.step > 0 and self._evaluation_is_due() and not self.run.is_evaluated(at.step):
+        elif at.step > 0 and self._evaluation_is_due() and not self._is_evaluated():
             self._evaluate()  # the run ended before it did
-        while not self._is_over():
+        while not (self._is_stopped() or self._at_limit()):
             self._step()
             if config.checkpoint.every and at.step % config.checkpoint.every == 0:
                 self._save()
@@ -119,11 +132,14 @@ class _Trainer:
             before=Scores(**{key: _tuples(value) for key, value in at.before.items()}) if at.before else None,
             after=after,
             checkpoint=self.saved,
-            stopped=after is None and self.stop.is_set(),
+            stopped=after is None and self._is_stopped(),
         )
 
-    def _is_over(self) -> bool:
-        return self.stop.is_set() or self._at_limit()
+    def _is_stopped(self) -> bool:
+        return any(self.processes.gather(self.stop.is_set()))
+
+    def _is_evaluated(self) -> bool:
+        return self.processes.lead(lambda: self.recorder.is_evaluated(self.at.step))
 
     def _at_limit(self) -> bool:
         limits, at = self.config.train, self.at
@@ -140,41 +156,47 @@ class _Trainer:
         config, at, session = self.config, self.at, self.session
         started = perf_counter()
         session.engine.clear_cache()  # of the weights before the update, and so that a resumed run computes the same
-        before = asdict(session.engine.stats)
+        before = self._engine_stats()
         grown = asyncio.run(session.algorithm.groups.collect(self._grow, config.rollout.questions))
         rollout_seconds = perf_counter() - started
         generated = grown.generated_tokens
         credited = self._credit(grown)
         metrics = rollout_metrics(grown, credited) | {"generated_tokens": generated}
-        metrics |= engine_metrics(before, asdict(session.engine.stats))
+        metrics |= engine_metrics(before, self._engine_stats())
         metrics |= {f"update_{name}": value for name, value in self._update(credited).items()}
-        seconds = perf_counter() - started
+        seconds, rollout_seconds = self.processes.gather((perf_counter() - started, rollout_seconds))[0]
         at.step, at.seconds, at.tokens = at.step + 1, at.seconds + seconds, at.tokens + generated
         at.drawn, at.trees = at.drawn + grown.questions, at.trees + len(grown.trees)
         at.dropped += len(grown.trees) - len(credited)
-        every = config.log.trees_every
-        if every and at.step % every == 0:
-            self.run.save_trees(at.step, [self._tree_record(*one) for one in credited])
+        self.recorder.trees(at.step, lambda: [self._tree_record(*one) for one in credited])
         timings = {"step": seconds, "rollout": rollout_seconds, "update": seconds - rollout_seconds}
-        self._log(metrics, timings | {"tokens_per_second": generated / seconds})
-        self.display.step(at.step, metrics | {"tokens_per_second": generated / seconds}, at.seconds, at.tokens)
+        timings["tokens_per_second"] = generated / seconds
+        self.recorder.step(at.step, metrics, timings, at.seconds, at.tokens)
 
     async def _grow(self, first: int) -> Rollout:
         """The trees of a batch of questions, from the ``first`` one of this step on."""
         config, session = self.config, self.session
-        return await rollout(
+        drawn = draw_questions(list(self.questions), config.seed, self.at.drawn + first, config.rollout.questions)
+        share = self.processes.share(len(drawn), lead_alone=config.engine.serves_all)
+        growing = rollout(
             session.env,
-            draw_questions(list(self.questions), config.seed, self.at.drawn + first, config.rollout.questions),
+            drawn[share],
             self.sampler,
             session.codec,
             session.algorithm.expansion,
             sampling=Sampling(temperature=config.rollout.temperature),
             limits=session.limits,
             key=(config.seed, self.at.step),
-            first=first,
+            first=first + share.start,
             deterministic=config.deterministic,
             outages=self.outages,
         )
+        return Rollout.of(await self.processes.together(growing))
+
+    def _engine_stats(self) -> dict[str, int]:
+        """Token counts of the engines of all processes."""
+        stats = self.processes.gather(asdict(self.session.engine.stats))
+        return {name: sum(part.get(name, 0) for part in stats) for name in stats[0]}
 
     def _credit(self, grown: Rollout) -> list[Credited]:
         """Prune what has no score, drop trees with fewer than two scored leaves, assign credit to the others."""
@@ -187,7 +209,7 @@ class _Trainer:
 
     def _update(self, credited: Sequence[Credited]) -> dict[str, float]:
         if not credited:
-            self.display.note(f"step {self.at.step + 1}: no tree to learn from, nothing to update on")
+            self.recorder.note(f"step {self.at.step + 1}: no tree to learn from, nothing to update on")
             return {}
         self.session.engine.release()
         updated = self.updater.update(credited)
@@ -206,74 +228,74 @@ class _Trainer:
             decode=self.session.codec.decode_action,
         )
 
-    def _log(self, metrics: dict[str, Any], timings: dict[str, float]) -> None:
-        self.run.log(self.at.step, metrics, timings)
-        numbers = {name: value for name, value in (metrics | timings).items() if value is not None}
-        for logger in self.loggers:
-            logger.log(self.at.step, numbers)
-
     def _evaluate(self) -> Scores | None:
         """Greedy EM on the held-out questions, shown and logged; None where there are none, or a stop came before."""
-        if not self.eval_questions or self.stop.is_set():
+        if not self.eval_questions or self._is_stopped():
             return None
-        config, session, step = self.config, self.session, self.at.step
-        started = perf_counter()
-        session.engine.clear_cache()
-        self.display.phase("evaluation", total=len(self.eval_questions))
-        work = evaluate(
-            session.eval_env,
-            [question.id for question in self.eval_questions],
-            session.engine,
-            session.codec,
-            limits=session.limits,
-            batch=config.eval.batch,
-            deterministic=config.deterministic,
-            on_episode=lambda episode: self.display.advance(),
-            outages=self.outages,
-            stop=self.stop.is_set,
-        )
-        try:
-            evaluation = asyncio.run(work)
-        except EvaluationStopped:
-            self.display.end_phase()
-            self.display.note(f"the evaluation after step {step} was left; it is made when the run goes on")
+        started, step = perf_counter(), self.at.step
+        self.session.engine.clear_cache()
+        parts = asyncio.run(self.processes.together(self._evaluate_share()))
+        evaluation = Evaluation.of([part for part in parts if part is not None])
+        if None in parts:
+            self.recorder.left(step)
             return None
-        data = session.eval_env.dataset
+        data = self.session.eval_env.dataset
         found = scores(step, evaluation, self.eval_questions, f"{data.name} {data.split}")
-        means = self.run.log_evaluation(step, found, perf_counter() - started)
-        for logger in self.loggers:
-            logger.log(step, means)
-        self.display.evaluation(found)
+        self.recorder.evaluation(found, perf_counter() - started)
         return found
+
+    async def _evaluate_share(self) -> Evaluation | None:
+        """This process's part of an evaluation; None where a stop came before its end."""
+        config, session = self.config, self.session
+        share = self.processes.share(len(self.eval_questions), lead_alone=config.engine.serves_all)
+        questions = [question.id for question in self.eval_questions[share]]
+        self.recorder.evaluating(len(questions))
+        try:
+            return await evaluate(
+                session.eval_env,
+                questions,
+                session.engine,
+                session.codec,
+                limits=session.limits,
+                batch=config.eval.batch,
+                deterministic=config.deterministic,
+                on_episode=lambda episode: self.recorder.evaluated(),
+                outages=self.outages,
+                stop=self.stop.is_set,
+            )
+        except EvaluationStopped:
+            return None
 
     def _save(self) -> None:
         if self.saved_step == self.at.step:
             return
         self.at.tape = self.session.tape_position()
-        self.saved = checkpoints.save(
-            self.run.checkpoints,
-            step=self.at.step,
-            model=self.session.model,
-            tokenizer=self.session.codec.tokenizer,
-            updater=self.updater,
-            position=asdict(self.at),
-            keep=self.config.checkpoint.keep,
+        state = self.updater.state_dict()
+        self.saved = self.processes.lead(
+            lambda: checkpoints.save(
+                self.recorder.path / "checkpoints",
+                step=self.at.step,
+                model=self.session.model,
+                tokenizer=self.session.codec.tokenizer,
+                updater=state,
+                position=asdict(self.at),
+                keep=self.config.checkpoint.keep,
+            )
         )
         self.saved_step = self.at.step
 
     def _resume(self) -> None:
-        found = checkpoints.latest(self.run.checkpoints, self.display.note)
-        if found is None:
-            if self.run.resumed:  # stopped before its first checkpoint: from the start
-                self.run.rewind(-1)
+        found = self.processes.lead(lambda: checkpoints.latest(self.recorder.path / "checkpoints", self.recorder.note))
+        if found is None:  # a new run, or one that was stopped before its first checkpoint
+            self.recorder.begin(-1)
             return
         self.at = _Position(**found.position)
         _check_tape(self.at.tape, self.session.tape_position(), found.path)
         found.restore(self.session.model, self.updater)
         self.session.engine.publish(self.session.model, self.at.step)
-        self.run.rewind(self.at.step)
+        self.recorder.begin(self.at.step)
         self.saved, self.saved_step = found.path, self.at.step
-        self.display.note(f"going on from step {self.at.step} ({found.path})")
+        self.recorder.note(f"going on from step {self.at.step} ({found.path})")
 
 
 def _check_tape(needed: int | None, here: int | None, checkpoint: Path) -> None:

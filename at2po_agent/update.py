@@ -1,8 +1,9 @@
 """The optimiser step: credited trees in, weights changed, metrics out.
 
 A rollout batch is split into mini-batches of questions; each is one optimiser step. A mini-batch is forwarded in
-micro-batches within a token budget. The totals that the loss is divided by (trajectories, generated tokens) are those
-of the whole mini-batch, counted before the first forward, so the gradient is the same for every budget.
+micro-batches within a token budget, by all processes of the run together. The totals that the loss is divided by
+(trajectories, generated tokens) are those of the whole mini-batch, counted before the first forward, so the gradient is
+the same for every budget and any number of processes.
 
 Trees whose advantages are all exactly zero stay in those totals. They add nothing to the loss or its gradient, so their
 forward is left out unless a KL term needs it: an exact saving. Diagnostics of the policy's change (``ppo_kl``,
@@ -12,22 +13,22 @@ forward is left out unless a KL term needs it: an exact saving. Diagnostics of t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from at2po_agent.config import UpdateConfig
-from at2po_agent.logprobs import packed, prepare_model
+from at2po_agent.forwarding import Forwarding
 from at2po_agent.objective import LossInputs, Objective
 from at2po_agent.objective_metrics import merge
-from at2po_agent.packing import Credited, MicroBatch, PackedTree, collate, pack_tree, plan
+from at2po_agent.packing import Credited, PackedTree, pack_tree
 from at2po_agent.policy.base import PolicyError
-from at2po_agent.policy.lora import without_lora
+from at2po_agent.processes import ONE, Processes
+from at2po_agent.sharding import load_optimizer_state, optimizer_state, whole
 
 COUNTS = (
     "steps",
@@ -60,6 +61,8 @@ class Updater:
         temperature: float = 1.0,
         total_steps: int = 1,
         reference: PreTrainedModel | None = None,
+        processes: Processes = ONE,
+        device: torch.device | None = None,
     ) -> None:
         """Hold what every step needs.
 
@@ -70,6 +73,8 @@ class Updater:
             temperature: of the rollout.
             total_steps: optimiser steps of the whole run, for a schedule that falls.
             reference: the policy that the objective's KL term holds on to; its LoRA adapters are left out.
+            processes: those that share the work of every step; all of them call the same methods with the same trees.
+            device: where the update is computed; default where the model is.
 
         Raises:
             ValueError: a model that packing would make wrong, a temperature of 0, or a KL term without a reference.
@@ -78,13 +83,15 @@ class Updater:
             raise ValueError(f"training needs a rollout temperature above 0, not {temperature}")
         if objective.kl_coef and reference is None:
             raise ValueError(f"kl_coef is {objective.kl_coef}, so the update needs a reference model")
-        prepare_model(model)
-        self.model, self.objective, self.config = model, objective, config
-        self.temperature, self.total_steps = temperature, total_steps
-        self.reference = reference if objective.kl_coef else None
-        if self.reference is not None:
-            prepare_model(self.reference)
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.objective, self.config = objective, config
+        self.total_steps, self.processes = total_steps, processes
+        self.policy = Forwarding(model, config, temperature, processes, device)
+        self.reference = (
+            Forwarding(reference, config, temperature, processes, device)
+            if reference is not None and objective.kl_coef
+            else None
+        )
+        self.parameters = self.policy.parameters
         self.optimizer = torch.optim.AdamW(self.parameters, config.lr, weight_decay=config.weight_decay, fused=True)
         self.steps = 0  # optimiser steps taken: the position in the schedule
 
@@ -108,39 +115,26 @@ class Updater:
             _check_straddling(trees)
         ready = [pack_tree(tree, advantages) for tree, advantages in trees]
         if self.config.old_logprobs == "recompute":
-            logps = self._without_grad(ready)[0]
-            ready = [
-                replace(tree, logp_old=logp.double().cpu().numpy()) for tree, logp in zip(ready, logps, strict=True)
-            ]
+            now = self.policy.without_grad(ready)
+            ready = [replace(tree, logp_old=logp) for tree, (logp, _) in zip(ready, now, strict=True)]
         size = self.config.mini_batch
         mini_batches = [ready[i : i + size] for i in range(0, len(ready), size)]
-        with self._checkpointing():
+        with self.policy.checkpointing():
             found = [self._step(batch) for _ in range(self.config.epochs) for batch in mini_batches]
+        self.policy.to_whole()
         return _over_steps(found)
 
-    @contextmanager
-    def _checkpointing(self) -> Iterator[None]:
-        """Compute layers again in the backward, where that is asked for; transformers does it in training mode only."""
-        if not self.config.gradient_checkpointing:
-            yield
-            return
-        mode = self.model.training
-        self.model.activation_checkpointing_enable({"use_reentrant": False})
-        self.model.train()
-        prepare_model(self.model)  # refuses dropout
-        try:
-            yield
-        finally:
-            self.model.train(mode)
-            self.model.activation_checkpointing_disable()
-
     def state_dict(self) -> dict[str, Any]:
-        """The optimiser and the position in the schedule; the model's weights are not in it."""
-        return {"optimizer": self.optimizer.state_dict(), "steps": self.steps}
+        """The optimiser and the position in the schedule; the model's weights are not in it.
+
+        Every process takes part, and the first one has all of it.
+        """
+        return {"optimizer": optimizer_state(self.optimizer, keep=self.processes.leads), "steps": self.steps}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where ``state_dict`` was taken."""
-        self.optimizer.load_state_dict(dict(state["optimizer"]))
+        """Continue where ``state_dict`` was taken, with the weights that the model has now."""
+        self.policy.from_whole()
+        load_optimizer_state(self.optimizer, dict(state["optimizer"]))
         self.steps = int(state["steps"])
 
     def _step(self, trees: Sequence[PackedTree]) -> dict[str, float]:
@@ -148,7 +142,7 @@ class Updater:
         found = {"tokens_forwarded": float(sum(len(tree.ids) for tree in used))}
         found["trees_without_signal"] = float(sum(not tree.has_signal for tree in trees))
         found |= self._backward(used, trees)
-        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.config.grad_clip or math.inf))
+        norm = float(whole(torch.nn.utils.clip_grad_norm_(self.parameters, self.config.grad_clip or math.inf)))
         if not math.isfinite(norm):
             self.optimizer.zero_grad()
             return {"skipped_steps": 1.0, "steps": 0.0}
@@ -161,14 +155,21 @@ class Updater:
         return found | {"grad_norm": norm, "lr": lr, "steps": 1.0, "skipped_steps": 0.0}
 
     def _backward(self, used: Sequence[PackedTree], trees: Sequence[PackedTree]) -> dict[str, float]:
-        """Leave the gradient of the mini-batch ``trees`` in the parameters; only ``used`` ones add to it."""
+        """Leave the gradient of the mini-batch ``trees`` in the parameters; only ``used`` ones add to it.
+
+        Every process forwards its share and divides by the totals of all, so that gradients and metrics add up.
+        """
         n_sequences = sum(tree.n_sequences for tree in trees)
         n_tokens = sum(tree.n_tokens for tree in trees)
         spread = self._entropy_mean_std(trees) if self.objective.uses_entropy and used else (None, None)
         n_used = sum(tree.n_tokens for tree in used)
         parts = []
-        for batch, _ in self._batches(used):
-            logp, entropy = self._rows(self.model, batch)
+        for batch, members in self.policy.batches(used):
+            logp, entropy = self.policy.rows(batch)
+            logp_ref = None if self.reference is None else self.reference.base_logp(batch)
+            if not members:
+                torch.autograd.backward(0.0 * logp.sum())
+                continue
             outputs = self.objective(
                 LossInputs(
                     logp=logp,
@@ -181,7 +182,7 @@ class Updater:
                     entropy=entropy,
                     entropy_mean=spread[0],
                     entropy_std=spread[1],
-                    logp_ref=self._reference_logp(batch),
+                    logp_ref=logp_ref,
                 )
             )
             torch.autograd.backward(outputs.loss)
@@ -191,44 +192,11 @@ class Updater:
         if not used:  # the gradient is zero, which is not the same to AdamW as none: momentum and decay go on
             for parameter in self.parameters:
                 parameter.grad = torch.zeros_like(parameter)
-        return merge(parts)
-
-    def _batches(self, trees: Sequence[PackedTree]) -> Iterator[tuple[MicroBatch, list[int]]]:
-        """Micro-batches on the model's device, each with the trees it holds in the order of its rows."""
-        for members in plan([len(tree.ids) for tree in trees], self.config.max_tokens):
-            yield collate([trees[i] for i in members]).to(self.model.device), members
-
-    def _rows(self, model: PreTrainedModel, batch: MicroBatch) -> tuple[Tensor, Tensor]:
-        """``logp [R]`` and ``entropy [R]``, gathered to unrolled rows."""
-        half = self.config.precision == "bfloat16"
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=half):
-            logp, entropy = packed(model, batch, self.temperature)
-        # index_select, because on many threads its backward is deterministic and that of logp[rows] is not
-        return logp.index_select(0, batch.rows), entropy.index_select(0, batch.rows)
-
-    @torch.no_grad()
-    def _reference_logp(self, batch: MicroBatch) -> Tensor | None:
-        if self.reference is None:
-            return None
-        with without_lora(self.reference):
-            return self._rows(self.reference, batch)[0]
-
-    @torch.no_grad()
-    def _without_grad(self, trees: Sequence[PackedTree]) -> tuple[list[Tensor], list[Tensor]]:
-        """``logp [R]`` and ``entropy [R]`` of every tree under the present weights."""
-        logps, entropies = [torch.empty(0)] * len(trees), [torch.empty(0)] * len(trees)
-        for batch, order in self._batches(trees):
-            logp, entropy = self._rows(self.model, batch)
-            counts = [trees[i].n_tokens for i in order]
-            for i, of_logp, of_entropy in zip(
-                order, torch.split(logp, counts), torch.split(entropy, counts), strict=True
-            ):
-                logps[i], entropies[i] = of_logp, of_entropy
-        return logps, entropies
+        return merge(part for theirs in self.processes.gather(parts) for part in theirs)
 
     def _entropy_mean_std(self, trees: Sequence[PackedTree]) -> tuple[float, float]:
         """Over all unrolled rows of the mini-batch, trees without signal included; the std is unbiased."""
-        entropy = torch.cat(self._without_grad(trees)[1]).double()
+        entropy = torch.from_numpy(np.concatenate([entropy for _, entropy in self.policy.without_grad(trees)]))
         return float(entropy.mean()), float(entropy.std()) if len(entropy) > 1 else 0.0
 
 

@@ -37,7 +37,6 @@ from rich.table import Table
 
 from at2po_agent import warmstart
 from at2po_agent.atomic import new_directory, write_text
-from at2po_agent.cli import stopping
 from at2po_agent.config import ConfigError, TrainConfig, load_config
 from at2po_agent.evaluate import evaluate
 from at2po_agent.report.display import Display, clock
@@ -46,6 +45,7 @@ from at2po_agent.results import Result
 from at2po_agent.run_dir import RunDirectory, RunDirError, read_metrics
 from at2po_agent.session import open_session
 from at2po_agent.stats import paired_interval
+from at2po_agent.train_command import stopping
 from at2po_agent.trainer import train
 from at2po_env.dataset import DataError, DataNotFound
 

@@ -6,10 +6,11 @@ that same module (``local``), or servers with a copy of its weights; ``publish``
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from at2po_agent.policy.base import Policy, Stats
+from at2po_agent.policy.base import Completion, Policy, PolicyError, Request, Sampling, Stats
 from at2po_agent.policy.launch import LaunchConfig
 from at2po_agent.structured import above
 
@@ -26,6 +27,16 @@ class EngineConfig:
     release_memory: bool = False  # give the servers' memory up while the model is updated: both are on one GPU
     patience: float = above(600.0, 0)  # seconds that a step waits for a server where none answers
     timeout: float = above(600.0, 0)  # seconds without an answer after which a server counts as dead
+
+    @property
+    def serves_all(self) -> bool:
+        """Whether one engine samples for all processes of a run; otherwise each has its own."""
+        return self.kind == "sglang"
+
+    @property
+    def reads_host_memory(self) -> bool:
+        """Whether weights are taken from the host's memory, so that a GPU need not hold all of them."""
+        return self.kind == "sglang" and self.sync != "distributed"
 
 
 class Engine(Policy, Protocol):
@@ -69,3 +80,28 @@ class Engine(Policy, Protocol):
     def close(self) -> None:
         """Stop sampling and release everything; the trained model stays."""
         ...
+
+
+class NoEngine:
+    """The engine of a process that samples nothing, because another one's samples for all."""
+
+    version = 0
+    stats = Stats()
+
+    async def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
+        """Nothing, as nothing is asked."""
+        if requests:
+            raise PolicyError("this process has no engine: the first process of the run samples for all")
+        return []
+
+    def release(self) -> None:
+        """There is no memory to give up."""
+
+    def publish(self, model: Any, version: int) -> None:
+        """Nothing samples here."""
+
+    def clear_cache(self) -> None:
+        """There is none."""
+
+    def close(self) -> None:
+        """Nothing runs."""

@@ -60,7 +60,7 @@ class Trainee:
             step=step,
             model=self.model,
             tokenizer=self.tokenizer,
-            updater=self,
+            updater=self.state_dict(),
             position=position,
             **more,
         )

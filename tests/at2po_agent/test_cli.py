@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -152,13 +151,3 @@ def test_the_second_signal_ends_at_once(tmp_path: Path):
     assert process.wait(timeout=30) == 130
     assert time.monotonic() - asked < 10
     process.communicate()
-
-
-def test_signal_handlers_are_given_back():
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    stop = threading.Event()
-    with cli.stopping(stop) as received:
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.wait(5)
-    assert received == [signal.SIGTERM]
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
