@@ -106,13 +106,13 @@ FAKE_TRAINER = """
 import sys, time, types
 from at2po_agent.results import Result
 module = types.ModuleType("at2po_agent.trainer")
-def train(config, run, display, stop):
+def train_together(config, recorder, stop, processes):
     print("running", flush=True)
     while not stop.wait(0.01):
         pass
     time.sleep({linger})
     return Result(steps=3, seconds=1.0, generated_tokens=5, trees=6, stopped=True)
-module.train = train
+module.train_together = train_together
 sys.modules["at2po_agent.trainer"] = module
 from at2po_agent.cli import main
 sys.exit(main(["train", "env.id=X-v0", "policy.path=p", "run_dir=" + sys.argv[1]]))
