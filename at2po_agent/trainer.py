@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Sequence
 from contextlib import closing
@@ -15,19 +14,15 @@ from typing import Any
 from at2po_agent import checkpoints
 from at2po_agent.config import TrainConfig
 from at2po_agent.credit import TurnCredit
-from at2po_agent.evaluate import Evaluation, EvaluationStopped, evaluate
-from at2po_agent.forest import rollout
-from at2po_agent.groups import Rollout, draw_questions
+from at2po_agent.groups import Rollout
 from at2po_agent.metrics import engine_metrics, rollout_metrics, scores
-from at2po_agent.outages import Outages
 from at2po_agent.packing import Credited
-from at2po_agent.policy.base import Policy, Sampling
-from at2po_agent.policy.retokenised import Retokenised
 from at2po_agent.processes import ONE, Processes
 from at2po_agent.recorder import Recorder, RunRecorder
 from at2po_agent.report.display import Display
 from at2po_agent.report.trees import tree_record
 from at2po_agent.results import Result, Scores
+from at2po_agent.rollout_workers import RolloutWorkers
 from at2po_agent.run_dir import RunDirectory, RunDirError
 from at2po_agent.session import Session, open_session
 from at2po_agent.tree import TurnTree
@@ -96,13 +91,10 @@ class _Trainer:
             processes=processes,
             device=session.device,
         )
-        kept = rollouts.tokens == "exact"
-        self.sampler: Policy = session.engine if kept else Retokenised(session.engine, session.codec)
-        self.outages = Outages(recorder.note)
+        self.workers = RolloutWorkers(config, session, processes, recorder)
         self.at = _Position()
         self.saved: Path | None = None  # the last checkpoint, and the step it is of
         self.saved_step = -1
-        self.questions = {question.id: question for question in session.env.questions}
         self.eval_questions = session.eval_env.questions[: config.eval.questions]
         self._resume()
 
@@ -153,16 +145,16 @@ class _Trainer:
 
     def _step(self) -> None:
         """One rollout batch and the updates it allows."""
-        config, at, session = self.config, self.at, self.session
+        at = self.at
         started = perf_counter()
-        session.engine.clear_cache()  # of the weights before the update, and so that a resumed run computes the same
-        before = self._engine_stats()
-        grown = asyncio.run(session.algorithm.groups.collect(self._grow, config.rollout.questions))
+        self.session.engine.clear_cache()  # of the weights before; and a resumed run computes the same
+        before = self.workers.engine_stats()
+        grown = self.workers.grow(at.step, at.drawn)
         rollout_seconds = perf_counter() - started
         generated = grown.generated_tokens
         credited = self._credit(grown)
         metrics = rollout_metrics(grown, credited) | {"generated_tokens": generated}
-        metrics |= engine_metrics(before, self._engine_stats())
+        metrics |= engine_metrics(before, self.workers.engine_stats())
         metrics |= {f"update_{name}": value for name, value in self._update(credited).items()}
         seconds, rollout_seconds = self.processes.gather((perf_counter() - started, rollout_seconds))[0]
         at.step, at.seconds, at.tokens = at.step + 1, at.seconds + seconds, at.tokens + generated
@@ -172,31 +164,6 @@ class _Trainer:
         timings = {"step": seconds, "rollout": rollout_seconds, "update": seconds - rollout_seconds}
         timings["tokens_per_second"] = generated / seconds
         self.recorder.step(at.step, metrics, timings, at.seconds, at.tokens)
-
-    async def _grow(self, first: int) -> Rollout:
-        """The trees of a batch of questions, from the ``first`` one of this step on."""
-        config, session = self.config, self.session
-        drawn = draw_questions(list(self.questions), config.seed, self.at.drawn + first, config.rollout.questions)
-        share = self.processes.share(len(drawn), lead_alone=config.engine.serves_all)
-        growing = rollout(
-            session.env,
-            drawn[share],
-            self.sampler,
-            session.codec,
-            session.algorithm.expansion,
-            sampling=Sampling(temperature=config.rollout.temperature),
-            limits=session.limits,
-            key=(config.seed, self.at.step),
-            first=first + share.start,
-            deterministic=config.deterministic,
-            outages=self.outages,
-        )
-        return Rollout.of(await self.processes.together(growing))
-
-    def _engine_stats(self) -> dict[str, int]:
-        """Token counts of the engines of all processes."""
-        stats = self.processes.gather(asdict(self.session.engine.stats))
-        return {name: sum(part.get(name, 0) for part in stats) for name in stats[0]}
 
     def _credit(self, grown: Rollout) -> list[Credited]:
         """Prune what has no score, drop trees with fewer than two scored leaves, assign credit to the others."""
@@ -217,7 +184,7 @@ class _Trainer:
         return updated
 
     def _tree_record(self, tree: TurnTree, advantages: Sequence[Sequence[float]]) -> dict[str, Any]:
-        algorithm, question = self.session.algorithm, self.questions[tree.question_id]
+        algorithm, question = self.session.algorithm, self.workers.questions[tree.question_id]
         credit = algorithm.credit
         return tree_record(
             tree,
@@ -234,37 +201,14 @@ class _Trainer:
             return None
         started, step = perf_counter(), self.at.step
         self.session.engine.clear_cache()
-        parts = asyncio.run(self.processes.together(self._evaluate_share()))
-        evaluation = Evaluation.of([part for part in parts if part is not None])
-        if None in parts:
+        evaluation = self.workers.evaluate(self.eval_questions, self.stop)
+        if evaluation is None:
             self.recorder.left(step)
             return None
         data = self.session.eval_env.dataset
         found = scores(step, evaluation, self.eval_questions, f"{data.name} {data.split}")
         self.recorder.evaluation(found, perf_counter() - started)
         return found
-
-    async def _evaluate_share(self) -> Evaluation | None:
-        """This process's part of an evaluation; None where a stop came before its end."""
-        config, session = self.config, self.session
-        share = self.processes.share(len(self.eval_questions), lead_alone=config.engine.serves_all)
-        questions = [question.id for question in self.eval_questions[share]]
-        self.recorder.evaluating(len(questions))
-        try:
-            return await evaluate(
-                session.eval_env,
-                questions,
-                session.engine,
-                session.codec,
-                limits=session.limits,
-                batch=config.eval.batch,
-                deterministic=config.deterministic,
-                on_episode=lambda episode: self.recorder.evaluated(),
-                outages=self.outages,
-                stop=self.stop.is_set,
-            )
-        except EvaluationStopped:
-            return None
 
     def _save(self) -> None:
         if self.saved_step == self.at.step:
