@@ -147,13 +147,8 @@ class _Planner:
             yield self._reference(weights)
         if n > 1:
             yield Line("gathered weights", 0, self._gathered(), "of layers under way", "a smaller model")
-            if not self._samples_elsewhere:
+            if not self.config.engine.reads_host_memory:
                 yield Line("the whole model", weights, weights, "sampled from", "engine.kind=sglang with sync=disk")
-
-    @property
-    def _samples_elsewhere(self) -> bool:
-        engine = self.config.engine
-        return engine.kind == "sglang" and engine.sync != "distributed"
 
     def _reference(self, weights: int) -> Line:
         if self.config.lora.rank:

@@ -14,13 +14,13 @@ from transformers import PreTrainedModel
 
 from at2po_agent import algorithms
 from at2po_agent.algorithms import Algorithm
-from at2po_agent.config import ConfigError, PolicyConfig, TrainConfig, import_tasks
+from at2po_agent.config import PolicyConfig, TrainConfig, import_tasks
 from at2po_agent.encoding import Codec
 from at2po_agent.engines import open_engine
 from at2po_agent.environments import make_env
 from at2po_agent.policy.engine import Engine
 from at2po_agent.policy.loading import load_policy, positions
-from at2po_agent.policy.lora import add_lora, has_lora
+from at2po_agent.policy.lora import add_lora
 from at2po_agent.policy.paths import resolve_policy
 from at2po_agent.processes import ONE, Processes
 from at2po_agent.provenance import describe_code, describe_env
@@ -114,13 +114,8 @@ def open_session(
     algorithm = algorithm.opened(vocab_size=codec.vocab_size, max_response_tokens=limits.max_response_tokens)
     if config.lora.rank:
         add_lora(model, **vars(config.lora), seed=config.seed)
-    if processes.count > 1 and has_lora(model):
-        raise ConfigError(
-            "LoRA adapters are trained by one process only: leave lora.rank out, export the policy as one model, or "
-            "start without torchrun"
-        )
     reference = _reference(config, model) if algorithm.objective.kl_coef else None
-    if reference is not None and processes.count > 1:
+    if reference is not None and reference is not model and processes.count > 1:
         reference = reference.to("cpu")  # likewise
     engine = open_engine(config, model, codec, folder, note, processes)
     return Session(env, eval_env, model, codec, engine, algorithm, limits, reference, device)

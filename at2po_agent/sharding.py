@@ -64,10 +64,11 @@ def split(tensor: Tensor, like: Tensor) -> Tensor:
 
 @torch.no_grad()
 def copy_weights(source: torch.nn.Module, target: torch.nn.Module) -> None:
-    """Give ``target`` the weights of ``source``, whichever of the two is split; every process takes part."""
+    """Give ``target`` the trained weights of ``source``, whichever of the two is split; every process takes part."""
     if source is not target:
         for ours, theirs in zip(source.parameters(), target.parameters(), strict=True):
-            theirs.copy_(split(whole(ours), theirs))
+            if ours.requires_grad:  # of a model with LoRA adapters the others are the same in both
+                theirs.copy_(split(whole(ours), theirs))
 
 
 def _layers(module: torch.nn.Module) -> list[torch.nn.Module]:

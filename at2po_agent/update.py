@@ -86,11 +86,10 @@ class Updater:
         self.objective, self.config = objective, config
         self.total_steps, self.processes = total_steps, processes
         self.policy = Forwarding(model, config, temperature, processes, device)
-        self.reference = (
-            Forwarding(reference, config, temperature, processes, device)
-            if reference is not None and objective.kl_coef
-            else None
-        )
+        self.reference: Forwarding | None = None
+        if reference is not None and objective.kl_coef:
+            is_base = reference is model  # with LoRA adapters, which are left out
+            self.reference = self.policy if is_base else Forwarding(reference, config, temperature, processes, device)
         self.parameters = self.policy.parameters
         self.optimizer = torch.optim.AdamW(self.parameters, config.lr, weight_decay=config.weight_decay, fused=True)
         self.steps = 0  # optimiser steps taken: the position in the schedule

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from at2po_agent.config import TrainConfig, UpdateConfig, load_config
 from at2po_agent.objective import AEPO, ATPO, GSPO, Objective, TokenClip
+from at2po_agent.policy.lora import add_lora, has_lora
 from at2po_agent.processes import ONE, Processes, joined
 from at2po_agent.recorder import NoRecorder, RunRecorder
 from at2po_agent.report.display import Display
@@ -30,44 +31,55 @@ CASES: list[tuple[str, Objective, UpdateConfig]] = [
     ("aepo", AEPO(), replace(BASE, max_tokens=1000)),
     ("kl", TokenClip(kl_coef=0.1), BASE),
     ("fewer trees than processes", TokenClip(), replace(BASE, mini_batch=1)),
+    ("adapters", ATPO(0.1, 0.1), BASE),
+    ("adapters and kl", TokenClip(kl_coef=0.1), BASE),
     ("layers computed again", ATPO(0.1, 0.1), replace(BASE, gradient_checkpointing=True, schedule="cosine")),
 ]
 
 
 def check_updates(processes: Processes) -> None:
-    """Two updates by all processes leave the weights, optimiser and metrics of one process, in float64."""
+    """Two updates by all processes leave the weights, optimiser and metrics of one process, in float64.
+
+    Adapters are float32 in a model of float64.
+    """
     for name, objective, config in CASES:
         model = tiny(tie_word_embeddings=name == "atpo")
+        if name.startswith("adapters"):
+            add_lora(model, rank=2, alpha=4.0, targets=["all-linear"], seed=1)
         batch = [*some_batch(model, trees=4), without_signal(model, 8)]
+        close = 1e-5 if has_lora(model) else 1e-9
         alone, together = copy.deepcopy(model), copy.deepcopy(model)
         found = []
         for trained, who in ((alone, ONE), (together, processes)):
-            reference = tiny(seed=1) if objective.kl_coef else None
+            reference = None if not objective.kl_coef else trained if has_lora(model) else tiny(seed=1)
             updater = Updater(trained, objective, config, total_steps=9, reference=reference, processes=who)
             metrics = [updater.update(batch), updater.update(batch)]
             found.append((metrics, updater.state_dict()))
         for ours, theirs in zip(found[1][0], found[0][0], strict=True):
             assert ours.keys() == theirs.keys(), name
             for key in ours:
-                assert abs(ours[key] - theirs[key]) < 1e-9, (name, key, ours[key], theirs[key])
+                assert abs(ours[key] - theirs[key]) < close, (name, key, ours[key], theirs[key])
         for ours, theirs in zip(together.parameters(), alone.parameters(), strict=True):
-            assert float((ours - theirs).abs().max()) < 1e-9, name
+            assert float((ours - theirs).detach().abs().max()) < close, name
         if processes.leads:
             states = [state["optimizer"]["state"] for _, state in found]
             for index, state in states[0].items():
-                assert torch.allclose(states[1][index]["exp_avg"], state["exp_avg"], atol=1e-10), name
+                assert torch.allclose(states[1][index]["exp_avg"], state["exp_avg"], atol=close / 10), name
 
 
 def check_bfloat16(processes: Processes) -> None:
     """The forward in bfloat16 rounds differently with other micro-batches, and not more than that."""
-    model = tiny(dtype=torch.float32, hidden_size=64, head_dim=16)
-    batch = some_batch(model)
-    config = replace(BASE, precision="bfloat16", grad_clip=0.0)
-    norms = [
-        Updater(copy.deepcopy(model), ATPO(0.5, 0.5), config, processes=who).update(batch)["grad_norm"]
-        for who in (ONE, processes)
-    ]
-    assert abs(norms[1] / norms[0] - 1) < 0.05, norms
+    whole = tiny(dtype=torch.float32, hidden_size=64, head_dim=16)
+    adapted = tiny(dtype=torch.bfloat16, hidden_size=64, head_dim=16)  # as models of the paper's sizes are loaded
+    add_lora(adapted, rank=4, alpha=8.0, targets=["all-linear"], seed=1)  # float32
+    for model in (whole, adapted):
+        batch = some_batch(model)
+        config = replace(BASE, precision="bfloat16", grad_clip=0.0)
+        norms = [
+            Updater(copy.deepcopy(model), ATPO(0.5, 0.5), config, processes=who).update(batch)["grad_norm"]
+            for who in (ONE, processes)
+        ]
+        assert abs(norms[1] / norms[0] - 1) < 0.05, norms
 
 
 def run(processes: Processes, path: Path, *overrides: str, resume: bool = False, algorithm: str = TREE) -> None:
@@ -96,6 +108,7 @@ def main() -> None:
         check_bfloat16(processes)
         run(processes, folder / "two", "train.steps=2")
         run(processes, folder / "two-grpo", "train.steps=1", "eval.questions=0", algorithm="{name: grpo}")
+        run(processes, folder / "two-lora", "train.steps=1", "eval.questions=0", "lora={rank: 4, alpha: 8}")
         run(processes, folder / "begun-by-one", "train.steps=3", resume=True)
 
 
