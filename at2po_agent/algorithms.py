@@ -31,16 +31,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from at2po_agent.credit import Credit, LeafCredit, TreeGRPOCredit, TurnCredit
-from at2po_agent.expansion import (
-    Chains,
-    EntropyBalanced,
-    EntropyGuided,
-    Expansion,
-    RandomExpansion,
-    TreeGRPOExpansion,
-)
+from at2po_agent.expansion import Chains, EntropyGuided, Expansion, RandomExpansion
 from at2po_agent.groups import AllGroups, DynamicSampling, Groups
 from at2po_agent.objective import AEPO, ATPO, GSPO, Objective, TokenClip
+from at2po_agent.rival_expansions import EntropyBalanced, TreeGRPOExpansion
 from at2po_agent.shaping import NoShaping, OverlongPenalty, Shaping
 from at2po_agent.structured import ConfigError
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -86,3 +87,14 @@ def grow_scripted(
         paths = [path for i, path in enumerate(paths) if i not in ended]
         tree.open_paths -= len(ended)
         tree.fresh = tuple(fresh)
+
+
+def after_chains(tree: TurnTree, chains: int = 1) -> TurnTree:
+    """As if all paths of the first proposal had just ended."""
+    tree.proposals = [tuple(Branch(ROOT, group) for group in range(chains))]
+    return tree
+
+
+def coins(tokens: float) -> tuple[tuple[tuple[int, float], ...], ...]:
+    """Top log-probabilities of fair coins: with a vocabulary of 2 each has a normalised entropy of exactly 1."""
+    return (((0, math.log(0.5)), (1, math.log(0.5))),) * int(tokens)

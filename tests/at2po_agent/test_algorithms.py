@@ -12,11 +12,12 @@ import torch
 
 from at2po_agent.algorithms import ALGORITHMS, Algorithm, build
 from at2po_agent.credit import LeafCredit, TreeGRPOCredit, TurnCredit
-from at2po_agent.expansion import Chains, EntropyBalanced, EntropyGuided, RandomExpansion, TreeGRPOExpansion
+from at2po_agent.expansion import Chains, EntropyGuided, RandomExpansion
 from at2po_agent.groups import AllGroups, DynamicSampling
 from at2po_agent.objective import AEPO, ATPO, GSPO, LossInputs, TokenClip
 from at2po_agent.packing import pack_tree
 from at2po_agent.policy.base import Completion, Request, Sampling
+from at2po_agent.rival_expansions import EntropyBalanced, TreeGRPOExpansion
 from at2po_agent.rollout import grow
 from at2po_agent.shaping import OverlongPenalty
 from at2po_agent.structured import ConfigError
