@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 _TEMPORARY = ".tmp-"
+_REMOVED = ".removed-"
 
 
 class DiskError(OSError):
@@ -67,6 +68,21 @@ def new_directory(path: Path) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
+
+
+def remove_directories(parent: Path, paths: Iterable[Path]) -> None:
+    """Remove folders in ``parent``: their names are gone before anything in them is.
+
+    Those that an earlier call was killed at are removed too.
+
+    Raises:
+        DiskError: one cannot be removed.
+    """
+    with writing(parent):
+        for path in paths:
+            os.replace(path, parent / f"{_REMOVED}{path.name}")
+        for folder in parent.glob(f"{_REMOVED}*"):
+            shutil.rmtree(folder)
 
 
 def write_all(file: io.FileIO, data: bytes) -> None:

@@ -21,7 +21,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from at2po_agent.atomic import new_directory, write_text, writing
+from at2po_agent.atomic import new_directory, remove_directories, write_text
 from at2po_agent.policy.base import PolicyError
 from at2po_agent.policy.loading import load_policy
 from at2po_agent.policy.lora import base_of, has_lora, load_adapter, save_adapter, save_merged
@@ -107,13 +107,21 @@ def save(
         write_text(folder / "position.json", json.dumps(dict(position), ensure_ascii=False))
         files = {path.relative_to(folder).as_posix(): _sha256(path) for path in _files(folder)}
         write_text(folder / _LIST, json.dumps({"format": FORMAT, "step": step, "files": files}, indent=1))
-    earlier = [path for path in _folders(directory) if _order(path)[0] < step]
-    kept = {final, *earlier[len(earlier) - (keep - 1) :]}
-    with writing(directory):
-        for path in _folders(directory):
-            if path not in kept:
-                shutil.rmtree(path)
+    remove_directories(directory, (path for path in _folders(directory) if _order(path) > _order(final)))
+    remove_superseded(final, keep)
     return final
+
+
+def remove_superseded(newest: Path, keep: int) -> None:
+    """Keep the checkpoint ``newest`` and those of the ``keep - 1`` steps before it, and remove what is older.
+
+    Raises:
+        DiskError: one cannot be removed.
+    """
+    older = [path for path in _folders(newest.parent) if _order(path) < _order(newest)]
+    earlier = [path for path in older if _order(path)[0] < _order(newest)[0]]
+    kept = earlier[::-1][: keep - 1]
+    remove_directories(newest.parent, (path for path in older if path not in kept))
 
 
 def load(path: Path) -> Checkpoint:

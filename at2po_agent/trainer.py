@@ -239,6 +239,7 @@ class _Trainer:
         self.session.engine.publish(self.session.model, self.at.step)
         self.recorder.begin(self.at.step)
         self.saved, self.saved_step = found.path, self.at.step
+        self.processes.lead(lambda: checkpoints.remove_superseded(found.path, self.config.checkpoint.keep))
         self.recorder.note(f"going on from step {self.at.step} ({found.path})")
 
 

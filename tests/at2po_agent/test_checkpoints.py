@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from at2po_agent import checkpoints
 from at2po_agent.atomic import DiskError
-from at2po_agent.checkpoints import CheckpointError, export, latest, load
+from at2po_agent.checkpoints import CheckpointError, export, latest, load, remove_superseded
 from tests.at2po_agent.faults import disk_with_room_for
 
 WORDS = ["<eos>", "<search>", "</search>", "river", "town", "name"]
@@ -116,8 +116,29 @@ def test_the_last_ones_are_kept(tmp_path: Path):
     for step in (1, 2, 10, 100):
         trainee.save(tmp_path, step, keep=2)
     assert names(tmp_path) == ["step_000010", "step_000100"]
-    trainee.save(tmp_path, 101, keep=1)
-    assert names(tmp_path) == ["step_000101"]
+    trainee.save(tmp_path, 101, keep=4)
+    trainee.save(tmp_path, 102, keep=4)
+    assert names(tmp_path) == ["step_000010", "step_000100", "step_000101", "step_000102"]
+    trainee.save(tmp_path, 103, keep=1)
+    assert names(tmp_path) == ["step_000103"]
+
+
+def test_what_a_killed_process_left_half_removed_is_never_read_and_goes(tmp_path: Path, monkeypatch):
+    def rmtree(path: Path, ignore_errors: bool = False) -> None:
+        if not ignore_errors:
+            (path / "state.pt").unlink()
+            raise SystemExit
+
+    trainee = Trainee()
+    trainee.save(tmp_path, 1)
+    with monkeypatch.context() as killed, pytest.raises(SystemExit):
+        killed.setattr("shutil.rmtree", rmtree)
+        trainee.save(tmp_path, 2, keep=1)
+    assert not (tmp_path / "step_000001").exists()
+    newest = latest(tmp_path, pytest.fail)
+    assert newest is not None and newest.step == 2
+    remove_superseded(newest.path, keep=1)
+    assert names(tmp_path) == ["step_000002"]
 
 
 def test_saving_a_step_again_replaces_it_and_what_came_after(tmp_path: Path):
