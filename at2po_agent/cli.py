@@ -108,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from at2po_agent.checkpoints import export
+    from at2po_agent.export import export
 
     found = export(arguments.source, arguments.out, lambda problem: print(problem, file=sys.stderr))
     print(f"{found.path} (step {found.step}) → {arguments.out}")

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from at2po_agent import checkpoints
 from at2po_agent.atomic import DiskError
-from at2po_agent.checkpoints import CheckpointError, export, latest, load, remove_superseded
+from at2po_agent.checkpoints import CheckpointError, latest, load, remove_superseded
 from tests.at2po_agent.faults import disk_with_room_for
 
 WORDS = ["<eos>", "<search>", "</search>", "river", "town", "name"]
@@ -202,29 +202,3 @@ def test_an_interrupted_save_leaves_the_older_checkpoint(tmp_path: Path, monkeyp
     with pytest.raises(KeyboardInterrupt):
         trainee.save(tmp_path, 2, keep=1)
     assert names(tmp_path) == ["step_000001"]
-
-
-def test_an_export_is_a_hugging_face_folder(tmp_path: Path):
-    trainee = Trainee()
-    run, out = tmp_path / "run", tmp_path / "out"
-    trainee.save(run / "checkpoints", 1)
-    trainee.step()
-    path = trainee.save(run / "checkpoints", 2)
-    out.mkdir()  # empty: fine
-    assert export(run, out, nobody).step == 2
-    model = AutoModelForCausalLM.from_pretrained(out)
-    assert weights(model) == weights(trainee.model)
-    assert AutoTokenizer.from_pretrained(out)("river <search> town")["input_ids"] == [3, 1, 4]
-    assert (out / "generation_config.json").is_file()
-    with pytest.raises(CheckpointError, match="out already has something in it"):
-        export(path, out, nobody)
-    assert export(path, tmp_path / "other", nobody).path == path
-
-
-def test_nothing_to_export(tmp_path: Path):
-    (tmp_path / "checkpoints").mkdir()
-    with pytest.raises(CheckpointError, match="has no checkpoint yet"):
-        export(tmp_path, tmp_path / "out", nobody)
-    with pytest.raises(CheckpointError, match="nowhere is not a checkpoint"):
-        export(tmp_path / "nowhere", tmp_path / "out", nobody)
-    assert not (tmp_path / "out").exists()

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForCausalLM
 
-from at2po_agent.checkpoints import export
 from at2po_agent.config import load_config
+from at2po_agent.export import export
 from at2po_agent.policy.loading import load_policy
 from at2po_agent.report.display import Display
 from at2po_agent.results import Result
