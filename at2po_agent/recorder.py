@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from at2po_agent.report.display import Display
 from at2po_agent.report.loggers import Logger, open_loggers
@@ -15,72 +15,57 @@ from at2po_agent.results import Scores
 from at2po_agent.run_dir import RunDirectory
 
 
-class Recorder(Protocol):
-    """What the trainer tells about a run."""
+class Recorder:
+    """What the trainer tells about a run; this one, of a process that is not the first, keeps nothing of it."""
 
-    @property
-    def path(self) -> Path:
-        """The run directory."""
-        ...
+    def __init__(self, path: Path) -> None:
+        """Hold ``path``, the run directory."""
+        self.path = path
 
     def note(self, text: str) -> None:
         """Say something that stays on the screen."""
-        ...
 
     def session(self, manifest: Mapping[str, Any]) -> None:
         """What this process runs on."""
-        ...
 
     def begin(self, step: int) -> None:
         """The run goes on from ``step``, −1 where there is no checkpoint: what was recorded after it is forgotten."""
-        ...
 
     def step(
         self, step: int, metrics: Mapping[str, Any], timings: Mapping[str, float], seconds: float, tokens: int
     ) -> None:
         """A step is done; the run has trained for ``seconds`` in all and generated ``tokens``."""
-        ...
 
     def trees(self, step: int, records: Callable[[], Iterable[Mapping[str, Any]]]) -> None:
         """The trees of a step, in case that they are stored."""
-        ...
 
     def evaluating(self, questions: int) -> None:
-        """An evaluation begins."""
-        ...
+        """An evaluation begins, with so many questions in this process."""
 
     def evaluated(self) -> None:
         """One more of its questions is done."""
-        ...
 
     def evaluation(self, scores: Scores, seconds: float) -> None:
         """An evaluation is done."""
-        ...
 
     def left(self, step: int) -> None:
         """An evaluation was given up, because of a stop."""
-        ...
 
     def is_evaluated(self, step: int) -> bool:
         """Whether an evaluation of this step is recorded."""
-        ...
+        return False
 
     def close(self) -> None:
         """Write what is left."""
-        ...
 
 
-class RunRecorder:
+class RunRecorder(Recorder):
     """Writes a run directory, draws on a display, and tells the loggers of the configuration."""
 
     def __init__(self, run: RunDirectory, display: Display) -> None:
+        super().__init__(run.path)
         self.run, self.display = run, display
         self._loggers: list[Logger] = []
-
-    @property
-    def path(self) -> Path:
-        """The run directory."""
-        return self.run.path
 
     def note(self, text: str) -> None:
         """A line."""
@@ -142,51 +127,3 @@ class RunRecorder:
         numbers = {name: value for name, value in metrics.items() if value is not None}
         for logger in self._loggers:
             logger.log(step, numbers)
-
-
-class NoRecorder:
-    """Of a process that is not the first: it only knows where the run directory is."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    @property
-    def path(self) -> Path:
-        """The run directory."""
-        return self._path
-
-    def note(self, text: str) -> None:
-        """The first process says it."""
-
-    def session(self, manifest: Mapping[str, Any]) -> None:
-        """The first process records it."""
-
-    def begin(self, step: int) -> None:
-        """The first process does it."""
-
-    def step(
-        self, step: int, metrics: Mapping[str, Any], timings: Mapping[str, float], seconds: float, tokens: int
-    ) -> None:
-        """The first process has the same metrics."""
-
-    def trees(self, step: int, records: Callable[[], Iterable[Mapping[str, Any]]]) -> None:
-        """The first process has the same trees."""
-
-    def evaluating(self, questions: int) -> None:
-        """The first process shows its own share."""
-
-    def evaluated(self) -> None:
-        """Likewise."""
-
-    def evaluation(self, scores: Scores, seconds: float) -> None:
-        """The first process has the same scores."""
-
-    def left(self, step: int) -> None:
-        """The first process says it."""
-
-    def is_evaluated(self, step: int) -> bool:
-        """The first process knows."""
-        return False
-
-    def close(self) -> None:
-        """There is nothing to close."""

@@ -78,14 +78,14 @@ def _lead(run: RunDirectory, processes: Processes) -> int:
 
 def _follow(processes: Processes) -> int:
     """Take part in a run that the first process has opened and records."""
-    from at2po_agent.recorder import NoRecorder
+    from at2po_agent.recorder import Recorder
     from at2po_agent.trainer import train_together
 
     opened: Any = None
     config, path = processes.gather(opened)[0]
     stop = threading.Event()
     with stopping(stop, say=False):
-        result = train_together(config, NoRecorder(path), stop, processes)
+        result = train_together(config, Recorder(path), stop, processes)
     return 128 + signal.SIGTERM if result.stopped else 0
 
 

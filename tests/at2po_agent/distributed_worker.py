@@ -15,7 +15,7 @@ from at2po_agent.config import TrainConfig, UpdateConfig, load_config
 from at2po_agent.objective import AEPO, ATPO, GSPO, Objective, TokenClip
 from at2po_agent.policy.lora import add_lora, has_lora
 from at2po_agent.processes import ONE, Processes, joined
-from at2po_agent.recorder import NoRecorder, RunRecorder
+from at2po_agent.recorder import Recorder, RunRecorder
 from at2po_agent.report.display import Display
 from at2po_agent.run_dir import RunDirectory
 from at2po_agent.trainer import train_together
@@ -97,7 +97,7 @@ def run(processes: Processes, path: Path, *overrides: str, resume: bool = False,
             train_together(config, RunRecorder(directory, display), Event(), processes)
     else:
         nothing: TrainConfig = TrainConfig()
-        train_together(processes.gather(nothing)[0], NoRecorder(path), Event(), processes)
+        train_together(processes.gather(nothing)[0], Recorder(path), Event(), processes)
 
 
 def main() -> None:
