@@ -1,0 +1,90 @@
+"""Training through a real SGLang server: weights arrive by every way, a run learns, and outlives the server's death."""
+
+import asyncio
+import json
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+from threading import Event
+
+import pytest
+import torch
+from rich.console import Console
+
+from at2po_agent.config import load_config
+from at2po_agent.policy.base import Request, Sampling
+from at2po_agent.report.display import Display
+from at2po_agent.results import Result
+from at2po_agent.run_dir import RunDirectory
+from at2po_agent.session import open_session
+from at2po_agent.trainer import train
+from tests.at2po_agent.test_session import SMALL
+
+pytestmark = pytest.mark.service
+
+CONFIG = Path(__file__).parents[2] / "examples" / "configs" / "microwiki_sglang.yaml"
+
+
+def run(path: Path, url: str, *overrides: str) -> Result:
+    config = load_config(CONFIG, [f"run_dir={path}", f"engine.urls=[{url}]", *overrides])
+    with RunDirectory.create(config) as directory, Display(1, None, Console(quiet=True)) as display:
+        return train(config, directory, display, Event())
+
+
+def metrics(path: Path) -> list[dict]:
+    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("sync", ["disk", "tensors", "distributed"])
+def test_the_weights_that_sample_are_those_of_the_trainer(own_sglang_url, tmp_path, sync):
+    overrides = ["engine.kind=sglang", "deterministic=false", f"engine.urls=[{own_sglang_url}]", f"engine.sync={sync}"]
+    with closing(open_session(load_config(None, [*SMALL, *overrides]), tmp_path)) as session:
+        for version in (1, 2):  # the second time a group is there already
+            with torch.no_grad():
+                for parameter in session.model.parameters():
+                    parameter.mul_(1.05)
+                logits = session.model(torch.tensor([[5, 6, 7, 8]])).logits[0, -1]
+            session.engine.release()
+            session.engine.publish(session.model, version)
+            (found,) = asyncio.run(session.engine.generate([Request((5, 6, 7, 8), 4, (0,))], Sampling(0.0)))
+            assert found.version == version
+            assert found.ids[0] == int(logits.argmax())
+            assert found.logprobs[0] == pytest.approx(float(torch.log_softmax(logits, -1).max()), abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def own_sglang_url(own_sglang):
+    return own_sglang().url
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_run_outlives_the_death_of_its_server(own_sglang, tmp_path):
+    server, killed = own_sglang(), Event()
+
+    def outage() -> None:
+        while not (tmp_path / "run" / "metrics.jsonl").is_file() or len(metrics(tmp_path / "run")) < 2:
+            time.sleep(0.05)
+        server.kill()
+        killed.set()
+        server.start()
+
+    thread = threading.Thread(target=outage)
+    thread.start()
+    result = run(
+        tmp_path / "run", server.url, "train.steps=3", "rollout.questions=4", "eval.questions=10", "rollout.retries=12"
+    )
+    thread.join()
+    assert killed.is_set() and result.steps == 3 and result.after is not None
+    for line in (line for line in metrics(tmp_path / "run") if "leaves" in line):
+        assert line["trees"] + line["trees_dropped"] == 4
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_three_minutes_of_training_raise_exact_match(own_sglang_url, tmp_path):
+    result = run(tmp_path / "run", own_sglang_url, "eval.questions=300")
+    assert result.before is not None and result.after is not None
+    before, after = (sum(scores.em) / len(scores.em) for scores in (result.before, result.after))
+    assert after > before + 0.1, (before, after, result.steps)
