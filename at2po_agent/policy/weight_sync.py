@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,6 +23,7 @@ from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 import torch.distributed as dist
 from torch import Tensor, multiprocessing
 from torch.distributed import distributed_c10d
@@ -90,6 +92,7 @@ class TensorSync:
     def __init__(self) -> None:
         # With file descriptors, torch's default, the server cannot open the memory and dies.
         _multiprocessing.set_sharing_strategy("file_system")
+        _start_memory_manager()
         self._buckets: list[list[tuple[str, Tensor]]] = []
         self._label = ""
 
@@ -160,7 +163,7 @@ class DistributedSync:
         ranks = int(server.info().get("tp_size", 1))
         name = f"at2po-{uuid.uuid4().hex[:8]}"  # a name of its own each time: a server remembers those it has joined
         backend = "nccl" if next(self._model.parameters()).is_cuda else "gloo"
-        store = _c10d.TCPStore("0.0.0.0", 0, ranks + 1, True, timeout=self._timeout, wait_for_workers=False)
+        store = dist.TCPStore("0.0.0.0", 0, ranks + 1, True, timeout=self._timeout, wait_for_workers=False)
         body = {"master_address": self._address, "master_port": store.port, "rank_offset": 1, "world_size": ranks + 1}
         answer = self._calls.submit(
             server.call, "/init_weights_update_group", body | {"group_name": name, "backend": backend}
@@ -195,6 +198,21 @@ class DistributedSync:
             answer.result()
             raise PolicyUnavailable(f"{server.url} left the process group: {error}") from error
         answer.result()
+
+
+def _start_memory_manager() -> None:
+    """Start torch's process that cleans shared memory up, with no hold on where this process writes its errors.
+
+    It lives as long as a server that opened the memory, and whoever reads a pipe of ours to its end would wait for it.
+    """
+    ours = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            torch.empty(1).share_memory_()
+        finally:
+            os.dup2(ours, 2)
+            os.close(ours)
 
 
 def _shared(tensor: Tensor) -> Tensor:

@@ -2,7 +2,10 @@
 
 import base64
 import io
+import os
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -80,3 +83,18 @@ def test_a_refused_update_is_closed_and_said(tmp_path) -> None:
         with pytest.raises(PolicyError, match="not now"):
             sync.send(SglangAdmin(server.url))
     assert server.calls[-2:] == ["end_weight_update", "continue_generation"] and server.version == "default"
+
+
+def test_nobody_waits_for_the_memory_manager_to_read_what_a_trainer_said() -> None:
+    """It outlives the trainer where a server has the memory open, so it must not hold the trainer's pipes open."""
+    program = (
+        "from at2po_agent.policy.weight_sync import TensorSync; sync = TensorSync()\n"
+        "import contextlib, os, pathlib, sys\n"
+        "for place in pathlib.Path('/proc').glob('[0-9]*'):\n"
+        " with contextlib.suppress(OSError):  # processes end meanwhile\n"
+        "  if 'torch_shm' in (place / 'comm').read_text() and b'AT2PO_MARK=' in (place / 'environ').read_bytes():\n"
+        "    print(os.readlink(place / 'fd' / '2')); print('ours', file=sys.stderr)"
+    )
+    words = [sys.executable, "-W", "ignore", "-c", program]
+    said = subprocess.run(words, env=os.environ | {"AT2PO_MARK": "1"}, capture_output=True, text=True, timeout=120)
+    assert (said.stdout, said.stderr) == ("/dev/null\n", "ours\n")
