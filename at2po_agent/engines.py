@@ -52,6 +52,8 @@ def _open_sglang(config: TrainConfig, model: Any, codec: Codec, folder: Path, no
     from at2po_agent.policy.sglang_engine import SGLangEngine
 
     engine = config.engine
+    if engine.router and not engine.urls:
+        raise ConfigError("engine.router needs the servers behind it in engine.urls, which get the weights")
     with ExitStack() as undo:
         started = None
         if not engine.urls:
@@ -62,6 +64,7 @@ def _open_sglang(config: TrainConfig, model: Any, codec: Codec, folder: Path, no
             model,
             codec,
             _sync(engine, folder),
+            router=engine.router,
             started=started,
             release_memory=engine.release_memory,
             patience=engine.patience,

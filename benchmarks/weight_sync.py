@@ -55,9 +55,7 @@ def table(url: str, path: str) -> list[str]:
         }
         for name, sync in ways.items():
             first, *others = (1000 * one for one in seconds(sync, server, model, name))
-            lines.append(
-                f"{name:14s} {median(others):10.1f}   {min(others):7.1f} to {max(others):7.1f} {first:10.1f}"
-            )
+            lines.append(f"{name:14s} {median(others):10.1f}   {min(others):7.1f} to {max(others):7.1f} {first:10.1f}")
     return lines
 
 

@@ -21,6 +21,7 @@ class EngineConfig:
 
     kind: Literal["local", "sglang"] = "local"  # local: the trained module itself, in this process
     urls: tuple[str, ...] = ()  # SGLang servers that run already; none: the run starts its own
+    router: str = ""  # URL of SGLang's own router before all of urls, which then decides where a turn is sampled
     launch: LaunchConfig = field(default_factory=LaunchConfig)
     sync: Literal["disk", "tensors", "distributed"] = "disk"  # how weights reach the servers after each step
     sync_address: str = "127.0.0.1"  # this host as the servers reach it, for sync=distributed

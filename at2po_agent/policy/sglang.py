@@ -16,6 +16,7 @@ from at2po_agent.policy.fleet import Fleet
 from at2po_agent.policy.prefixes import Prefixes
 from at2po_agent.policy.requests import check_requests
 from at2po_agent.policy.sglang_check import KnownPrompt, check_distribution
+from at2po_agent.policy.sglang_router import Router
 from at2po_agent.policy.sglang_server import Answer, Server, ServerInfo, sampling_params
 
 _IDLE_S = 4.0  # less than the 5 s after which a server closes a connection that nothing is sent on
@@ -46,8 +47,9 @@ class SGLangPolicy:
     ``--enable-deterministic-inference``: then ``Request.key`` seeds the sampling.
 
     Args:
-        urls: of the servers, or of one router before them; ``http://HOST:PORT``.
+        urls: of the servers; ``http://HOST:PORT``.
         codec: of the model that they serve.
+        router: URL of SGLang's own router before exactly these servers, which then decides where a turn is sampled.
         vocabulary: token ids that the model has an embedding for; default: those of the codec's tokenizer.
         known: what the served model has to say after a known prompt.
         timeout: seconds without an answer after which a server counts as dead.
@@ -64,6 +66,7 @@ class SGLangPolicy:
         urls: Sequence[str],
         codec: Codec,
         *,
+        router: str = "",
         vocabulary: int | None = None,
         known: KnownPrompt | None = None,
         timeout: float = 600.0,
@@ -77,7 +80,7 @@ class SGLangPolicy:
         self._closed = False
         self._background = BackgroundLoop("at2po-sglang")
         try:
-            self._background.run(self._open(urls, timeout, max_connections))
+            self._background.run(self._open(urls, router, timeout, max_connections))
             self._background.run(self._greet(known))
         except BaseException:
             self.close()
@@ -95,8 +98,8 @@ class SGLangPolicy:
 
     @property
     def troubles(self) -> dict[str, str]:
-        """Why servers are not used now, by URL."""
-        return {server.url: server.trouble for server in self._servers if server.trouble}
+        """Why servers, or the router before them, are not used now, by URL."""
+        return {server.url: server.trouble for server in self._fronts if server.trouble}
 
     async def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
         """Continue every prompt by one turn, results in the order of the requests.
@@ -132,11 +135,12 @@ class SGLangPolicy:
             self._background.run(self._shut())
             self._background.close()
 
-    async def _open(self, urls: Sequence[str], timeout: float, max_connections: int) -> None:
+    async def _open(self, urls: Sequence[str], router: str, timeout: float, max_connections: int) -> None:
         connector = aiohttp.TCPConnector(limit=max_connections, keepalive_timeout=_IDLE_S)
         self._session = aiohttp.ClientSession(connector=connector)
         self._servers = [Server(url, self._session, timeout) for url in urls]
-        self._fleet = Fleet(self._servers, lambda server: check_distribution(server, self.codec, None))
+        self._fronts = [Router(router, self._servers, self._session, timeout)] if router else self._servers
+        self._fleet = Fleet(self._fronts, lambda server: check_distribution(server, self.codec, None))
 
     async def _greet(self, known: KnownPrompt | None) -> None:
         infos: dict[Server, ServerInfo] = {}
@@ -148,6 +152,8 @@ class SGLangPolicy:
                 server.trouble = str(error)
         if not infos:
             raise PolicyUnavailable("; ".join(str(server.trouble) for server in self._servers))
+        for router in set(self._fronts).difference(self._servers):
+            await check_distribution(router, self.codec, known)
         versions = {info.weight_version for info in infos.values()}
         if len(versions) > 1:
             told = ", ".join(f"{server.url} {info.weight_version!r}" for server, info in infos.items())
@@ -162,7 +168,7 @@ class SGLangPolicy:
         for task in calls:
             task.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
-        for server in self._servers:
+        for server in self._fronts:
             await server.settle()
         await self._session.close()
 
@@ -177,6 +183,8 @@ class SGLangPolicy:
                 await server.flush()
             except PolicyUnavailable as error:
                 server.trouble = str(error)
+        for front in self._fronts:
+            front.forget()
         self._seen.clear()
 
     async def _all(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:

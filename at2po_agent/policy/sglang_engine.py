@@ -32,6 +32,7 @@ class SGLangEngine:
         model: whose weights they get now, as version 0.
         codec: its tokenizer.
         sync: how weights reach a server.
+        router: URL of SGLang's own router before exactly these servers; weights do not go through it.
         started: the servers that this run started, ended by ``close``.
         release_memory: give the servers' memory up while the model is updated: engine and trainer share a GPU.
         patience: seconds that ``publish`` waits for a server where none answers.
@@ -51,6 +52,7 @@ class SGLangEngine:
         codec: Codec,
         sync: WeightSync,
         *,
+        router: str = "",
         started: Servers | None = None,
         release_memory: bool = False,
         patience: float = 600.0,
@@ -76,6 +78,7 @@ class SGLangEngine:
             self._policy = SGLangPolicy(
                 urls,
                 codec,
+                router=router,
                 vocabulary=model.get_input_embeddings().num_embeddings,
                 known=known_prompt(model, codec),
                 timeout=timeout,
@@ -181,12 +184,18 @@ class SGLangEngine:
 
     def _look_after(self) -> None:
         while not self._closing.wait(_LOOK_S):
-            if (away := self._behind | self._policy.troubles.keys()) and self._weights.acquire(blocking=False):
+            if (away := self._away()) and self._weights.acquire(blocking=False):
                 try:
                     self._revive()
                     self._refresh(away)
                 finally:
                     self._weights.release()
+
+    def _away(self) -> Set[str]:
+        """URLs of servers that may have other weights: all of them, where it is the router that meets trouble."""
+        urls = {server.url for server in self._servers}
+        troubled = self._policy.troubles.keys()
+        return self._behind | troubled & urls if troubled <= urls else urls
 
     def _revive(self) -> None:
         if self._started is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,7 +80,7 @@ class Server:
     """A server's address, whether it can be used, and what is under way there.
 
     Args:
-        url: ``http://HOST:PORT`` of a server or of SGLang's router.
+        url: ``http://HOST:PORT``.
         session: of the event loop that everything here runs on.
         timeout: seconds that a request may go without an answer once it is sent.
     """
@@ -170,6 +171,13 @@ class Server:
         """
         return await self._ask("POST", path, where, json=body, timeout=self._timeout)
 
+    async def abort(self, rid: str) -> None:
+        """Give a turn up; a server that cannot be told has also lost the connection that it would answer on."""
+        timeout = aiohttp.ClientTimeout(total=_CONNECT_S)
+        with suppress(aiohttp.ClientError, TimeoutError):
+            async with self._session.post(self.url + "/abort_request", json={"rid": rid}, timeout=timeout):
+                pass
+
     async def settle(self) -> None:
         """Wait until the aborts that were begun are sent."""
         await asyncio.gather(*self._aborts)
@@ -201,17 +209,9 @@ class Server:
         return await response.json()
 
     def _abort(self, rid: str) -> None:
-        task = asyncio.get_running_loop().create_task(self._send_abort(rid))
+        task = asyncio.get_running_loop().create_task(self.abort(rid))
         self._aborts.add(task)
         task.add_done_callback(self._aborts.discard)
-
-    async def _send_abort(self, rid: str) -> None:
-        timeout = aiohttp.ClientTimeout(total=_CONNECT_S)
-        try:
-            async with self._session.post(self.url + "/abort_request", json={"rid": rid}, timeout=timeout):
-                pass
-        except (aiohttp.ClientError, TimeoutError):
-            return  # a server that cannot be told has also lost the connection that it would answer on
 
 
 def _read(told: Any, url: str) -> Answer:

@@ -33,6 +33,7 @@ from at2po_agent.policy.base import PolicyError, PolicyUnavailable
 from at2po_agent.policy.lora import merged_parameters, save_merged
 from at2po_agent.policy.sglang_admin import SglangAdmin
 
+_dist: Any = dist  # its TCPStore is not typed
 _c10d: Any = distributed_c10d  # torch has no public way to make a group beside a trainer's own
 _multiprocessing: Any = multiprocessing  # not typed
 _BUCKET_BYTES = 1 << 30  # of one call: what the server needs beside its own weights
@@ -163,7 +164,7 @@ class DistributedSync:
         ranks = int(server.info().get("tp_size", 1))
         name = f"at2po-{uuid.uuid4().hex[:8]}"  # a name of its own each time: a server remembers those it has joined
         backend = "nccl" if next(self._model.parameters()).is_cuda else "gloo"
-        store = dist.TCPStore("0.0.0.0", 0, ranks + 1, True, timeout=self._timeout, wait_for_workers=False)
+        store = _dist.TCPStore("0.0.0.0", 0, ranks + 1, True, timeout=self._timeout, wait_for_workers=False)
         body = {"master_address": self._address, "master_port": store.port, "rank_offset": 1, "world_size": ranks + 1}
         answer = self._calls.submit(
             server.call, "/init_weights_update_group", body | {"group_name": name, "backend": backend}
@@ -209,7 +210,7 @@ def _start_memory_manager() -> None:
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)
         try:
-            torch.empty(1).share_memory_()
+            _shared(torch.empty(1))
         finally:
             os.dup2(ours, 2)
             os.close(ours)
