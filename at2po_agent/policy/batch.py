@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
 from at2po_agent.encoding import Codec
 from at2po_agent.policy.base import Completion, Finish, Request, Sampling, Stats
+from at2po_agent.policy.forward import Pass, forward_of
 from at2po_agent.policy.kv import KVSlots
 from at2po_agent.policy.prefix_cache import PrefixCache
 from at2po_agent.policy.prefixes import Ids, common_prefix
@@ -36,8 +37,13 @@ class Row:
         self.noise = uniforms(self.request.key, self.request.max_new_tokens)
 
     @property
+    def known(self) -> Ids:
+        """The tokens that have key/value states."""
+        return (*self.request.prompt, *self.ids[:-1])
+
+    @property
     def cached(self) -> int:
-        """How many tokens have key/value states."""
+        """How many they are."""
         return len(self.request.prompt) + max(0, len(self.ids) - 1)
 
 
@@ -52,19 +58,19 @@ class Stops:
             {i for i, text in enumerate(token_texts) if anything or not last.isdisjoint(text)} if stop else set()
         )
 
-    def finish(self, row: Row) -> Finish | None:
-        """Why the row is finished, or None."""
-        if row.ids[-1] in self._codec.eos_ids:
+    def finish(self, ids: Sequence[int]) -> Finish | None:
+        """Why a turn of these tokens is finished, or None."""
+        if ids[-1] in self._codec.eos_ids:
             return "eos"
-        if row.ids[-1] in self._completing:
-            text = self._codec.decode_action(row.ids)
+        if ids[-1] in self._completing:
+            text = self._codec.decode_action(ids)
             if any(stop in text for stop in self._stop):
                 return "stop"
-        return "length" if len(row.ids) >= row.request.max_new_tokens else None
+        return None
 
 
 class Batch:
-    """Runs a model over rows; row ``i`` is in slot ``i``. Not thread-safe.
+    """Runs a model over rows; those with equal prompts that sampled equal tokens share a slot. Not thread-safe.
 
     Args:
         model: a transformers causal LM with full attention and ``sdpa``.
@@ -74,28 +80,36 @@ class Batch:
 
     def __init__(self, model: Any, codec: Codec, cache_bytes: int) -> None:
         self.model, self.codec = model, codec
-        self.rows: list[Row] = []
         self.stats = Stats()
         self.version = 0
+        self._slots: list[list[Row]] = []  # what they sample next decides who stays together
+        self._forward = forward_of(model)
         self._cache = PrefixCache(cache_bytes)
         self._kv = KVSlots(model.config, model.dtype, model.device)
         self._stops: dict[tuple[str, ...], Stops] = {}
         self._texts: list[str] = []
 
+    @property
+    def rows(self) -> list[Row]:
+        """The rows that run."""
+        return [row for rows in self._slots for row in rows]
+
     def clear_cache(self) -> None:
-        """Forget the states of earlier sequences."""
+        """Forget the states of earlier sequences, and look up the model's weights again."""
         self._cache.clear()
+        self._forward = forward_of(self.model)
 
     def reset(self) -> None:
         """Drop every row and everything that was computed, after an error."""
-        self.rows.clear()
+        self._slots.clear()
         self._cache.clear()
         self._kv = KVSlots(self.model.config, self.model.dtype, self.model.device)
 
     def drop_cancelled(self) -> None:
         """Take out the rows whose callers have gone."""
-        for slot in reversed(range(len(self.rows))):
-            if self.rows[slot].cancelled():
+        for slot in reversed(range(len(self._slots))):
+            self._slots[slot] = [row for row in self._slots[slot] if not row.cancelled()]
+            if not self._slots[slot]:
                 self._leave(slot)
 
     @torch.no_grad()
@@ -106,28 +120,23 @@ class Batch:
             twins.setdefault(row.request.prompt, []).append(row)
         self._kv.reserve(len(self.rows) + len(rows), max(map(len, twins)) + 1)
         self._read_shared(list(twins))
-        first = len(self.rows)
+        first = len(self._slots)
         prompts, logits = self._read(list(twins))
-        joined = [twins[prompt][0] for prompt in prompts]
-        sources = list(range(len(prompts)))
-        for source, prompt in enumerate(prompts):
-            for twin in twins[prompt][1:]:
-                self._kv.copy(first + source, first + len(joined), len(prompt))
-                joined.append(twin)
-                sources.append(source)
-        self.rows += joined
+        self._slots += [twins[prompt] for prompt in prompts]
         self.stats.prompt_tokens += sum(len(row.request.prompt) for row in rows)
-        self._extend(first, logits[sources])
+        self._extend(first, logits)
 
     @torch.no_grad()
     def step(self) -> None:
         """Sample one more token on every row."""
-        lengths = [row.cached for row in self.rows]
+        firsts = [rows[0] for rows in self._slots]
+        lengths = [row.cached for row in firsts]
+        ids = torch.tensor([[row.ids[-1]] for row in firsts], device=self.model.device)
         positions = torch.tensor(lengths, device=self.model.device)[:, None]
-        ids = torch.tensor([row.ids[-1] for row in self.rows], device=self.model.device)[:, None]
         seen = max(lengths) + 1
-        self._kv.reserve(len(lengths), seen)
-        self._extend(0, self._forward(0, ids, positions, positions, seen))
+        self._kv.reserve(len(firsts), seen)
+        last = torch.arange(len(firsts), device=self.model.device)
+        self._extend(0, self._logits(Pass(slice(0, len(firsts)), ids, positions, None, last, seen)))
 
     def _read_shared(self, prompts: Sequence[Ids]) -> None:
         """Instructions that all prompts of a batch begin with are read once."""
@@ -135,7 +144,7 @@ class Batch:
         shared = low[: common_prefix(low, high)]
         if low != high and len(shared) >= _SHARED_TOKENS and self._cache.match(shared)[0] < len(shared):
             self._read([shared])
-            self._cache.insert(shared, self._kv.read(len(self.rows), len(shared)))
+            self._cache.insert(shared, self._kv.read(len(self._slots), len(shared)))
 
     def _read(self, prompts: Sequence[Ids]) -> tuple[list[Ids], torch.Tensor]:
         """Fill the slots after the running rows with prompts; what the prefix cache has is not computed again.
@@ -146,7 +155,7 @@ class Batch:
         found = {prompt: self._cache.match(prompt) for prompt in prompts}
         known = {prompt: min(length, len(prompt) - 1) for prompt, (length, _) in found.items()}
         ordered = sorted(prompts, key=lambda prompt: len(prompt) - known[prompt])
-        first = len(self.rows)
+        first = len(self._slots)
         for slot, prompt in enumerate(ordered, first):
             states = found[prompt][1]
             if states is not None:
@@ -168,69 +177,88 @@ class Batch:
         new = [len(prompt) - start for prompt, start in zip(prompts, known, strict=True)]
         width = max(new)
         self.stats.prefilled_tokens += sum(new)
-        device = self.model.device
         ids = torch.tensor(
             [(0,) * (width - n) + prompt[len(prompt) - n :] for prompt, n in zip(prompts, new, strict=True)]
         )
-        places = torch.tensor([len(prompt) - width for prompt in prompts])[:, None] + torch.arange(width)
-        scratch = self._kv.states.shape[4] - 1  # padding is written where nothing is read
-        columns = torch.where(places < torch.tensor(known)[:, None], scratch, places)
-        return self._forward(
-            first, ids.to(device), places.clamp(min=0).to(device), columns.to(device), max(map(len, prompts))
+        ends = torch.tensor([len(prompt) for prompt in prompts])
+        positions = (ends - width)[:, None] + torch.arange(width)
+        read = positions >= torch.tensor(known)[:, None]
+        device = self.model.device
+        rows = Pass(
+            slots=slice(first, first + len(prompts)),
+            ids=ids.to(device),
+            positions=positions.clamp(min=0).to(device),
+            real=None if min(new) == width else read.flatten().nonzero()[:, 0].to(device),
+            last=(torch.tensor(new).cumsum(0) - 1).to(device),
+            seen=int(ends.max()),
         )
+        return self._logits(rows)
 
-    def _forward(
-        self, first: int, ids: torch.Tensor, positions: torch.Tensor, columns: torch.Tensor, seen: int
-    ) -> torch.Tensor:
-        """Logits after the last of ``ids[rows, tokens]``, for rows in the slots from ``first`` on."""
-        self._kv.aim(slice(first, first + len(ids)), columns, seen)
-        hidden = torch.arange(seen, device=ids.device) > positions[:, None, :, None]
-        mask = torch.zeros(hidden.shape, dtype=self.model.dtype, device=ids.device).masked_fill_(hidden, -math.inf)
+    def _logits(self, rows: Pass) -> torch.Tensor:
         self.stats.forwards += 1
-        output = self.model(
-            input_ids=ids,
-            position_ids=positions,
-            attention_mask=mask,
-            past_key_values=self._kv,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        logits: torch.Tensor = output.logits[:, -1]
-        return logits
+        return self._forward(self._kv, rows)
 
     def _extend(self, first: int, logits: torch.Tensor) -> None:
         """Sample a token for every row from slot ``first`` on; those that are finished leave."""
-        rows = self.rows[first:]
-        sampling = rows[0].sampling
-        noise = [row.noise[len(row.ids)] for row in rows]
+        slots = self._slots[first:]
+        sampling = slots[0][0].sampling
+        noise = np.zeros((len(slots), max(map(len, slots))))
+        for place, rows in enumerate(slots):
+            noise[place, : len(rows)] = [row.noise[len(row.ids)] for row in rows]
         sampled = sample(logits, noise, sampling.temperature, sampling.top_logprobs)
-        stops = self._stops_of(sampling.stop)
-        done: list[tuple[int, Finish]] = []
-        for slot, (row, token, logprob, top) in enumerate(zip(rows, *sampled, strict=True), first):
-            row.ids.append(token)
-            row.logprobs.append(logprob)
-            row.top.append(top)
-            if reason := stops.finish(row):
-                done.append((slot, reason))
-        self.stats.generated_tokens += len(rows)
-        for slot, reason in reversed(done):
-            self._finish(slot, reason)
+        finished: list[tuple[Row, Finish]] = []
+        for slot, (rows, ids, logprobs, top) in enumerate(zip(slots, *sampled, strict=True), first):
+            for row, token, logprob in zip(rows, ids, logprobs, strict=False):
+                row.ids.append(token)
+                row.logprobs.append(logprob)
+                row.top.append(top)
+            self.stats.generated_tokens += len(rows)
+            finished += self._part(slot)
+        for slot in reversed(range(first, first + len(slots))):
+            if not self._slots[slot]:
+                self._leave(slot)
+        for row, reason in finished:
+            most_likely = tuple(row.top) if sampling.top_logprobs else ()
+            row.finished(Completion(tuple(row.ids), tuple(row.logprobs), reason, most_likely, self.version))
 
-    def _finish(self, slot: int, reason: Finish) -> None:
-        row = self.rows[slot]
-        known = (*row.request.prompt, *row.ids[:-1])
+    def _part(self, slot: int) -> list[tuple[Row, Finish]]:
+        """Rows of a slot that sampled different tokens part; those that are finished are returned, and in no slot."""
+        finished: list[tuple[Row, Finish]] = []
+        parts: dict[int, list[Row]] = {}
+        for row in self._slots[slot]:
+            parts.setdefault(row.ids[-1], []).append(row)
+        stops = self._stops_of(self._slots[slot][0].sampling.stop)
+        staying: list[list[Row]] = []
+        for part in parts.values():
+            reason = stops.finish(part[0].ids)
+            left = []
+            for row in part:
+                why: Finish | None = reason or ("length" if len(row.ids) >= row.request.max_new_tokens else None)
+                if why:
+                    finished.append((row, why))
+                else:
+                    left.append(row)
+            if left:
+                staying.append(left)
+        if finished:
+            self._keep(slot, finished[0][0].known)
+        self._slots[slot] = staying[0] if staying else []
+        for part in staying[1:]:
+            self._kv.copy(slot, len(self._slots), part[0].cached)
+            self._slots.append(part)
+        return finished
+
+    def _keep(self, slot: int, known: Ids) -> None:
+        """Store the states of a slot for later turns and siblings."""
         if self._cache.match(known)[0] < len(known):
             self._cache.insert(known, self._kv.read(slot, len(known)))
-        top = tuple(row.top) if row.sampling.top_logprobs else ()
-        self._leave(slot)
-        row.finished(Completion(tuple(row.ids), tuple(row.logprobs), reason, top, self.version))
 
     def _leave(self, slot: int) -> None:
-        """Free a slot; the last row moves into it."""
-        last = self.rows.pop()
-        if slot < len(self.rows):
-            self._kv.copy(len(self.rows), slot, last.cached)
-            self.rows[slot] = last
+        """Free a slot; the last one's rows move into it."""
+        last = self._slots.pop()
+        if slot < len(self._slots):
+            self._kv.copy(len(self._slots), slot, last[0].cached)
+            self._slots[slot] = last
 
     def _stops_of(self, stop: tuple[str, ...]) -> Stops:
         if stop not in self._stops:

@@ -23,7 +23,8 @@ class KVSlots:
         dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self.states = torch.zeros(config.num_hidden_layers, 2, 0, heads, 0, dim, dtype=dtype, device=device)
         self._slots = slice(0, 0)
-        self._places = torch.zeros(0, dtype=torch.long, device=device)  # [rows · heads · tokens] where to write
+        self._places = torch.zeros(0, dtype=torch.long, device=device)  # [N · heads] where to write
+        self._real: torch.Tensor | None = None
         self._seen = 0
 
     def reserve(self, slots: int, columns: int) -> None:
@@ -36,13 +37,22 @@ class KVSlots:
         grown[:, :, :had_slots, :, :had_columns] = self.states
         self.states = grown
 
-    def aim(self, slots: slice, columns: torch.Tensor, seen: int) -> None:
-        """Choose where the next forward pass writes (``columns[rows, tokens]``) and how many columns it reads."""
+    def aim(
+        self, slots: slice, rows: torch.Tensor, columns: torch.Tensor, real: torch.Tensor | None, seen: int
+    ) -> None:
+        """Choose where the next forward pass writes and what it reads.
+
+        Args:
+            slots: of the rows.
+            rows: ``[N]`` the slot of every token.
+            columns: ``[N]`` its column.
+            real: ``[N]`` which tokens of the padded rows they are, for ``update``; None: all.
+            seen: columns that are read.
+        """
         heads, capacity = self.states.shape[3:5]
-        rows = torch.arange(slots.start, slots.stop, device=columns.device)[:, None] * heads
-        rows = (rows + torch.arange(heads, device=columns.device)) * capacity  # [rows, heads]
-        self._places = (rows[:, :, None] + columns[:, None, :]).flatten()
-        self._slots, self._seen = slots, seen
+        of_heads = rows[:, None] * heads + torch.arange(heads, device=rows.device)
+        self._places = (of_heads * capacity + columns[:, None]).flatten()
+        self._slots, self._real, self._seen = slots, real, seen
 
     def read(self, slot: int, length: int) -> torch.Tensor:
         """A copy of the first ``length`` states of a slot; ``[layers, 2, heads, length, head_dim]``."""
@@ -77,10 +87,20 @@ class KVSlots:
                 f"layer {layer} has keys {list(key.shape)} and values {list(value.shape)}, the model's config says "
                 f"{heads} heads of {dim}: the local engine does not support this architecture"
             )
+        keys, values = (states.transpose(1, 2).flatten(0, 1) for states in (key, value))
+        if self._real is not None:
+            keys, values = keys.index_select(0, self._real), values.index_select(0, self._real)
+        return self.put(keys, values, layer)
+
+    def put(self, keys: torch.Tensor, values: torch.Tensor, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Store the new states of a layer, ``[N, heads, head_dim]`` each, and return all that it may look at.
+
+        Returns:
+            keys and values, ``[rows, heads, seen, head_dim]``.
+        """
         found = []
-        for kind, new in enumerate((key, value)):
-            states = self.states[layer, kind]
-            states.view(-1, dim).index_copy_(0, self._places, new.reshape(-1, dim))
+        for states, new in zip(self.states[layer], (keys, values), strict=True):
+            states.view(-1, states.shape[-1]).index_copy_(0, self._places, new.reshape(-1, states.shape[-1]))
             found.append(states[self._slots, :, : self._seen])
         return found[0], found[1]
 

@@ -1,9 +1,8 @@
-"""Sampling one token per row, with noise that depends on a request's key and on nothing else."""
+"""Sampling tokens after contexts, with noise that depends on a request's key and on nothing else."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,11 +13,11 @@ from at2po_agent.policy.base import PolicyError
 
 
 class Sampled(NamedTuple):
-    """One token per row, with its log-probability and, where asked for, those of the most likely tokens."""
+    """Sampled tokens with their log-probabilities and, where asked for, those of the most likely ones."""
 
-    ids: list[int]  # [rows]
-    logprobs: list[float]  # [rows], nats
-    top: list[tuple[tuple[int, float], ...]]  # [rows][k] of (id, logprob), most likely first
+    ids: list[list[int]]  # [contexts][samples]
+    logprobs: list[list[float]]  # [contexts][samples], nats
+    top: list[tuple[tuple[int, float], ...]]  # [contexts][k] of (id, logprob), most likely first
 
 
 def uniforms(key: tuple[int, ...], count: int) -> NDArray[np.float64]:
@@ -32,12 +31,12 @@ def uniforms(key: tuple[int, ...], count: int) -> NDArray[np.float64]:
     return np.asarray((raw >> np.uint64(11)) * 2.0**-53)
 
 
-def sample(logits: torch.Tensor, noise: Sequence[float], temperature: float, top: int) -> Sampled:
+def sample(logits: torch.Tensor, noise: NDArray[np.float64], temperature: float, top: int) -> Sampled:
     """Sample from ``softmax(logits / temperature)`` by inverting its distribution function; greedy at temperature 0.
 
     Args:
-        logits: ``[rows, vocabulary]``.
-        noise: one uniform number in [0, 1) per row.
+        logits: ``[contexts, vocabulary]``.
+        noise: ``[contexts, samples]`` in [0, 1), one for each sample that is taken after a context.
         temperature: log-probabilities are of this temperature; greedy ones of temperature 1.
         top: how many of the most likely tokens to report.
 
@@ -49,14 +48,14 @@ def sample(logits: torch.Tensor, noise: Sequence[float], temperature: float, top
     cumulative = (scaled - highest).exp_().cumsum(dim=-1, dtype=torch.float64)
     log_sum = cumulative[:, -1:].log() + highest
     if temperature == 0:
-        chosen = scaled.argmax(dim=-1, keepdim=True)
+        chosen = scaled.argmax(dim=-1, keepdim=True).expand(noise.shape)
     else:
-        target = torch.tensor(noise, dtype=torch.float64, device=logits.device)[:, None] * cumulative[:, -1:]
+        target = torch.from_numpy(noise).to(logits.device) * cumulative[:, -1:]
         chosen = torch.searchsorted(cumulative, target, right=True).clamp_(max=logits.shape[-1] - 1)
-    logprobs = (scaled.gather(1, chosen) - log_sum)[:, 0].tolist()
+    logprobs = (scaled.gather(1, chosen) - log_sum).tolist()
     if not np.isfinite(logprobs).all():
         raise PolicyError("the model's logits are not finite: its weights are broken, or its precision is too low")
-    return Sampled(chosen[:, 0].tolist(), logprobs, _most_likely(scaled, log_sum, top))
+    return Sampled(chosen.tolist(), logprobs, _most_likely(scaled, log_sum, top))
 
 
 def _most_likely(scaled: torch.Tensor, log_sum: torch.Tensor, top: int) -> list[tuple[tuple[int, float], ...]]:

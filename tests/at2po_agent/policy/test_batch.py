@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import torch
 
 from at2po_agent.policy.base import Request, Sampling
+from at2po_agent.policy.forward import LlamaForward, Pass
+from at2po_agent.policy.kv import KVSlots
 from at2po_agent.policy.local import LocalPolicy
 from tests.at2po_agent.policy.tiny import CODEC, NEVER, assert_same, prompts, reference, requests, run, tiny
 
@@ -54,6 +57,29 @@ def test_only_new_tokens_are_computed(policy: LocalPolicy) -> None:
     policy.clear_cache()
     run(policy, [Request(prompt, 6, (11,))])
     assert policy.stats.prefilled_tokens - before == 1 + len(prompt)
+
+
+def test_rows_that_sample_alike_are_computed_once_until_they_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many samples of few prompts, at a temperature where they part late: as each one alone, for fewer positions."""
+    policy, computed = LocalPolicy(tiny(), CODEC), 0
+    asked = [Request(prompt, 10, (i, j)) for i, prompt in enumerate(prompts(3)) for j in range(12)]
+    forward = LlamaForward.__call__
+
+    def counting(self: LlamaForward, kv: KVSlots, rows: Pass) -> torch.Tensor:
+        nonlocal computed
+        computed += len(rows.flat(rows.ids))
+        return forward(self, kv, rows)
+
+    monkeypatch.setattr(LlamaForward, "__call__", counting)
+    sampling = Sampling(0.3, stop=("e",))
+    try:
+        found = run(policy, asked, sampling)
+        assert_same(found, [reference(policy.model, request, sampling) for request in asked])
+    finally:
+        policy.close()
+    contexts = {(*r.prompt, *c.ids[:t]) for r, c in zip(asked, found, strict=True) for t in range(1, len(c.ids))}
+    assert computed == policy.stats.prefilled_tokens + len(contexts)
+    assert len(contexts) < policy.stats.generated_tokens / 2
 
 
 def test_shared_instructions_are_read_once(policy: LocalPolicy) -> None:

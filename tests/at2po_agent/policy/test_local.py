@@ -242,7 +242,7 @@ def test_any_exception_of_the_worker_reaches_the_caller(policy: LocalPolicy, mon
     def broken(*args: Any, **kwargs: Any) -> Any:
         raise MemoryError("no memory for the batch")
 
-    monkeypatch.setattr(policy.model, "forward", broken)
+    monkeypatch.setattr("at2po_agent.policy.batch.sample", broken)
     with pytest.raises(MemoryError, match="no memory"):
         run(policy, requests(2))
 
