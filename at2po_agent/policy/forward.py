@@ -2,8 +2,11 @@
 
 ``LlamaForward`` writes out the layers that Llama, Qwen2 and Qwen3 have in common. A small model spends most of a
 step on what transformers' modules do besides; and here padding is left out of the linear layers, the query heads of one
-key head are read as further queries of it, and the last layer is computed only where logits are wanted. Any other model
-goes through its own modules (``ModuleForward``).
+key head are read as further queries of it, and the last layer is computed only where logits are wanted.
+
+It is for exactly those classes of transformers, of plain torch layers that nothing was put into or around. Any other
+model (another architecture or a class of one's own, LoRA adapters, quantised layers, hooks, offloaded weights) goes
+through its own modules (``ModuleForward``): slower, and never other than what the model itself computes.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from torch.nn import functional
 
 from at2po_agent.policy.kv import KVSlots
 
-_WRITTEN_OUT = ("llama", "qwen2", "qwen3")
+_WRITTEN_OUT = tuple(f"transformers.models.{name}.modeling_{name}" for name in ("llama", "qwen2", "qwen3"))
 _STATIC_ROPE = ("default", "linear", "llama3", "yarn")  # angles that depend on the position alone
 _PLAIN_SCORES = 2**22  # scores up to this many are faster in plain matrix products than in the fused kernel
 
@@ -55,10 +58,21 @@ def forward_of(model: Any) -> Forward:
 
 def _is_written_out(model: Any) -> bool:
     config = model.config
-    if config.model_type not in _WRITTEN_OUT or config.hidden_act != "silu":
+    if type(model).__module__ not in _WRITTEN_OUT or config.hidden_act != "silu":
         return False
-    linears = [module for name, module in model.named_modules() if name.endswith(("_proj", "lm_head"))]
-    return config.rope_parameters["rope_type"] in _STATIC_ROPE and all(type(one) is nn.Linear for one in linears)
+    modules = dict(model.named_modules())
+    linears = [module for name, module in modules.items() if name.endswith(("_proj", "lm_head"))]
+    return (
+        config.rope_parameters["rope_type"] in _STATIC_ROPE
+        and all(type(one) is nn.Linear for one in linears)
+        and type(model.get_input_embeddings()) is nn.Embedding
+        and not any(map(_is_watched, modules.values()))
+    )
+
+
+def _is_watched(module: nn.Module) -> bool:
+    """Whether calling it does more than its class says."""
+    return bool(module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
 
 
 class ModuleForward:
@@ -132,7 +146,7 @@ def _linear(module: Any) -> Linear:
 
 
 class LlamaForward:
-    """The layers of Llama, Qwen2 and Qwen3, on the live weights of a transformers model; ``N`` tokens without padding."""
+    """The layers of Llama, Qwen2 and Qwen3 on a transformers model's live weights; ``N`` tokens without padding."""
 
     def __init__(self, model: Any) -> None:
         self._base, self._epsilon = model.model, model.config.rms_norm_eps

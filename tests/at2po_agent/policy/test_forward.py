@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from transformers import Qwen3ForCausalLM
 
 from at2po_agent.policy.forward import LlamaForward, ModuleForward, Pass, forward_of
 from at2po_agent.policy.kv import KVSlots
-from tests.at2po_agent.policy.tiny import ARCHITECTURES, CODEC, tiny
+from at2po_agent.policy.local import LocalPolicy
+from at2po_agent.policy.lora import add_lora
+from tests.at2po_agent.policy.tiny import ARCHITECTURES, CODEC, NEVER, assert_same, reference, requests, run, tiny
 
 ROPES: dict[str, dict[str, Any]] = {
     "linear": {"factor": 2.0},
@@ -81,11 +85,74 @@ def test_bfloat16_stays_close() -> None:
     assert_equal_passes(tiny(initializer_range=0.1).to(torch.bfloat16), 0.05)
 
 
-def test_other_models_go_through_their_own_modules() -> None:
-    """Another activation, angles that depend on the length, a layer that is not torch's own."""
-    dynamic = {"rope_type": "dynamic", "rope_theta": 500.0, "factor": 2.0}
-    assert isinstance(forward_of(tiny("llama", hidden_act="gelu")), ModuleForward)
-    assert isinstance(forward_of(tiny("llama", rope_parameters=dynamic)), ModuleForward)
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_output_layer_is_the_model_s_own(tied: bool) -> None:
+    model = tiny(tie_word_embeddings=tied)
+    assert (model.lm_head.weight is model.model.embed_tokens.weight) == tied
+    assert_equal_passes(model, 1e-4)
+
+
+class Halved(Qwen3ForCausalLM):  # type: ignore[misc]
+    """A model of one's own that calls itself qwen3."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        output = super().forward(*args, **kwargs)
+        output.logits = output.logits / 2
+        return output
+
+
+def _subclass(model: Any) -> None:
+    model.__class__ = Halved
+
+
+def _hook(model: Any) -> None:
+    model.model.layers[0].register_forward_hook(lambda module, inputs, output: output * 1.5)
+
+
+def _replaced_method(model: Any) -> None:
+    mlp = model.model.layers[1].mlp
+    mlp.forward = lambda x: 2 * type(mlp).forward(mlp, x)
+
+
+def _replaced_layer(model: Any) -> None:
+    mlp = model.model.layers[1].mlp
+    mlp.up_proj = torch.nn.Sequential(mlp.up_proj, torch.nn.Tanh())
+
+
+def _adapters(model: Any) -> None:
+    add_lora(model, rank=2, alpha=8.0, targets=["all-linear"], seed=0)
+    for name, parameter in model.named_parameters():
+        if ".lora_B." in name:
+            parameter.data.normal_(std=0.5)
+
+
+@pytest.mark.parametrize("change", [_subclass, _hook, _replaced_method, _replaced_layer, _adapters])
+def test_a_changed_model_is_sampled_as_it_is(change: Callable[[Any], None]) -> None:
+    """What the written-out layers would not see: the engine uses the modules, and is right."""
     model = tiny()
-    model.model.layers[1].mlp.up_proj = torch.nn.Sequential(model.model.layers[1].mlp.up_proj)
+    asked = requests(5)
+    plain = [reference(model, request, NEVER) for request in asked]
+    change(model)
+    policy = LocalPolicy(model, CODEC)
+    try:
+        found = run(policy, asked)
+    finally:
+        policy.close()
+    assert_same(found, [reference(model, request, NEVER) for request in asked])
+    assert [completion.ids for completion in found] != [completion.ids for completion in plain]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"hidden_act": "gelu"}, {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 500.0, "factor": 2.0}}],
+    ids=["activation", "positions"],
+)
+def test_other_settings_are_sampled_as_they_are(options: dict[str, Any]) -> None:
+    """Another activation, and angles that depend on the length."""
+    model, asked = tiny("llama", **options), requests(5)
     assert isinstance(forward_of(model), ModuleForward)
+    policy = LocalPolicy(model, CODEC)
+    try:
+        assert_same(run(policy, asked), [reference(model, request, NEVER) for request in asked])
+    finally:
+        policy.close()
