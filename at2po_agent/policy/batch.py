@@ -16,6 +16,7 @@ from at2po_agent.policy.kv import KVSlots
 from at2po_agent.policy.prefix_cache import PrefixCache
 from at2po_agent.policy.prefixes import Ids, common_prefix
 from at2po_agent.policy.sampler import sample, uniforms
+from at2po_agent.policy.stops import Stops
 
 _PREFILL_TOKENS = 2048  # of one forward pass, padding included: few enough to pad little, and to stay in the cache
 _SHARED_TOKENS = 16  # a prefix of a whole batch shorter than this is not worth a pass of its own
@@ -45,28 +46,6 @@ class Row:
     def cached(self) -> int:
         """How many they are."""
         return len(self.request.prompt) + max(0, len(self.ids) - 1)
-
-
-class Stops:
-    """Finds the end of a turn; text is decoded only when a token was sampled that can complete a stop string."""
-
-    def __init__(self, codec: Codec, stop: tuple[str, ...], token_texts: Sequence[str]) -> None:
-        self._codec, self._stop = codec, stop
-        last = {text[-1] for text in stop} | {"\ufffd"}  # a token may hold a part of a character
-        anything = any(character.isspace() for character in last)  # decoders treat spaces by context
-        self._completing = (
-            {i for i, text in enumerate(token_texts) if anything or not last.isdisjoint(text)} if stop else set()
-        )
-
-    def finish(self, ids: Sequence[int]) -> Finish | None:
-        """Why a turn of these tokens is finished, or None."""
-        if ids[-1] in self._codec.eos_ids:
-            return "eos"
-        if ids[-1] in self._completing:
-            text = self._codec.decode_action(ids)
-            if any(stop in text for stop in self._stop):
-                return "stop"
-        return None
 
 
 class Batch:
