@@ -131,9 +131,10 @@ class Server:
             PolicyError: it is not an SGLang server.
         """
         told = await self._get("/server_info")
+        version = await self.weight_version()  # what it is told there is the one of the server's start
         try:
             return ServerInfo(
-                weight_version=str(told["weight_version"]),
+                weight_version=version,
                 max_prompt_tokens=int(told["max_req_input_len"]),
                 seeds=bool(told["enable_deterministic_inference"]),
             )

@@ -14,11 +14,13 @@ from rich.console import Console
 
 from at2po_agent.config import load_config
 from at2po_agent.policy.base import Request, Sampling
+from at2po_agent.policy.sglang import SGLangPolicy
 from at2po_agent.report.display import Display
 from at2po_agent.results import Result
 from at2po_agent.run_dir import RunDirectory
 from at2po_agent.session import open_session
 from at2po_agent.trainer import train
+from tests.at2po_agent.test_distributed import torchrun
 from tests.at2po_agent.test_session import SMALL
 
 pytestmark = pytest.mark.service
@@ -51,6 +53,25 @@ def test_the_weights_that_sample_are_those_of_the_trainer(own_sglang_url, tmp_pa
             assert found.version == version
             assert found.ids[0] == int(logits.argmax())
             assert found.logprobs[0] == pytest.approx(float(torch.log_softmax(logits, -1).max()), abs=1e-4)
+            with closing(SGLangPolicy([own_sglang_url], session.codec)) as other:  # who comes later finds them too
+                (again,) = asyncio.run(other.generate([Request((5, 6, 7, 8), 4, (0,))], Sampling(0.0)))
+            assert again.ids == found.ids
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("sync", ["disk", "tensors", "distributed"])
+def test_two_processes_train_on_what_one_server_samples(own_sglang_url, tmp_path, sync):
+    short = ["train.steps=2", "rollout.questions=4", "update.mini_batch=4", "eval.questions=10"]
+    engine = [f"engine.urls=[{own_sglang_url}]", f"engine.sync={sync}"]
+    work = torchrun("-m", "at2po_agent.cli", "train", "--cfg", CONFIG, f"run_dir={tmp_path / 'run'}", *short, *engine)
+    _, errors = work.communicate(timeout=600)
+    assert work.returncode == 0, errors[-4000:]
+    steps = [line for line in metrics(tmp_path / "run") if "leaves" in line]
+    assert [line["step"] for line in steps] == [1, 2]
+    assert all(line["update_steps"] == 1 and line["update_grad_norm"] > 0 for line in steps)
+    for line in steps:  # in the second step too the server samples from the weights that both processes trained
+        assert 0.999 < line["update_ratio_min"] <= line["update_ratio_max"] < 1.001
 
 
 @pytest.fixture(scope="module")
