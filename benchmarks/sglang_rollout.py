@@ -8,7 +8,9 @@ URL is a server of the MicroWiki policy (``python -m sglang.launch_server --mode
 of them, searches for all, and goes on. That is ``rollout(deterministic=True)`` here; ``deterministic=False`` lets every
 path go on by itself. Both grow the same trees on the same engine: what a path says, how long it thinks and when it
 answers is a function of the path alone, and the server samples as many tokens as the turn has. Turn lengths are
-log-normal, as those of thinking models are; episodes have one to four searches.
+log-normal, as those of thinking models are; episodes have one to four searches. Once the search takes no time, as the
+embedded index does, and once ``SEARCH`` seconds, as a retriever in another process may; the official schedule then
+leaves the engine idle.
 
 *Trees.* A tree of (M, K, L) has N = M + K·L leaves; beside it N chains (equal leaves), and as many chains as have the
 tree's generated tokens (equal tokens).
@@ -44,9 +46,11 @@ from at2po_agent.policy.sglang_server import Server, sampling_params
 from at2po_agent.rollout import Limits
 from at2po_env.search_qa import SearchQAEnv
 from at2po_env.state import Segment
+from search_backend import Hit, SearchBackend
 
 MEDIAN_TOKENS, SIGMA, LONGEST = 24, 1.0, 200  # of a turn's thoughts
 CUTS = ((10, 6, 2), (6, 4, 1), (4, 2, 3))  # (M, K, L)
+SEARCH = 0.25  # seconds
 LIMITS = Limits(max_turn_tokens=256, max_context_tokens=1000)
 RESULTS = Path(__file__).parent / "results" / "sglang_rollout.txt"
 
@@ -78,6 +82,19 @@ class Scripted:
         answer = await self._fleet.generate(asked, params, 0)
         assert len(answer.ids) == len(ids), "both schedules must do equal work"
         return Completion(ids, tuple(np.round(-rng.exponential(0.3, len(ids)), 6).tolist()), "stop")
+
+
+class SlowSearch:
+    """A search that takes its time."""
+
+    def __init__(self, search: SearchBackend, seconds: float) -> None:
+        self._search, self._seconds = search, seconds
+        self.manifest, self.search, self.close = search.manifest, search.search, search.close
+
+    async def asearch(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
+        """What the other one finds, later."""
+        await asyncio.sleep(self._seconds)
+        return await self._search.asearch(queries, k)
 
 
 @dataclass(frozen=True)
@@ -147,7 +164,16 @@ async def _trust(server: Server) -> None:
     """The same server through the whole run."""
 
 
-def schedules(bench: Bench, repeats: int) -> list[str]:
+def schedules(bench: Bench, repeats: int, search_seconds: float = 0.0) -> list[str]:
+    search = bench.env.search
+    bench.env.search = SlowSearch(search, search_seconds) if search_seconds else search
+    try:
+        return _schedules(bench, repeats)
+    finally:
+        bench.env.search = search
+
+
+def _schedules(bench: Bench, repeats: int) -> list[str]:
     expansion = EntropyGuided(*CUTS[0])
     free: list[Timed] = []
     turn_by_turn: list[Timed] = []
@@ -204,7 +230,8 @@ def main() -> None:
     bench.grow(Chains(2), barrier=False)  # the server's first requests are slower
     report = ""
     sections: dict[str, Callable[[], list[str]]] = {
-        "Schedules": partial(schedules, bench, arguments.repeats),
+        "Schedules, a search takes no time": partial(schedules, bench, arguments.repeats),
+        f"Schedules, a search takes {SEARCH} s": partial(schedules, bench, arguments.repeats, SEARCH),
         "Prefix cache": partial(cache, bench),
         "Trees and chains, without a barrier": partial(overhead, bench),
     }
