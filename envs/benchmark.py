@@ -138,7 +138,7 @@ class FileBenchmark:
                     seen.add(found.id)
                     yield found
         if not seen:
-            raise DataNotFound(f"{path}: its records have no contexts to search; pass search= with an index to use")
+            raise DataNotFound(f"{path}: its records have no contexts to search; name an index with search= (--search)")
 
     def recognises(self, path: Path) -> bool:
         """Whether the first record of a file can be of this benchmark only.

@@ -76,6 +76,7 @@ def sheets(comparison: Comparison) -> tuple[Sheet, ...]:
 def notes(comparison: Comparison) -> tuple[str, ...]:
     """What a reader must know: how many questions, which were left out, and what should not have been compared."""
     found = [f"NOT LIKE FOR LIKE: {reason}" for reason in comparison.unlike]
+    found += [f"{row} is {', '.join(runs)}" for row, runs in comparison.again.items()]
     for column in comparison.columns:
         n = next(len(values) for values in column.values if values is not None)
         line = f"{column.benchmark} {column.split}: {n:,} questions that every run scored"

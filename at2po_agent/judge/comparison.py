@@ -6,8 +6,9 @@ asked, searched, showed or scored differently measure different things: their co
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from at2po_agent.judge.finished import Finished
@@ -39,6 +40,7 @@ class Comparison:
     rows: tuple[str, ...]  # models; the first one is what the others are compared with
     columns: tuple[Column, ...]  # in the paper's order
     unlike: tuple[str, ...]  # why it should not have been compared, where it was asked for anyway
+    again: Mapping[str, Sequence[str]] = field(default_factory=dict)  # run directories of rows of the same model
 
 
 def compare(runs: Sequence[Finished], measure: str = "em", *, anyway: bool = False) -> Comparison:
@@ -66,7 +68,13 @@ def compare(runs: Sequence[Finished], measure: str = "em", *, anyway: bool = Fal
             "these runs do not measure the same: " + "; ".join(unlike) + ". --anyway compares them and says so"
         )
     made = [_column(benchmark, members, measure) for benchmark, members in columns]
-    return Comparison(measure, tuple(rows), tuple(made), tuple(unlike))
+    models = Counter(run.model for members in rows.values() for run in list(members.values())[:1])
+    again = {
+        name: [run.path.name for run in members.values()]
+        for name, members in rows.items()
+        if models[next(iter(members.values())).model] > 1
+    }
+    return Comparison(measure, tuple(rows), tuple(made), tuple(unlike), again)
 
 
 def _row(rows: Mapping[str, Mapping[str, Finished]], run: Finished) -> str:

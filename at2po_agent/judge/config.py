@@ -37,7 +37,7 @@ class LimitConfig:
     max_turn_tokens: int = at_least(512, 1)  # generated in a turn; reasoning models need more
     max_prompt_tokens: int = at_least(2000, 1)  # of a local model's first prompt
     max_response_tokens: int = at_least(6192, 1)  # of a whole episode: generated and observed
-    episode_seconds: float = above(1800.0, 0)  # then the episode is an error
+    episode_seconds: float = above(1800.0, 0)  # then an episode at an endpoint is an error
     request_seconds: float = above(300.0, 0)  # then the request is tried again
     answer_bytes: int = at_least(8_000_000, 1)  # a longer answer of the server is refused
     retries: int = at_least(8, 0)  # of one request

@@ -21,7 +21,7 @@ from at2po_agent.judge.config import JudgeConfig, load_judge_config
 from at2po_agent.judge.judged import label
 from at2po_agent.judge.manifest import changes
 from at2po_agent.judge.metrics import Summary
-from at2po_agent.judge.records import EPISODES, EpisodeRecord, RecordError, read_episodes
+from at2po_agent.judge.records import EPISODES, EpisodeRecord, RecordError, in_order, read_episodes
 from at2po_agent.run_dir import RunDirError, take_lock
 from at2po_agent.structured import to_yaml
 
@@ -72,13 +72,13 @@ class JudgeDirectory:
         return directory
 
     def records(self) -> list[EpisodeRecord]:
-        """What is recorded so far, the last line of every episode.
+        """What is recorded so far, the last line of every episode, in the order of the questions.
 
         Raises:
             RunDirError: a line cannot be read.
         """
         try:
-            return list(read_episodes(self.path))
+            return in_order(read_episodes(self.path), read_manifest(self.path).get("questions", ()))
         except RecordError as error:
             raise RunDirError(
                 f"{error}; the line was changed or damaged, take it out to run that episode again"

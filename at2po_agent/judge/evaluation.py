@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table
 
 from at2po_agent.config import import_tasks
 from at2po_agent.environments import make_env
@@ -20,12 +19,13 @@ from at2po_agent.judge.display import EvaluationDisplay
 from at2po_agent.judge.endpoint import ChatEndpoint
 from at2po_agent.judge.judged import identity, label, load_resolved
 from at2po_agent.judge.manifest import manifest
-from at2po_agent.judge.metrics import Prices, Summary, summarise
+from at2po_agent.judge.metrics import Prices, summarise
 from at2po_agent.judge.plan import print_plan
-from at2po_agent.judge.records import EpisodeRecord
+from at2po_agent.judge.records import EpisodeRecord, read_episodes
 from at2po_agent.judge.response_cache import ResponseCache
 from at2po_agent.judge.runner import run_episodes
 from at2po_agent.judge.secret import Key
+from at2po_agent.judge.summary_table import summary_table
 from at2po_agent.judge.targets import default_split, env_ids
 from at2po_agent.judge.tree_report import conclude_tree
 from at2po_agent.judge.tree_search import check_tree, sampled, search_trees
@@ -81,8 +81,8 @@ def _evaluate(jobs: Sequence[tuple[JudgeConfig, Path | None]], dry_run: bool) ->
     with ExitStack() as stack:
         opened = [(job, stack.enter_context(closing(_open_env(job))), run) for job, run in jobs]
         if dry_run:
-            for job, env, _ in opened:
-                print_plan(job, env, _questions(job, env), Console())
+            for job, env, run in opened:
+                print_plan(job, env, _questions(job, env), Console(), read_episodes(run) if run else ())
             return 0
         model = _open_local(config, stack)
         if model is None:
@@ -219,32 +219,13 @@ class _Evaluation:
 
     def _conclude(self, display: EvaluationDisplay) -> int:
         model = self.config.model
-        priced = model.price_prompt is not None and model.price_completion is not None
-        prices = Prices(model.price_prompt or 0.0, model.price_completion or 0.0) if priced else None
+        prices = Prices.known(model.price_prompt, model.price_completion)
         summary = summarise(self.directory.records(), prices)
         self.directory.finish(summary)
-        display.console.print(_table(summary, f"{self.config.envs[0]} {self.config.split}: {label(model)}"))
+        display.console.print(summary_table(summary, f"{self.config.envs[0]} {self.config.split}: {label(model)}"))
         if summary.errors:
             display.note(
                 f"{summary.errors} episodes ended in an error and are not scored; try them again with: "
                 f"at2po-agent eval --resume {self.directory.path}"
             )
         return 1 if summary.errors else 0
-
-
-_PERCENT = ("em", "f1", "contains", "malformed", "recall")
-
-
-def _table(summary: Summary, title: str) -> Table:
-    table = Table(title=title)
-    table.add_column("")
-    table.add_column("mean", justify="right")
-    table.add_column("95 % interval", justify="right")
-    rows = list(summary.means.items()) + [(f"pass@{k}", value) for k, value in summary.pass_at.items()]
-    for name, value in rows:
-        form = "{:.1%}" if name in _PERCENT or name.startswith("pass@") else "{:,.4g}"
-        table.add_row(
-            name.replace("_", " "), form.format(value.mean), f"{form.format(value.low)} to {form.format(value.high)}"
-        )
-    table.caption = f"{summary.questions:,} questions, {summary.episodes:,} episodes scored, {summary.errors} errors"
-    return table

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from at2po_agent.judge.config import TreeConfig
 from at2po_agent.judge.directory import read_manifest
 from at2po_agent.judge.metrics import Prices, Summary, summarise
-from at2po_agent.judge.records import EpisodeRecord, RecordError, read_episodes
+from at2po_agent.judge.records import EpisodeRecord, RecordError, in_order, read_episodes
 from at2po_agent.run_dir import RunDirError
 
 _ID = re.compile(r"(?:.*[:/])?AT2PO-(.+)-v\d+")
@@ -23,7 +24,7 @@ class Finished:
 
     path: Path
     manifest: Mapping[str, Any]
-    episodes: tuple[EpisodeRecord, ...]
+    episodes: tuple[EpisodeRecord, ...]  # in the order of the questions, whichever ended first
 
     @classmethod
     def read(cls, path: Path, *, texts: bool = True) -> Finished:
@@ -38,7 +39,8 @@ class Finished:
         """
         manifest = read_manifest(path)
         try:
-            episodes = tuple(episode if texts else _numbers(episode) for episode in read_episodes(path))
+            found = (episode if texts else _numbers(episode) for episode in read_episodes(path))
+            episodes = tuple(in_order(found, manifest.get("questions", ())))
         except RecordError as error:
             raise RunDirError(str(error)) from error
         return cls(path, manifest, episodes)
@@ -69,13 +71,21 @@ class Finished:
     def prices(self) -> Prices | None:
         """What tokens cost, where it was given."""
         price = self.manifest.get("price") or {}
-        prompt, completion = price.get("prompt"), price.get("completion")
-        return None if prompt is None or completion is None else Prices(prompt, completion)
+        return Prices.known(price.get("prompt"), price.get("completion"))
 
     @cached_property
     def summary(self) -> Summary:
         """The numbers of what is recorded."""
-        return summarise(self.episodes, self.prices)
+        return self.summarised(self.episodes)
+
+    @property
+    def tree(self) -> TreeConfig | None:
+        """The tree that was grown for every question, of an evaluation with ``--tree``."""
+        return TreeConfig(**self.manifest["tree"]) if "tree" in self.manifest else None
+
+    def summarised(self, episodes: Iterable[EpisodeRecord]) -> Summary:
+        """The numbers of episodes of this evaluation."""
+        return summarise(episodes, self.prices, independent=self.tree is None)
 
 
 def _numbers(episode: EpisodeRecord) -> EpisodeRecord:

@@ -24,6 +24,11 @@ class Prices:
     prompt: float
     completion: float
 
+    @classmethod
+    def known(cls, prompt: float | None, completion: float | None) -> Prices | None:
+        """None where one of the two is not known."""
+        return None if prompt is None or completion is None else cls(prompt, completion)
+
     def of(self, episode: EpisodeRecord) -> float:
         """What one episode cost."""
         return (episode.prompt_tokens * self.prompt + episode.completion_tokens * self.completion) / 1e6
@@ -79,11 +84,16 @@ class Summary:
         return cls(**{name: data[name] for name in data if name in known} | {"means": means, "pass_at": pass_at})
 
 
-def summarise(episodes: Iterable[EpisodeRecord], prices: Prices | None = None) -> Summary:
+def summarise(episodes: Iterable[EpisodeRecord], prices: Prices | None = None, *, independent: bool = True) -> Summary:
     """Every mean over the episodes of one run, with its 95 % bootstrap interval over questions.
 
-    Where questions have several samples the mean of ``em`` is mean@k and ``pass_at`` holds pass@k for 1, 2, 4, … and
-    the most samples that a question has.
+    Where questions have several samples the mean of ``em`` is mean@k and ``pass_at`` holds pass@k for 2, 4, … and the
+    most samples that a question has.
+
+    Args:
+        episodes: of the run.
+        prices: where they are known.
+        independent: whether the samples of a question are; of the paths of a tree there is no pass@k.
     """
     seen = list(episodes)
     questions = by_question(seen)
@@ -98,7 +108,7 @@ def summarise(episodes: Iterable[EpisodeRecord], prices: Prices | None = None) -
         episodes=sum(map(len, questions.values())),
         errors=sum(episode.error is not None for episode in seen),
         means=means,
-        pass_at=_pass_at(list(questions.values())),
+        pass_at=_pass_at(list(questions.values())) if independent else {},
         prompt_tokens=sum(episode.prompt_tokens for episode in seen),
         completion_tokens=sum(episode.completion_tokens for episode in seen),
         cost=sum(map(prices.of, seen)) if prices else None,
@@ -143,7 +153,7 @@ def _pass_at(questions: Sequence[Sequence[EpisodeRecord]]) -> dict[int, Interval
     if most < 2:
         return {}
     found = {}
-    for k in sorted({most, *(2**power for power in range(most.bit_length()) if 2**power < most)}):
+    for k in sorted({most, *(2**power for power in range(1, most.bit_length()) if 2**power < most)}):
         enough = [samples for samples in questions if len(samples) >= k]  # a question may have lost some to errors
         values = [pass_at_k(len(samples), sum(episode.em == 1 for episode in samples), k) for samples in enough]
         found[k] = mean_interval(values)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
 
 from at2po_agent.judge.config import JudgeConfig
 from at2po_agent.judge.conversation import converse
+from at2po_agent.judge.records import EpisodeRecord
+from at2po_agent.judge.summary_table import counted
+from at2po_agent.judge.tree_search import sampled
 from at2po_env.search_qa import SearchQAEnv
 from at2po_env.state import plain
 
@@ -17,14 +21,29 @@ _BYTES = 4  # of a character, at most
 _TEMPLATE = 64  # tokens that a chat template may add to a message, generously
 
 
-def print_plan(config: JudgeConfig, env: SearchQAEnv, ids: Sequence[str], console: Console) -> None:
-    """Print what would be evaluated, the first prompt, and how many tokens it can cost at most."""
+def print_plan(
+    config: JudgeConfig, env: SearchQAEnv, ids: Sequence[str], console: Console, earlier: Iterable[EpisodeRecord] = ()
+) -> None:
+    """Print what would be evaluated, the first prompt, and how many tokens it can cost at most.
+
+    Args:
+        config: of the evaluation.
+        env: its environment.
+        ids: its questions.
+        console: where it is printed.
+        earlier: what is recorded of it; questions of which nothing is missing cost nothing.
+    """
     rules, data, model = env.rules, env.dataset, config.model
+    whole, ids = len(ids), _left(config, ids, earlier)
+    if not ids:
+        console.print(f"nothing is left to do: {counted(whole, 'question')} recorded", markup=False, highlight=False)
+        return
     where = f"at {model.base_url}" if model.base_url else "in this process"
     prompt, completion = token_bound(config, env, ids)
     search = env.search.manifest
     lines = {
-        "environment": f"{config.envs[0]}: {data.split}, {len(ids):,} of {len(data.questions):,} questions",
+        "environment": f"{config.envs[0]}: {data.split}, {whole:,} of {len(data.questions):,} questions",
+        "recorded": f"{counted(whole - len(ids), 'question')}, not asked again",
         "episodes": _episodes(config, len(ids)),
         "model": f"{model.name} {where}",
         "sampling": f"temperature {config.temperature:g}, seed {config.seed}",
@@ -34,6 +53,8 @@ def print_plan(config: JudgeConfig, env: SearchQAEnv, ids: Sequence[str], consol
         f"{config.limits.max_turn_tokens} tokens a turn, {config.limits.max_response_tokens} in all",
         "at most": f"{prompt:,} prompt and {completion:,} completion tokens (one per byte, every turn used)",
     }
+    if whole == len(ids):
+        del lines["recorded"]
     if model.price_prompt is not None and model.price_completion is not None:
         cost = (prompt * model.price_prompt + completion * model.price_completion) / 1e6
         lines["cost"] = f"at most {cost:,.2f}"
@@ -41,6 +62,15 @@ def print_plan(config: JudgeConfig, env: SearchQAEnv, ids: Sequence[str], consol
         console.print(f"{name:>12}  {text}", markup=False, highlight=False, soft_wrap=True)
     console.print("first prompt:", markup=False, highlight=False)
     console.print(_first_prompt(config, env, ids[0]), markup=False, highlight=False, soft_wrap=True)
+
+
+def _left(config: JudgeConfig, ids: Sequence[str], earlier: Iterable[EpisodeRecord]) -> list[str]:
+    """Questions of which an episode is missing."""
+    if config.tree:
+        grown = sampled(earlier, config.expansion)
+        return [id_ for id_ in ids if id_ not in grown]
+    scored = Counter(record.question_id for record in earlier if record.error is None)
+    return [id_ for id_ in ids if scored[id_] < config.samples]
 
 
 def _episodes(config: JudgeConfig, questions: int) -> str:

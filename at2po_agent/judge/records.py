@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,3 +111,9 @@ def read_episodes(run: Path) -> Iterator[EpisodeRecord]:
                 raise RecordError(f"{file}:{number}: not an episode record ({error})") from error
             found[record.key] = record
     yield from found.values()
+
+
+def in_order(episodes: Iterable[EpisodeRecord], questions: Sequence[str]) -> list[EpisodeRecord]:
+    """Episodes in the order of the evaluation's questions and of their samples, whichever ended first."""
+    place = {id_: number for number, id_ in enumerate(questions)}
+    return sorted(episodes, key=lambda one: (place.get(one.question_id, len(place)), one.sample))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,36 +13,40 @@ from at2po_agent.judge.finished import Finished, facts
 from at2po_agent.judge.page import write_page
 from at2po_agent.judge.page_episodes import episode_chunks, evaluation_head
 from at2po_agent.judge.page_trees import chosen_steps, training_page
+from at2po_agent.judge.records import EpisodeRecord
+from at2po_agent.judge.summary_table import counted
 from at2po_agent.run_dir import RunDirError
 
 
-def write_report(run: Path, path: Path, trees: int) -> str:
+def write_report(
+    run: Path, path: Path, trees: int, select: Callable[[Finished], Sequence[EpisodeRecord]] = lambda run: run.episodes
+) -> str:
     """Write the page of an evaluation or a training run; returns what it shows, in words.
 
     Args:
         run: its directory.
         path: of the file; replaced as a whole.
         trees: about how many of a training run's stored trees it holds.
+        select: which episodes of an evaluation it holds; the summary is of all of them.
 
     Raises:
         RunDirError: it is no run directory, or holds nothing to show.
         DiskError: the file cannot be written.
     """
-    return _training(run, path, trees) if (run / "trees").is_dir() else _evaluation(run, path)
+    return _training(run, path, trees) if (run / "trees").is_dir() else _evaluation(run, path, select)
 
 
-def _evaluation(run: Path, path: Path) -> str:
+def _evaluation(run: Path, path: Path, select: Callable[[Finished], Sequence[EpisodeRecord]]) -> str:
     finished = Finished.read(run)
+    episodes = select(finished)
     title = f"{finished.benchmark} {finished.split}"
     temperature = finished.manifest.get("sampling", {}).get("temperature")
-    asked = f"{finished.summary.questions:,} questions"
+    asked = counted(finished.summary.questions, "question")
     said = [finished.model, asked, *([] if temperature is None else [f"temperature {temperature:g}"])]
     subtitle = ", ".join(said)
-    head = evaluation_head(
-        title, subtitle, finished.demo, finished.summary, list(facts(finished.manifest)), finished.episodes
-    )
-    write_page(path, f"{title}, {finished.model}", head, episode_chunks(finished.episodes))
-    return f"{len(finished.episodes):,} episodes"
+    head = evaluation_head(title, subtitle, finished.demo, finished.summary, list(facts(finished.manifest)), episodes)
+    write_page(path, f"{title}, {finished.model}", head, episode_chunks(episodes))
+    return f"{len(episodes):,} episodes"
 
 
 def _training(run: Path, path: Path, trees: int) -> str:

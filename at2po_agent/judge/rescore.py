@@ -9,8 +9,9 @@ from pathlib import Path
 from at2po_agent.atomic import write_text
 from at2po_agent.judge.directory import MANIFEST, read_manifest, write_summary
 from at2po_agent.judge.finished import Finished
-from at2po_agent.judge.metrics import Summary, summarise
+from at2po_agent.judge.metrics import Summary
 from at2po_agent.judge.records import EPISODES, EpisodeRecord
+from at2po_agent.judge.tree_report import write_tree
 from at2po_agent.run_dir import take_lock
 from at2po_env.scoring import METRICS, contains, exact_match, f1
 
@@ -26,8 +27,9 @@ class Rescored:
 
 
 def rescore(path: Path) -> Rescored:
-    """Score every stored prediction of a run and write ``summary.json``, and the episodes where a score changed.
+    """Score every stored prediction of a run again, and write what comes of it.
 
+    That is ``summary.json``, the episodes where a score changed, and of an evaluation with trees the table and curve.
     Nothing is asked of a model and no data is needed. An episode without an answer scores 0, one that infrastructure
     ended nothing.
 
@@ -44,8 +46,10 @@ def rescore(path: Path) -> Rescored:
             write_text(path / EPISODES, "".join(episode.to_line() for episode in scored))
         if run.manifest.get("metrics") != METRICS:
             write_text(path / MANIFEST, json.dumps({**run.manifest, "metrics": METRICS}, indent=1) + "\n")
-        after = summarise(scored, run.prices)
+        after = run.summarised(scored)
         write_summary(path, after)
+        if run.tree is not None:
+            write_tree(path, str(run.manifest["env"]), run.split, run.model, scored, run.tree)
     return Rescored(f"{run.benchmark} {run.split}: {run.model}", run.summary, after, changed)
 
 

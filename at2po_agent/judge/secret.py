@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass, field
 
@@ -36,9 +37,19 @@ class Key:
         return cls(value)
 
     def hide_in(self, text: str) -> str:
-        """``text`` without the key."""
-        return text if len(self.value) < _SHORTEST else text.replace(self.value, HIDDEN)
+        """``text`` without the key, also where JSON escapes a character of it."""
+        for written in self._written():
+            text = text.replace(written, HIDDEN)
+        return text
 
     def hide_in_bytes(self, data: bytes) -> bytes:
-        """``data`` without the key."""
-        return data if len(self.value) < _SHORTEST else data.replace(self.value.encode(), HIDDEN.encode())
+        """As ``hide_in``."""
+        for written in self._written():
+            data = data.replace(written.encode(), HIDDEN.encode())
+        return data
+
+    def _written(self) -> set[str]:
+        if len(self.value) < _SHORTEST:
+            return set()
+        in_json = json.dumps(self.value)[1:-1]
+        return {self.value, in_json, in_json.replace("/", "\\/")}

@@ -7,17 +7,19 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from rich.table import Table
 
 from at2po_agent.atomic import write_text
-from at2po_agent.judge.config import JudgeConfig
+from at2po_agent.judge.config import JudgeConfig, TreeConfig
 from at2po_agent.judge.directory import JudgeDirectory
 from at2po_agent.judge.display import EvaluationDisplay
 from at2po_agent.judge.judged import label
-from at2po_agent.judge.metrics import summarise
+from at2po_agent.judge.metrics import Prices, summarise
+from at2po_agent.judge.records import EpisodeRecord
 from at2po_agent.judge.tree_search import sampled
 from at2po_agent.judge.voting import METHODS, Sampled, budgets, curve, exact_match_at
 from at2po_agent.stats import Interval, mean_interval, paired_interval
@@ -160,6 +162,19 @@ def svg(result: TreeResult, title: str) -> str:
     return "\n".join([*parts, "</svg>\n"])
 
 
+def write_tree(
+    path: Path, env: str, split: str, model: str, records: Sequence[EpisodeRecord], shape: TreeConfig
+) -> TreeResult | None:
+    """Write ``tree.json`` and ``curve.svg`` into a run; None, and nothing, where no question has a whole tree."""
+    whole = sampled(records, shape)
+    if not whole:
+        return None
+    result = tree_result(list(whole.values()), len({record.question_id for record in records} - set(whole)))
+    write_text(path / TREE, json.dumps({"env": env, "split": split} | result.to_json(), indent=1) + "\n")
+    write_text(path / CURVE, svg(result, f"{env} {split}: {model}"))
+    return result
+
+
 def conclude_tree(config: JudgeConfig, directory: JudgeDirectory, display: EvaluationDisplay) -> int:
     """Write ``summary.json`` (of all paths), ``tree.json`` and ``curve.svg``, and print table and curve.
 
@@ -167,17 +182,14 @@ def conclude_tree(config: JudgeConfig, directory: JudgeDirectory, display: Evalu
         The exit status: 1 where a question ended in an error.
     """
     records = directory.records()
-    whole = sampled(records, config.expansion)
-    errors = len({record.question_id for record in records} - set(whole))
-    directory.finish(summarise(records))
-    if whole:
-        result = tree_result(list(whole.values()), errors)
-        title = f"{config.envs[0]} {config.split}: {label(config.model)}"
-        of = {"env": config.envs[0], "split": config.split}
-        write_text(directory.path / TREE, json.dumps(of | result.to_json(), indent=1) + "\n")
-        write_text(directory.path / CURVE, svg(result, title))
-        display.console.print(table(result, title))
+    prices = Prices.known(config.model.price_prompt, config.model.price_completion)
+    directory.finish(summarise(records, prices, independent=False))
+    env, split, model = config.envs[0], str(config.split), label(config.model)
+    result = write_tree(directory.path, env, split, model, records, config.expansion)
+    if result:
+        display.console.print(table(result, f"{env} {split}: {model}"))
         display.note(plot(result))
+    errors = result.errors if result else len({record.question_id for record in records})
     if errors:
         display.note(
             f"{errors} questions have no whole tree and are not scored; try them again with: "

@@ -39,7 +39,10 @@ def _view(arguments: argparse.Namespace) -> int:
     from at2po_agent.run_dir import RunDirError
 
     if arguments.html:
-        shown = write_report(arguments.run, arguments.html, arguments.trees)
+        chosen = (arguments.filter, arguments.question)
+        if (arguments.run / "trees").is_dir() and chosen != (None, None):
+            raise RunDirError(f"{arguments.run} is a training run: --filter and --question are of evaluations")
+        shown = write_report(arguments.run, arguments.html, arguments.trees, lambda run: _selected(run, *chosen))
         print(f"{shown} → {arguments.html}")
         return 0
     if (arguments.run / "trees").is_dir():

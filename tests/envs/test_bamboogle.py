@@ -43,5 +43,5 @@ def test_the_real_file(data_dir):
     assert {q.question: q.answers for q in dataset.questions}["When was the author of The Population Bomb born?"] == (
         "May 29, 1932",
     )
-    with pytest.raises(DataNotFound, match="no contexts to search; pass search="):
+    with pytest.raises(DataNotFound, match="no contexts to search; name an index with search="):
         list(BENCHMARK.passages("test", data_dir))

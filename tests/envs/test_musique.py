@@ -60,7 +60,7 @@ def test_flashrag(tmp_path):
     one, two = BENCHMARK.load("dev", tmp_path).questions
     assert (one.answers, one.supporting_titles, one.metadata) == (("Sill", "River Sill"), (), {})
     assert (two.metadata, two.supporting_titles) == ({"hops": 3}, ("Person", "Town"))
-    with pytest.raises(DataNotFound, match="no contexts to search; pass search="):
+    with pytest.raises(DataNotFound, match="no contexts to search; name an index with search="):
         list(BENCHMARK.passages("dev", tmp_path))
     write(tmp_path, "dev.jsonl", {**row, "metadata": {"question_decomposition": [{"support_paragraph": {"title": 1}}]}})
     with pytest.raises(DataError, match=r"line 1: field 'support_paragraph\.title' must be text, got int"):

@@ -45,6 +45,7 @@ def test_rows_are_models_and_columns_are_in_the_papers_order(tmp_path):
     again = run(tmp_path / "again", {"q": False})
     found = compare([*runs, more, again])
     assert found.rows == ("tiny", "big", "tiny #2")
+    assert set(found.again) == {"tiny", "tiny #2"} and found.again["tiny"] != found.again["tiny #2"]
     assert [(column.benchmark, column.group) for column in found.columns] == [
         ("HotpotQA", "multi-hop"),
         ("Bamboogle", "multi-hop"),

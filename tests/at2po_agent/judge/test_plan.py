@@ -10,6 +10,7 @@ from at2po_env.dataset import Dataset
 from at2po_env.search_qa import SearchQAEnv
 from at2po_env.state import Question
 from search_backend.base import Passage
+from tests.at2po_agent.judge.runs import answered
 from tests.at2po_env.doubles import FakeSearch, make_env
 
 MODEL = ModelConfig("m", "http://h/v1", price_prompt=1.0, price_completion=10.0)
@@ -30,6 +31,18 @@ def test_the_plan_shows_the_first_request_as_it_would_be_sent():
     assert request["messages"] == converse(own).messages
     assert request["tools"] == json.loads(json.dumps(env.dialect.tools))
     assert "2 of 3 questions" in text and "6 (3 a question" in text and "at most" in text and "cost" in text
+
+
+def test_a_plan_of_what_is_left_leaves_out_what_is_recorded():
+    env = make_env(dialect="chat")
+    config = JudgeConfig(envs=("X-v0",), model=MODEL, split="demo", samples=2)
+    out = io.StringIO()
+    earlier = [answered("q1"), answered("q1", sample=1), answered("q2")]
+    print_plan(config, env, ["q1", "q2"], Console(file=out, width=80), earlier)
+    assert "1 question, not asked again" in out.getvalue() and " 2 (2 a question" in out.getvalue()
+    out = io.StringIO()
+    print_plan(config, env, ["q1"], Console(file=out, width=80), earlier)
+    assert out.getvalue() == "nothing is left to do: 1 question recorded\n"
 
 
 def test_no_episode_can_cost_more_than_the_bound():

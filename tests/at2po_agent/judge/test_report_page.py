@@ -21,11 +21,21 @@ def test_an_evaluation_and_what_it_was_run_with(tmp_path, capsys):
     shown = head(tmp_path / "page.html")
     assert (shown["title"], shown["subtitle"], shown["demo"]) == (
         "HotpotQA demo",
-        "tiny, 1 questions, temperature 0",
+        "tiny, 1 question, temperature 0",
         True,
     )
     assert ["limits · max searches", "6"] in shown["facts"]
     assert shown["summary"]["errors"] == 1
+
+
+def test_a_page_holds_the_episodes_that_are_asked_for_in_the_order_of_the_questions(tmp_path, capsys):
+    records = [answered("q3", "no"), answered("q2"), answered("q1", "no")]  # as they ended
+    run = write_run(tmp_path / "run", records, questions=["q1", "q2", "q3"])
+    assert main(["view", str(run), "--html", str(tmp_path / "page.html"), "--filter", "wrong"]) == 0
+    assert capsys.readouterr().out == f"2 episodes → {tmp_path / 'page.html'}\n"
+    shown = head(tmp_path / "page.html")
+    assert [episode["id"] for episode in shown["episodes"]] == ["q1", "q3"]
+    assert shown["summary"]["episodes"] == 3
 
 
 def test_a_training_run(tmp_path, capsys):
@@ -35,6 +45,8 @@ def test_a_training_run(tmp_path, capsys):
     shown = head(tmp_path / "page.html")
     assert (shown["title"], shown["kind"]) == ("AT2PO-MicroWiki-v0 · at2po", "training")
     assert {("python", "3"), ("seed", "0")} <= {tuple(fact) for fact in shown["facts"]}
+    assert main(["view", str(run), "--html", str(tmp_path / "page.html"), "--filter", "wrong"]) == 2
+    assert "is a training run: --filter and --question are of evaluations" in capsys.readouterr().err
 
 
 def test_nothing_is_left_where_there_is_nothing_to_show(tmp_path, capsys):

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from at2po_agent.judge.secret import Key
@@ -11,6 +13,13 @@ def test_a_key_shows_itself_nowhere(monkeypatch):
     assert "123" not in repr(key) + str(key)
     assert key.hide_in("with sk-123456789, yes") == "with [key], yes"
     assert key.hide_in_bytes(b'{"a": "sk-123456789"}') == b'{"a": "[key]"}'
+
+
+def test_a_key_is_found_where_json_escapes_it(monkeypatch):
+    monkeypatch.setenv("A_KEY", 'sk-12/34"5678')
+    key = Key.of("A_KEY")
+    assert key.hide_in(json.dumps({"error": 'no sk-12/34"5678'})) == '{"error": "no [key]"}'
+    assert key.hide_in_bytes(b'{"a": "sk-12\\/34\\"5678"}') == b'{"a": "[key]"}'
 
 
 def test_what_local_servers_are_given_is_no_secret(monkeypatch):

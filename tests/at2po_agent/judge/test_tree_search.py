@@ -1,6 +1,7 @@
 """``at2po-agent eval --tree`` from the command line to its files, against HTTP servers; one of them is llama.cpp's."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,29 @@ def test_a_tree_and_its_chains_leave_table_curve_and_every_path(serve, capsys):
         "alpha": 0.05,
     }
     assert json.loads((run / "manifest.json").read_text())["sampling"]["temperature"] == 1.0
+
+
+def test_the_paths_of_a_tree_have_a_cost_and_no_chance_of_one_in_k(serve):
+    prices = ["model.price_prompt=1", "model.price_completion=1000"]
+    assert cli.main([*DEMO, "-b", serve(searcher).url, "-n", "1", *SHAPE, *prices]) == 0
+    (run,) = runs()
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["cost"] == pytest.approx((summary["prompt_tokens"] + 1000 * summary["completion_tokens"]) / 1e6)
+    assert summary["completion_tokens"] > 0 and summary["pass_at"] == {}
+
+
+def test_rescored_trees_have_another_table_and_curve(serve):
+    assert cli.main([*DEMO, "-b", serve(searcher).url, "-n", "2", *SHAPE]) == 0
+    (run,) = runs()
+    before = json.loads((run / "tree.json").read_text())
+    assert before["methods"]["one chain"]["em"]["mean"] == 0
+    records = [replace(record, answers=(*record.answers, str(record.prediction))) for record in read_episodes(run)]
+    (run / "episodes.jsonl").write_text("".join(record.to_line() for record in records))
+    (run / "curve.svg").unlink()
+    assert cli.main(["rescore", str(run)]) == 0
+    after = json.loads((run / "tree.json").read_text())
+    assert after["methods"]["one chain"]["em"]["mean"] == 1
+    assert after["budget"] == before["budget"] and "<svg" in (run / "curve.svg").read_text()
 
 
 def test_shared_turns_are_paid_for_once(serve):
