@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import sys
 import threading
 import time
 from contextlib import closing
@@ -15,6 +17,7 @@ from rich.console import Console
 from at2po_agent.config import load_config
 from at2po_agent.policy.base import Request, Sampling
 from at2po_agent.policy.sglang import SGLangPolicy
+from at2po_agent.policy.sglang_admin import SglangAdmin
 from at2po_agent.report.display import Display
 from at2po_agent.results import Result
 from at2po_agent.run_dir import RunDirectory
@@ -22,6 +25,8 @@ from at2po_agent.session import open_session
 from at2po_agent.trainer import train
 from tests.at2po_agent.test_distributed import torchrun
 from tests.at2po_agent.test_session import SMALL
+from tests.servers import free_port
+from tests.sglang_server import STARTER
 
 pytestmark = pytest.mark.service
 
@@ -77,6 +82,30 @@ def test_two_processes_train_on_what_one_server_samples(own_sglang_url, tmp_path
 @pytest.fixture(scope="module")
 def own_sglang_url(own_sglang):
     return own_sglang().url
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_run_starts_a_server_and_ends_it(tmp_path, monkeypatch):
+    if not STARTER.is_file():
+        pytest.skip(f"no SGLang to start at {STARTER}")
+    monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))  # where uv is
+    port = free_port()
+    config = load_config(
+        CONFIG,
+        [
+            f"run_dir={tmp_path / 'run'}",
+            f"engine.launch.port={port}",
+            f"engine.launch.command={STARTER} start --model {{model}} --port {{port}}",
+            f"engine.launch.stop={STARTER} stop --port {{port}}",
+            *["train.steps=1", "rollout.questions=2", "update.mini_batch=2", "eval.questions=5"],
+        ],
+    )
+    with RunDirectory.create(config) as directory, Display(1, None, Console(quiet=True)) as display:
+        result = train(config, directory, display, Event())
+    assert result.steps == 1 and result.after is not None
+    assert f"127.0.0.1:{port}" in (tmp_path / "run" / "engine" / "server-0.log").read_text()
+    assert not SglangAdmin(f"http://127.0.0.1:{port}").healthy()
 
 
 @pytest.mark.slow
