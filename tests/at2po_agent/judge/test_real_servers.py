@@ -11,6 +11,7 @@ from at2po_agent.judge.endpoint import Call, ChatEndpoint
 from at2po_agent.judge.records import read_episodes
 from at2po_agent.judge.refusals import ContextFull, EndpointError
 from at2po_env.dialect import NATIVE
+from tests.llama_server import llama
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(900)]
 
@@ -76,6 +77,19 @@ def test_episodes_are_whole(llama_url, tmp_path, words):
         assert record.messages[0]["content"] == record.prompt
     manifest = json.loads((run / "manifest.json").read_text())
     assert manifest["action_format"] == ("native" if words else "tags")
+
+
+def test_a_wrong_key_ends_everything_with_one_message(tmp_path, monkeypatch, capsys):
+    with llama(tmp_path / "log", "sk-right-0123") as url:
+        where = ["-e", "AT2PO-HotpotQA-v0", "--split", "demo", "-m", "smollm2", "-b", url, "-k", "A_KEY", "-n", "2"]
+        short = ["env.on_malformed=continue", "env.max_turns=1", "limits.max_turn_tokens=5", f"out={tmp_path / 'runs'}"]
+        monkeypatch.setenv("A_KEY", "sk-wrong-0123")
+        assert cli.main(["eval", *where, *short]) == 2
+        (said,) = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+        assert url in said and "Check the key that -k names" in said and "sk-" not in said
+        assert not list((tmp_path / "runs").glob("*"))
+        monkeypatch.setenv("A_KEY", "sk-right-0123")
+        assert cli.main(["eval", *where, *short]) == 0
 
 
 def test_llama_cpp_calls_the_tool(llama_url):
