@@ -20,7 +20,7 @@ from typing import Any
 
 from at2po_agent.atomic import write_text
 
-SCRIPTS = ("core.js", "list.js", "episodes.js", "trees.js")  # in the order in which they need each other
+SCRIPTS = ("core.js", "list.js", "curve.js", "episodes.js", "trees.js")  # in the order in which they need each other
 
 
 def write_page(path: Path, title: str, head: Mapping[str, Any], chunks: Iterable[Any]) -> None:

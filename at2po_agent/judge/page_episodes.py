@@ -20,6 +20,7 @@ def evaluation_head(
     summary: Summary,
     facts: Sequence[tuple[str, str]],
     episodes: Sequence[EpisodeRecord],
+    tree: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What the page shows before an episode is opened.
 
@@ -30,6 +31,7 @@ def evaluation_head(
         summary: of these episodes.
         facts: name and value of everything that the run was made with.
         episodes: in the order of the list.
+        tree: what an evaluation with trees found, as ``tree.json`` has it.
     """
     return {
         "kind": "evaluation",
@@ -38,6 +40,7 @@ def evaluation_head(
         "demo": demo,
         "summary": summary.to_json(),
         "samples": max((episode.sample + 1 for episode in episodes), default=1),
+        "tree": tree,
         "facts": list(facts),
         "filters": list(FILTERS),
         "episodes": [_row(number, episode) for number, episode in enumerate(episodes)],

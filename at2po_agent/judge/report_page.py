@@ -15,6 +15,7 @@ from at2po_agent.judge.page_episodes import episode_chunks, evaluation_head
 from at2po_agent.judge.page_trees import chosen_steps, training_page
 from at2po_agent.judge.records import EpisodeRecord
 from at2po_agent.judge.summary_table import counted
+from at2po_agent.judge.tree_report import TREE
 from at2po_agent.run_dir import RunDirError
 
 
@@ -44,7 +45,9 @@ def _evaluation(run: Path, path: Path, select: Callable[[Finished], Sequence[Epi
     asked = counted(finished.summary.questions, "question")
     said = [finished.model, asked, *([] if temperature is None else [f"temperature {temperature:g}"])]
     subtitle = ", ".join(said)
-    head = evaluation_head(title, subtitle, finished.demo, finished.summary, list(facts(finished.manifest)), episodes)
+    described, drawn = list(facts(finished.manifest)), run / TREE
+    tree = json.loads(drawn.read_text(encoding="utf-8")) if drawn.is_file() else None
+    head = evaluation_head(title, subtitle, finished.demo, finished.summary, described, episodes, tree)
     write_page(path, f"{title}, {finished.model}", head, episode_chunks(episodes))
     return f"{len(episodes):,} episodes"
 

@@ -18,7 +18,8 @@ function evaluationHead(head) {
     h("p", { class: "big" }, (100 * em.mean).toFixed(1), h("small", {}, " %")), whisker(em),
     h("p", { class: "interval" }, `95 % interval ${(100 * em.low).toFixed(1)} – ${(100 * em.high).toFixed(1)}, ${count(em.n, "question")}`),
     head.summary.errors ? h("p", { class: "warning" }, `${count(head.summary.errors, "episode")} ended by infrastructure, not scored`) : null);
-  byId("head").replaceChildren(heading(head), h("div", { class: "numbers" }, hero, h("dl", { class: "measures" }, tiles)), facts(head.facts));
+  byId("head").replaceChildren(heading(head), h("div", { class: "numbers" }, hero, h("dl", { class: "measures" }, tiles)),
+    treeResult(head.tree), facts(head.facts));
 }
 
 function episodeRow(item) {

@@ -3,6 +3,7 @@ reach the console, and nothing that was read may act."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from at2po_agent.judge.report_page import write_report
 from tests.at2po_agent.judge.runs import answer_turn, answered, failed, malformed, search_turn, write_run
 from tests.at2po_agent.judge.test_page_trees import write_training
+from tests.at2po_agent.judge.test_tree_report import RESULT
 
 pytestmark = pytest.mark.service
 
@@ -127,6 +129,19 @@ def test_the_numbers_with_their_intervals(opened, evaluation):
     assert "1 episode ended by infrastructure" in page.tab.inner_text(".hero")
     page.tab.click(".facts summary")
     assert "max searches" in page.tab.inner_text(".facts")
+
+
+def test_a_tree_evaluation_shows_its_methods_and_its_curve(opened, tmp_path):
+    run = write_run(tmp_path / "run", [answered("q1", sample=n) for n in range(3)])
+    (run / "tree.json").write_text(json.dumps(RESULT.to_json()))
+    write_report(run, tmp_path / "page.html", 0)
+    page = opened(tmp_path / "page.html")
+    (row,) = [row for row in page.tab.locator(".trees tbody tr").all_inner_texts() if "majority of leaves" in row]
+    assert row.split("\t")[:2] == ["majority of leaves", "100.0 %"] and "+50.0 [" in row
+    lines = page.tab.locator(".curve polyline")
+    assert lines.count() == len(RESULT.curve)
+    assert lines.nth(2).get_attribute("points").endswith("564.0,10.0")  # 100 % at the most tokens
+    page.check()
 
 
 def test_nothing_that_was_read_acts(opened, evaluation):
