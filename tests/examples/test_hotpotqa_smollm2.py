@@ -71,6 +71,15 @@ def test_stages_are_compared_on_the_questions_that_all_of_them_scored(example: M
     assert gains == [["+66.7", "+66.7"], ["-33.3", "+33.3"]]
 
 
+def test_rates_are_all_steps_tokens_over_all_steps_seconds(example: ModuleType) -> None:
+    def step(rollout: float, update: float, sampled: int, read: int | None, trained: int | None) -> dict[str, object]:
+        tokens = {"generated_tokens": sampled, "prefilled_tokens": read, "update_tokens_forwarded": trained}
+        return {"time": {"rollout": rollout, "update": update}, **tokens}
+
+    told = example.rates([step(6.0, 2.0, 100, 400, 500), step(4.0, 0.5, 80, None, None)])
+    assert told == ("rollout: 18.0 tokens/s sampled and 40.0 read from prompts; update: 200.0 packed tokens/s")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_quick_mode_converts_teaches_trains_and_reports(tmp_path: Path, data_dir: Path) -> None:
@@ -84,7 +93,14 @@ def test_the_quick_mode_converts_teaches_trains_and_reports(tmp_path: Path, data
 
     report = (out / "report.txt").read_text(encoding="utf-8")
     assert report.strip() in done.stdout
-    for row in ("as it comes", "after the warm start", "after AT²PO", "95 % paired interval", "comparison"):
+    for row in (
+        "as it comes",
+        "after the warm start",
+        "after AT²PO",
+        "95 % paired interval",
+        "comparison",
+        "packed tokens/s",
+    ):
         assert row in report
 
     model, taught = (load_file(out / name / "model.safetensors") for name in ("model", "warm-start"))
