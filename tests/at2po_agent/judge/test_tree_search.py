@@ -82,6 +82,22 @@ def test_the_paths_of_a_tree_have_a_cost_and_no_chance_of_one_in_k(serve):
     assert summary["completion_tokens"] > 0 and summary["pass_at"] == {}
 
 
+def test_a_tree_out_of_the_response_cache_is_the_same_tree_and_asks_nothing(serve):
+    server = serve(searcher)
+    words = [*DEMO, "-b", server.url, "-n", "2", *SHAPE, "cache=answers.db"]
+    assert cli.main(words) == 0
+    server.asked.clear()
+    assert cli.main(words) == 0
+    assert not server.asked
+    first, second = (
+        {(record.question_id, record.sample): record.prediction for record in read_episodes(run)} for run in runs()
+    )
+    assert first == second
+    assert len(set(first.values())) > 1  # the samples of a turn were kept apart
+    tables = [json.loads((run / "tree.json").read_text())["methods"] for run in runs()]
+    assert tables[0] == tables[1]
+
+
 def test_rescored_trees_have_another_table_and_curve(serve):
     assert cli.main([*DEMO, "-b", serve(searcher).url, "-n", "2", *SHAPE]) == 0
     (run,) = runs()
