@@ -2,16 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium
+from omegaconf import MISSING
 
 import at2po_env  # noqa: F401 (registers the Gymnasium ids)
-from at2po_agent.structured import ConfigError
+from at2po_agent.settings import ConfigError
 from at2po_env.core import ForkableEnv
 from at2po_env.dataset import DataError
 from at2po_env.search_qa import SearchQAEnv
+from at2po_env.state import Question
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """Which environment is trained on."""
+
+    id: str = MISSING  # a Gymnasium id such as AT2PO-MicroWiki-v0
+    split: str = "train"
+    kwargs: dict[str, Any] = field(default_factory=dict)  # passed to gymnasium.make
+    imports: tuple[str, ...] = ()  # modules imported first: where your own tasks register their ids
+
+
+def import_tasks(modules: Sequence[str]) -> None:
+    """Import the modules that register a user's own environments; the working directory is searched too.
+
+    Raises:
+        ConfigError: there is no such module. What goes wrong inside one keeps its own error.
+    """
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # last, so that a file beside the user shadows nothing
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+                raise
+            raise ConfigError(f"env.imports: there is no module {module!r} in {os.getcwd()} or installed") from error
 
 
 def make_env(env_id: str, split: str, kwargs: Mapping[str, Any]) -> SearchQAEnv:
@@ -37,3 +70,11 @@ def make_env(env_id: str, split: str, kwargs: Mapping[str, Any]) -> SearchQAEnv:
         kind = "forkable, but not a SearchQAEnv" if isinstance(env, ForkableEnv) else "not forkable"
         raise ConfigError(f"env.id: {env_id} is {kind}; a SearchQAEnv is needed (see examples/own_task.py)")
     return env
+
+
+def group_of(question: Question) -> str:
+    """What a table splits questions by: that two things are compared, else the number of hops, else the type."""
+    kind, hops = str(question.metadata.get("type", "")), question.metadata.get("hops")
+    if kind == "comparison" or hops is None:
+        return kind
+    return f"{hops} hop" if hops == 1 else f"{hops} hops"

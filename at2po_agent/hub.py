@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from at2po_agent.atomic import writing
+from at2po_agent.atomic_files import writing
 from at2po_env.dataset import DataError
 from at2po_env.installed import FileSource, Placed, placed
 

@@ -2,7 +2,7 @@
 
 from at2po_env.core import ForkableEnv
 from at2po_env.dataset import DataError, DataNotFound, Dataset
-from at2po_env.dialect import DIALECTS, Dialect
+from at2po_env.dialects import DIALECTS, Dialect
 from at2po_env.registration import BENCHMARKS, default_data_dir, load_benchmark, make, passages, register
 from at2po_env.scoring import Outcome, contains, exact_match, f1
 from at2po_env.search_qa import SearchQAEnv

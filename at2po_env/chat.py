@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from at2po_env.dialect import Dialect
 from at2po_env.rendering import well_formed
 from at2po_env.state import EpisodeState, Text, ToolMessage, plain
-from at2po_env.tags import Dialect
 from at2po_env.tool_calls import TOOL, call_text
 
 Message = dict[str, Any]

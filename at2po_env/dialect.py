@@ -1,103 +1,159 @@
-"""The dialects by name: how a question is put to the model, how its turn is read, and how results are shown to it."""
+"""Dialects with inline tags: how a question is put, how a turn is written and read, and how results are shown."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from at2po_env.tags import Dialect
-from at2po_env.tool_calls import ToolCalls
+from at2po_env.rendering import cut, followed_by, text_of
+from at2po_env.state import Action, ActionKind, Text, UserMessage, chain
+from at2po_env.turn_text import first_span, last_boxed, without_thoughts
+from search_backend.base import Hit
 
-__all__ = ["BARE", "CHAT", "DIALECTS", "NATIVE", "SEARCH_R1", "TAGS", "Dialect"]
 
-_INSTRUCTIONS = """\
-Answer the question below. Think first, inside <think> and </think>. If you lack a fact, search for it by writing \
-<search>your query</search>; the passages that were found follow between <result> and </result>. You can search \
-several times. As soon as you know enough, give only the answer itself, without explanation, like this: \
-<answer>Beijing</answer>.
-"""
+@dataclass(frozen=True)
+class Dialect:
+    r"""One way of talking to the model with inline tags. Another one differs in strings, or in some methods.
 
-TAGS = Dialect(
-    name="tags",
-    instructions=_INSTRUCTIONS,
-    question_open="Question: ",
-    question_close="",
-    result_open="\n<result>\n",
-    hit_open="({n}) ",
-    title_close=": ",
-    hit_close="\n",
-    result_close="</result>\n",
-    nothing_found="Nothing was found.\n",
-    boxed_instruction="Put the answer in a box, like this: <answer>\\boxed{Beijing}</answer>.\n",
-)
+    ``{n}`` in ``hit_open`` is the hit's rank from 1. ``require_think`` and ``require_boxed`` make an action without a
+    thought before it, or an answer without ``\boxed{…}``, malformed.
+    """
 
-BARE = Dialect(
-    name="bare",
-    instructions="",
-    question_open="",
-    question_close="",
-    result_open="<result>",
-    hit_open=" ",
-    title_close=" : ",
-    hit_close="",
-    result_close=" </result>",
-    nothing_found="",
-    search_limit=" answer !",
-    complaint=" ? {why}",
-)
+    name: str
+    instructions: str
+    question_open: str
+    question_close: str
+    result_open: str
+    hit_open: str
+    title_close: str
+    hit_close: str
+    result_close: str
+    nothing_found: str
+    boxed_instruction: str = ""
+    search_limit: str = "You have no searches left. Give your answer now."
+    complaint: str = "This turn had no usable action: {why}."
+    think: str = "think"
+    search: str = "search"
+    answer: str = "answer"
+    require_think: bool = False
+    require_boxed: bool = False
+    as_messages: bool = False  # observations after the prompt are user messages, not parts of the assistant's
 
-CHAT = dataclasses.replace(
-    TAGS,
-    name="chat",
-    instructions=_INSTRUCTIONS.replace(
-        "the passages that were found follow between <result> and </result>",
-        "end your message there, and the next one brings the passages that were found, between <result> and </result>",
-    ),
-    result_open="<result>\n",
-    result_close="</result>",
-    as_messages=True,
-)
-"""The paper's tags with every result as a user message, for chat endpoints and models: another prompt than TAGS."""
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """Strings at which generation of a turn stops; each belongs to the turn that it ends."""
+        return (f"</{self.search}>", f"</{self.answer}>")
 
-SEARCH_R1 = dataclasses.replace(
-    TAGS,
-    name="search_r1",
-    instructions="""\
-Answer the question at the end. Whenever you have new information, reason about it first, inside <think> and </think>. \
-If you find that you lack some knowledge, you can call a search engine by <search> query </search>, and it returns the \
-top results between <information> and </information>. You can search as often as you want. When no further knowledge \
-is needed, give the answer inside <answer> and </answer>, without detailed illustrations, for example \
-<answer> Beijing </answer>. """,
-    question_close="\n",
-    result_open="\n\n<information>",
-    hit_open="Doc {n}(Title: ",
-    title_close=") ",
-    hit_close="\n",
-    result_close="</information>\n\n",
-    complaint="This action is invalid: {why}. Start a query with <search>, an answer with <answer>, and close both.",
-)
-"""Search-R1's tags and result layout (Jin et al. 2025, https://arxiv.org/abs/2503.09516); the instructions say what its
-do, in our words. ``dataclasses.replace(SEARCH_R1, instructions=…)`` takes a checkpoint's own."""
+    @property
+    def digest(self) -> str:
+        """SHA-256 hex digest over every string and option."""
+        described = dataclasses.asdict(self)
+        if not self.as_messages:  # so that what was recorded before there was this option keeps its digest
+            del described["as_messages"]
+        if self.tools:
+            described["tools"] = self.tools
+        return chain("dialect", json.dumps(described, sort_keys=True))
 
-NATIVE = ToolCalls(
-    name="native",
-    instructions="""\
-Answer the question below. Think first. If you lack a fact, call the tool search, which returns passages; you can call \
-it several times, one query at a time. As soon as you know enough, end with a message without a tool call that gives \
-only the answer itself, without explanation, like this: <answer>Beijing</answer>.
-""",
-    question_open="Question: ",
-    question_close="",
-    result_open="",
-    hit_open="({n}) ",
-    title_close=": ",
-    hit_close="\n",
-    result_close="",
-    nothing_found="Nothing was found.\n",
-    boxed_instruction=TAGS.boxed_instruction,
-    as_messages=True,
-    tool_description="Searches a collection of passages and returns those that match the query best.",
-    query_description="Words to search for, such as a name and what you want to know about it.",
-)
-"""Native tool calls, for endpoints and for policies whose chat template has tools."""
+    @property
+    def tools(self) -> tuple[Mapping[str, Any], ...]:
+        """Tools that the model is told of beside the prompt, as OpenAI's JSON schemas; none here."""
+        return ()
 
-DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (TAGS, BARE, CHAT, SEARCH_R1, NATIVE)}
+    def prompt(self, question: str) -> Text:
+        """What the model reads first."""
+        instructions = self.instructions + (self.boxed_instruction if self.require_boxed else "")
+        opening = instructions + self.question_open
+        return text_of(*followed_by(opening, question), (self.question_close, False))
+
+    def result(self, hits: Sequence[Hit], max_chars: int) -> Text:
+        """The answer to a search: hits in order until their titles and texts fill ``max_chars`` characters.
+
+        The hit that crosses the limit is cut and marked with ``…``; scaffold is never cut.
+        """
+        pieces = [(self.result_open, False)]
+        left = max_chars
+        for rank, hit in enumerate(hits, start=1):
+            if left <= 0:
+                break
+            title = cut(hit.passage.title, left)
+            left -= len(title)
+            text = cut(hit.passage.text, left)
+            left -= len(text)
+            pieces += followed_by(self.hit_open.replace("{n}", str(rank)), title)
+            pieces += [*followed_by(self.title_close, text), (self.hit_close, False)]
+        if not hits:
+            pieces.append((self.nothing_found, False))
+        return self.placed(text_of(*pieces, (self.result_close, False)), "search")
+
+    def placed(self, observation: Text, after: ActionKind) -> Text:
+        """What followed an action of a kind, as what it is in this dialect: inline text, or a ``UserMessage``."""
+        return UserMessage(observation) if self.as_messages and observation else observation
+
+    def notice(self) -> Text:
+        """What follows the first search past the limit: it asks for the answer."""
+        return self._say(self.search_limit, "search")
+
+    def error(self, action: Action) -> Text:
+        """What follows a malformed action where the episode goes on."""
+        return self._say(self.complaint.replace("{why}", action.why or "malformed"), "malformed")
+
+    def _say(self, message: str, after: ActionKind) -> Text:
+        pieces = (self.result_open, message, self.hit_close, self.result_close)
+        return self.placed(text_of(*((piece, False) for piece in pieces)), after)
+
+    def parse(self, text: str) -> Action:
+        """Read one turn: the first complete search or answer outside thoughts. Linear in ``len(text)``."""
+        return self.split(text)[1]
+
+    def split(self, text: str) -> tuple[str, Action]:
+        """What a turn says before its action, thoughts included, and the action; all of it where it has none."""
+        spoken = without_thoughts(text, self.think)
+        found = [
+            (start, inner, read)
+            for read, tag in ((self._read_search, self.search), (self._read_answer, self.answer))
+            if (span := first_span(spoken.text, tag)) is not None
+            for start, inner in (span,)
+        ]
+        if not found:
+            return text, Action("malformed", why=f"no complete <{self.search}> or <{self.answer}>")
+        start, inner, read = min(found, key=lambda one: one[0])
+        before = text[: spoken.place(start)]
+        if self.require_think and (spoken.first_thought is None or spoken.first_thought > start):
+            return before, Action("malformed", why=f"no <{self.think}> before the action")
+        return before, read(inner)
+
+    def _read_search(self, inner: str) -> Action:
+        query = inner.strip()
+        return Action("search", query) if query else Action("malformed", why="the query is empty")
+
+    def _read_answer(self, inner: str) -> Action:
+        boxed = last_boxed(inner)
+        if boxed is None and self.require_boxed:
+            return Action("malformed", why="the answer has no \\boxed{}")
+        answer = (inner if boxed is None else boxed).strip()
+        return Action("answer", answer) if answer else Action("malformed", why="the answer is empty")
+
+    def write(self, action: Action) -> str:
+        """The turn that does only ``action``, with an empty thought where one is required; :meth:`parse` reads it back.
+
+        Raises:
+            ValueError: no turn of this dialect does this, as its content is empty or would be read as something else.
+        """
+        content = (action.content or "").strip()
+        turn = self._write_search(content) if action.kind == "search" else self._write_answer(content)
+        if self.require_think:
+            turn = f"<{self.think}> </{self.think}>{turn}"
+        if self.parse(turn) != Action(action.kind, content):
+            raise ValueError(f"dialect {self.name!r} has no turn that does {action}")
+        return turn
+
+    def _write_search(self, query: str) -> str:
+        # The space goes to the content: tokenizers make one token of a word and the space before it.
+        return f"<{self.search}> {query}</{self.search}>"
+
+    def _write_answer(self, answer: str) -> str:
+        content = f"\\boxed{{{answer}}}" if self.require_boxed else answer
+        return f"<{self.answer}> {content}</{self.answer}>"

@@ -10,9 +10,9 @@ from gymnasium.error import ResetNeeded
 
 from at2po_env.core import ForkableEnv, StepResult
 from at2po_env.dataset import Dataset
-from at2po_env.dialect import DIALECTS, Dialect
-from at2po_env.episode import OnMalformed, Rules
+from at2po_env.dialects import DIALECTS, Dialect
 from at2po_env.rendering import well_formed
+from at2po_env.rules import OnMalformed, Rules
 from at2po_env.scoring import REWARDS, Reward
 from at2po_env.spaces import UnicodeText
 from at2po_env.state import Action, EndReason, EpisodeState, Question, SnapshotError, Text, plain
@@ -32,7 +32,7 @@ class SearchQAEnv(ForkableEnv[EpisodeState]):
         max_turns: turns of an episode; None leaves room for every search, the notice and the answer.
         max_observation_chars: characters of titles and texts that one result may show.
         on_malformed: what a malformed action does: ``"end"`` the episode, or bring an error and ``"continue"``.
-        dialect: a name in ``at2po_env.dialect.DIALECTS``, or a dialect.
+        dialect: a name in ``at2po_env.dialects.DIALECTS``, or a dialect.
         reward: ``em``, ``f1``, ``em_or_format``, or a function of an :class:`~at2po_env.scoring.Outcome`.
         require_think: an action without a thought before it is malformed.
         require_boxed: an answer without ``\boxed{…}`` is malformed.

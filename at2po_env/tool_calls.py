@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from at2po_env.dialect import Dialect
 from at2po_env.rendering import OPENS_A_TAG, well_formed
 from at2po_env.state import Action, ActionKind, Text, ToolMessage, ToolPrompt
-from at2po_env.tags import Dialect
 
 TOOL = "search"
 

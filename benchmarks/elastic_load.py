@@ -24,9 +24,12 @@ from typing import Any
 
 from elasticsearch import Elasticsearch, helpers
 
-from search_backend import elastic_index, elastic_layout, index_files, read_passages
+from search_backend import read_passages
 from search_backend.base import Manifest
-from search_backend.embedded import TITLE_BOOST
+from search_backend.elastic import layout as elastic_layout
+from search_backend.elastic import load as elastic_index
+from search_backend.embedded import files as index_files
+from search_backend.embedded.backend import TITLE_BOOST
 
 NAME = "at2po-benchmark-load"
 HELPERS = ("bulk", "parallel_bulk")

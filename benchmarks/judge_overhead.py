@@ -25,10 +25,10 @@ from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletionMessageParam
 
 from at2po_agent.judge.config import JudgeConfig, ModelConfig
-from at2po_agent.judge.directory import JudgeDirectory
-from at2po_agent.judge.endpoint import ChatEndpoint
-from at2po_agent.judge.records import EpisodeRecord
-from at2po_agent.judge.runner import run_episodes
+from at2po_agent.judge.endpoint.client import ChatEndpoint
+from at2po_agent.judge.episodes.play import run_episodes
+from at2po_agent.judge.episodes.records import EpisodeRecord
+from at2po_agent.judge.results.directory import JudgeDirectory
 from at2po_env import Dataset, Question, SearchQAEnv
 from search_backend.base import Hit, Manifest, Passage
 

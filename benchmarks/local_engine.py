@@ -29,14 +29,13 @@ import torch
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from at2po_agent.encoding import Codec
 from at2po_agent.environments import make_env
-from at2po_agent.expansion import EntropyGuided
-from at2po_agent.forest import rollout
+from at2po_agent.method.expansion import EntropyGuided
 from at2po_agent.policy.base import Request, Sampling
-from at2po_agent.policy.loading import load_policy
-from at2po_agent.policy.local import LocalPolicy
-from at2po_agent.policy.paths import resolve_policy
+from at2po_agent.policy.codec import Codec
+from at2po_agent.policy.loading import load_policy, resolve_policy
+from at2po_agent.policy.local.policy import LocalPolicy
+from at2po_agent.rollouts.batch import rollout
 
 VOCAB = 600
 PROMPT, ACTION, RESULT, TURNS = 60, 15, 22, 3

@@ -23,10 +23,10 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
-from at2po_agent import logprobs
-from at2po_agent.objective import ATPO, LossInputs
-from at2po_agent.packing import Credited, MicroBatch, PackedTree, collate, pack_tree, plan
-from at2po_agent.tree import ROOT, TurnNode, TurnTree
+from at2po_agent.method.objective import ATPO, LossInputs
+from at2po_agent.method.tree import ROOT, TurnNode, TurnTree
+from at2po_agent.update import logprobs
+from at2po_agent.update.packing import Credited, MicroBatch, PackedTree, collate, pack_tree, plan
 
 VOCAB = 512
 QUESTIONS = 32

@@ -21,13 +21,13 @@ from typing import Any
 
 import torch
 
-from at2po_agent.config import load_config
-from at2po_agent.policy.batch import Batch
-from at2po_agent.report.display import Display
-from at2po_agent.run_dir import RunDirectory
-from at2po_agent.trainer import _Trainer, train
-from at2po_agent.update import Updater
-from search_backend.embedded import EmbeddedIndex
+from at2po_agent.policy.local.batch import Batch
+from at2po_agent.training.config import load_config
+from at2po_agent.training.display import Display
+from at2po_agent.training.run_dir import RunDirectory
+from at2po_agent.training.trainer import _Trainer, train
+from at2po_agent.update.updater import Updater
+from search_backend.embedded.backend import EmbeddedIndex
 
 CONFIG = Path(__file__).parents[1] / "examples" / "configs" / "quickstart.yaml"
 RESULTS = Path(__file__).parent / "results" / "quickstart_profile.txt"

@@ -18,9 +18,10 @@ from typing import Any, Protocol
 from elasticsearch import Elasticsearch, helpers
 
 import search_backend
-from search_backend import EmbeddedIndex, SearchBackend, elastic_index, read_passages
-from search_backend.embedded import TITLE_BOOST
-from search_backend.index_files import K1, B
+from search_backend import EmbeddedIndex, SearchBackend, read_passages
+from search_backend.elastic import load as elastic_index
+from search_backend.embedded.backend import TITLE_BOOST
+from search_backend.embedded.files import K1, B
 
 Search = Callable[[Sequence[str]], list[list[str]]]
 """The ids of the best passages of each query."""

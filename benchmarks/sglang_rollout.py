@@ -33,17 +33,17 @@ from time import perf_counter
 import aiohttp
 import numpy as np
 
-from at2po_agent.encoding import Codec
 from at2po_agent.environments import make_env
-from at2po_agent.expansion import Chains, EntropyGuided, Expansion
-from at2po_agent.forest import rollout
-from at2po_agent.groups import Rollout
+from at2po_agent.method.expansion import Chains, EntropyGuided, Expansion
+from at2po_agent.method.groups import Rollout
 from at2po_agent.policy.base import Completion, Request, Sampling
-from at2po_agent.policy.fleet import Fleet
-from at2po_agent.policy.paths import resolve_policy
-from at2po_agent.policy.sglang import SGLangPolicy
-from at2po_agent.policy.sglang_server import Server, sampling_params
-from at2po_agent.rollout import Limits
+from at2po_agent.policy.codec import Codec
+from at2po_agent.policy.loading import resolve_policy
+from at2po_agent.policy.sglang.fleet import Fleet
+from at2po_agent.policy.sglang.policy import SGLangPolicy
+from at2po_agent.policy.sglang.server import Server, sampling_params
+from at2po_agent.rollouts.batch import rollout
+from at2po_agent.rollouts.grow import Limits
 from at2po_env.search_qa import SearchQAEnv
 from at2po_env.state import Segment
 from search_backend import Hit, SearchBackend

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
-from at2po_agent.algorithms import ALGORITHMS, Algorithm, build
-from at2po_agent.config import UpdateConfig
-from at2po_agent.packing import Credited
-from at2po_agent.update import Updater
+from at2po_agent.method.algorithms import ALGORITHMS, Algorithm, build
+from at2po_agent.update.packing import Credited
+from at2po_agent.update.schedule import UpdateConfig
+from at2po_agent.update.updater import Updater
 from benchmarks.packed_update import QUESTIONS, SHAPES, VOCAB, make_batch
 
 RESULTS = Path(__file__).parent / "results" / "six_updates.txt"

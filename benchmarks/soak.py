@@ -129,7 +129,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         words = ["train", "--cfg", str(CONFIG), f"run_dir={run}", *OVERRIDES]
-        samples, _ = watch([sys.executable, "-m", "at2po_agent.cli", *words], minutes)
+        samples, _ = watch([sys.executable, "-m", "at2po_agent", *words], minutes)
         logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     steps = max(line["step"] for line in logged)
     evaluations = sum("eval_em" in line for line in logged)

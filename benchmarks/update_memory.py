@@ -17,12 +17,12 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, Qwen3Config
 
-from at2po_agent.config import UpdateConfig
-from at2po_agent.objective import ATPO
-from at2po_agent.packing import Credited
+from at2po_agent.method.objective import ATPO
+from at2po_agent.planning.update_memory import Trained, activation_bytes, micro_batch, star
 from at2po_agent.policy.lora import add_lora
-from at2po_agent.update import Updater
-from at2po_agent.update_memory import Trained, activation_bytes, micro_batch, star
+from at2po_agent.update.packing import Credited
+from at2po_agent.update.schedule import UpdateConfig
+from at2po_agent.update.updater import Updater
 from benchmarks.packed_update import resident
 
 PROMPT, LEAVES, TOKENS = 500, 8, 6000

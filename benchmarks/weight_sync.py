@@ -19,10 +19,9 @@ from typing import Any
 
 from transformers.utils import logging
 
-from at2po_agent.policy.loading import load_policy
-from at2po_agent.policy.paths import resolve_policy
-from at2po_agent.policy.sglang_admin import SglangAdmin
-from at2po_agent.policy.weight_sync import DiskSync, DistributedSync, TensorSync, WeightSync
+from at2po_agent.policy.loading import load_policy, resolve_policy
+from at2po_agent.policy.sglang.admin import SglangAdmin
+from at2po_agent.policy.sglang.weight_sync import DiskSync, DistributedSync, TensorSync, WeightSync
 
 ROUNDS = 9
 RESULTS = Path(__file__).parent / "results" / "weight_sync.txt"

@@ -36,18 +36,19 @@ import transformers
 from rich.console import Console
 from rich.table import Table
 
-from at2po_agent import warmstart
-from at2po_agent.atomic import new_directory, write_text
-from at2po_agent.config import ConfigError, TrainConfig, load_config
-from at2po_agent.evaluate import evaluate
-from at2po_agent.report.display import Display, clock
-from at2po_agent.report.summary import summary
-from at2po_agent.results import Result
-from at2po_agent.run_dir import RunDirectory, RunDirError, read_metrics
-from at2po_agent.session import open_session
-from at2po_agent.stats import paired_interval
-from at2po_agent.train_command import stopping
-from at2po_agent.trainer import train
+from at2po_agent.atomic_files import new_directory, write_text
+from at2po_agent.commands.train import stopping
+from at2po_agent.intervals import paired_interval
+from at2po_agent.rollouts.evaluate import evaluate
+from at2po_agent.settings import ConfigError
+from at2po_agent.training.config import TrainConfig, load_config
+from at2po_agent.training.display import Display, clock
+from at2po_agent.training.metrics import Result
+from at2po_agent.training.run_dir import RunDirectory, RunDirError, read_metrics
+from at2po_agent.training.session import open_session
+from at2po_agent.training.summary import summary
+from at2po_agent.training.trainer import train
+from at2po_agent.warmstart import run as warmstart
 from at2po_env.dataset import DataError, DataNotFound
 
 CONFIGS = Path(__file__).parent / "configs"

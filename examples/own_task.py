@@ -12,10 +12,10 @@ from typing import Any
 
 import gymnasium
 
-from at2po_agent.config import load_config
-from at2po_agent.report.display import Display
-from at2po_agent.run_dir import RunDirectory
-from at2po_agent.trainer import train
+from at2po_agent.training.config import load_config
+from at2po_agent.training.display import Display
+from at2po_agent.training.run_dir import RunDirectory
+from at2po_agent.training.trainer import train
 from at2po_env.dataset import Dataset
 from at2po_env.scoring import Outcome
 from at2po_env.search_qa import SearchQAEnv

@@ -6,14 +6,14 @@ import gymnasium
 from rich.console import Console
 
 import at2po_env  # noqa: F401 (registers the environment ids)
-from at2po_agent.algorithms import build
-from at2po_agent.config import UpdateConfig
-from at2po_agent.packing import Credited
-from at2po_agent.policy.local import LocalPolicy
-from at2po_agent.policy.paths import resolve_policy
-from at2po_agent.report.trees import render, tree_record
-from at2po_agent.rollout import grow
-from at2po_agent.update import Updater
+from at2po_agent.method.algorithms import build
+from at2po_agent.policy.loading import resolve_policy
+from at2po_agent.policy.local.policy import LocalPolicy
+from at2po_agent.rollouts.grow import grow
+from at2po_agent.training.stored_trees import render, tree_record
+from at2po_agent.update.packing import Credited
+from at2po_agent.update.schedule import UpdateConfig
+from at2po_agent.update.updater import Updater
 from at2po_env.search_qa import SearchQAEnv
 
 

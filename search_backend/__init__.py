@@ -20,8 +20,8 @@ from search_backend.base import (
     TapeMiss,
 )
 from search_backend.corpus import read_passages
-from search_backend.embedded import EmbeddedIndex
-from search_backend.index_cache import build_or_open, cache_dir
+from search_backend.embedded.backend import EmbeddedIndex
+from search_backend.embedded.cache import build_or_open, cache_dir
 from search_backend.tape import Tape, tape_uri
 
 __all__ = [
@@ -49,8 +49,8 @@ Opener = Callable[[str], SearchBackend]
 
 # Names, not functions: a backend's client library is imported only when one of its URIs is opened.
 _OPENERS: dict[str, str | Opener] = {
-    "elasticsearch": "search_backend.elastic:open_uri",
-    "embedded": "search_backend.embedded:open_uri",
+    "elasticsearch": "search_backend.elastic.backend:open_uri",
+    "embedded": "search_backend.embedded.backend:open_uri",
     "http": "search_backend.http:open_uri",
     "https": "search_backend.http:open_uri",
     "tape": "search_backend.tape:open_uri",

@@ -6,13 +6,20 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+from tests.helpers.places import SHARED
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach a hub
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-pytest_plugins = ["tests.servers", "tests.sglang_server", "tests.llama_server"]
+settings.register_profile("no-deadline", deadline=None)  # the first use of torch takes seconds; machines are shared
+settings.load_profile("no-deadline")
 
-DATA = Path(os.environ.get("AT2PO_DATA", Path(__file__).parents[2] / "shared" / "data"))
+_FIXTURES = ("servers", "sglang_server", "llama_server", "chat_server", "embedding_model")
+pytest_plugins = [f"tests.helpers.{name}" for name in _FIXTURES]
+
+DATA = Path(os.environ.get("AT2PO_DATA", SHARED / "data"))
 
 
 @pytest.fixture(scope="session")

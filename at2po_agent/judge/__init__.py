@@ -1,1 +1,13 @@
-"""Judging: run models as search agents on the environments, and leave results that others can trust and re-run."""
+"""Evaluation of any model: an OpenAI-compatible endpoint, a model directory or a training run.
+
+config       every setting of an evaluation
+resolve      which model and which environments a configuration names
+evaluation   one evaluation, from its configuration to its summary
+dry_run      what an evaluation would do
+display      progress while it runs
+endpoint     requests to a chat endpoint
+episodes     single episodes and their records
+tree         the tree of training, grown through an endpoint (``--tree``)
+results      stored evaluations: numbers, comparisons, tables
+view         episodes and trees to read, in the terminal and as an HTML page
+"""

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from omegaconf import MISSING
 
-from at2po_agent.structured import ConfigError, above, at_least, load
+from at2po_agent.settings import ConfigError, above, at_least, load
 
 Format = Literal["tags", "native"]
 

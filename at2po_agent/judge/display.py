@@ -8,10 +8,10 @@ from statistics import fmean
 
 from rich.console import Console
 
-from at2po_agent.judge.records import EpisodeRecord
-from at2po_agent.report.display import clock
-from at2po_agent.report.screen import Screen
-from at2po_agent.stats import mean_interval
+from at2po_agent.intervals import mean_interval
+from at2po_agent.judge.episodes.records import EpisodeRecord
+from at2po_agent.terminal import Screen
+from at2po_agent.training.display import clock
 
 PLAIN_SECONDS = 10.0  # between lines that nobody redraws
 _REDRAW_SECONDS = 0.5

@@ -10,32 +10,30 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from at2po_agent.config import import_tasks
-from at2po_agent.environments import make_env
-from at2po_agent.judge import interruption
+from at2po_agent import signals as interruption
+from at2po_agent.environments import import_tasks, make_env
 from at2po_agent.judge.config import Format, JudgeConfig
-from at2po_agent.judge.directory import JudgeDirectory, latest, read_config
 from at2po_agent.judge.display import EvaluationDisplay
-from at2po_agent.judge.endpoint import ChatEndpoint
-from at2po_agent.judge.judged import identity, label, load_resolved
-from at2po_agent.judge.manifest import manifest
-from at2po_agent.judge.metrics import Prices, summarise
-from at2po_agent.judge.plan import print_plan
-from at2po_agent.judge.records import EpisodeRecord, read_episodes
-from at2po_agent.judge.response_cache import ResponseCache
-from at2po_agent.judge.runner import run_episodes
-from at2po_agent.judge.secret import Key
-from at2po_agent.judge.summary_table import summary_table
-from at2po_agent.judge.targets import default_split, env_ids
-from at2po_agent.judge.tree_report import conclude_tree
-from at2po_agent.judge.tree_search import check_tree, sampled, search_trees
-from at2po_agent.outages import Outages
-from at2po_agent.policy.paths import resolve_policy
-from at2po_agent.structured import ConfigError
+from at2po_agent.judge.dry_run import print_plan
+from at2po_agent.judge.endpoint.client import ChatEndpoint
+from at2po_agent.judge.endpoint.key import Key
+from at2po_agent.judge.endpoint.response_cache import ResponseCache
+from at2po_agent.judge.episodes.play import run_episodes
+from at2po_agent.judge.episodes.records import EpisodeRecord, read_episodes
+from at2po_agent.judge.resolve import default_split, env_ids, identity, label, load_resolved
+from at2po_agent.judge.results.directory import JudgeDirectory, latest, read_config
+from at2po_agent.judge.results.manifest import manifest
+from at2po_agent.judge.results.metrics import Prices, summarise
+from at2po_agent.judge.results.tables import summary_table
+from at2po_agent.judge.results.tree_report import conclude_tree
+from at2po_agent.judge.tree.search import check_tree, sampled, search_trees
+from at2po_agent.policy.loading import resolve_policy
+from at2po_agent.rollouts.outages import Outages
+from at2po_agent.settings import ConfigError
 from at2po_env.search_qa import SearchQAEnv
 
 if TYPE_CHECKING:
-    from at2po_agent.judge.local import LocalModel
+    from at2po_agent.judge.episodes.local import LocalModel
 
 _SIGNALLED = 128  # exit statuses from here on are of signals
 DIALECT_OF: Mapping[Format, str] = {"tags": "chat", "native": "native"}
@@ -120,7 +118,7 @@ def _open_env(config: JudgeConfig) -> SearchQAEnv:
 def _open_local(config: JudgeConfig, stack: ExitStack) -> LocalModel | None:
     if config.model.base_url is not None:
         return None
-    from at2po_agent.judge.local import LocalModel
+    from at2po_agent.judge.episodes.local import LocalModel
 
     return stack.enter_context(closing(LocalModel.open(resolve_policy(config.model.name), config)))
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from at2po_agent.policy.base import Completion, Policy, PolicyError, Request, Sampling, Stats
-from at2po_agent.policy.launch import LaunchConfig
-from at2po_agent.structured import above
+from at2po_agent.policy.sglang.launch import LaunchConfig
+from at2po_agent.settings import above
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from at2po_agent.encoding import Codec
 from at2po_agent.policy.base import PolicyError
+from at2po_agent.policy.codec import Codec
 from at2po_agent.policy.lora import attach_adapter, base_of
 
 
@@ -50,3 +50,39 @@ def positions(model: Any) -> int:
     if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
         found = min(found, int(config.sliding_window))
     return found
+
+
+BUILTIN = "builtin:"
+_DATA = Path(__file__).resolve().parent.parent / "data"
+
+
+def resolve_policy(path: str | Path) -> Path:
+    """The directory that ``path`` means: ``builtin:NAME`` is a policy inside the package, all else a directory.
+
+    Raises:
+        PolicyError: there is no such policy, or the directory holds no ``config.json``; the message says what to give.
+    """
+    text = str(path)
+    refuse_endpoint(text)
+    if text.startswith(BUILTIN):
+        name = text.removeprefix(BUILTIN)
+        carried = sorted(config.parent.name for config in _DATA.glob("*/config.json"))
+        if name not in carried:
+            known = ", ".join(BUILTIN + other for other in carried) or "none"
+            raise PolicyError(f"there is no policy {text!r} in this installation; it carries: {known}")
+        return _DATA / name
+    directory = Path(text).expanduser()
+    if not (directory / "config.json").is_file():
+        what = "has no config.json" if directory.is_dir() else "is not a directory"
+        raise PolicyError(f"policy {text!r} {what}; give a Hugging Face model directory, or {BUILTIN}microwiki")
+    return directory
+
+
+def refuse_endpoint(path: str) -> None:
+    """Raise a PolicyError where ``path`` is an address: a chat endpoint gives no token ids and takes no weights."""
+    if path.startswith(("http://", "https://")):
+        raise PolicyError(
+            f"policy {path!r} is an address: a chat endpoint gives text without token ids and takes no new weights, so "
+            f"nothing can be trained through it. Train a model directory or {BUILTIN}microwiki; judge the endpoint "
+            f"with at2po-agent eval -b {path} -m MODEL"
+        )

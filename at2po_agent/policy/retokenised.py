@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from at2po_agent.encoding import Codec
 from at2po_agent.policy.base import Completion, Policy, Request, Sampling
+from at2po_agent.policy.codec import Codec
 
 
 class Retokenised:

@@ -2,7 +2,7 @@ import gymnasium
 import pytest
 
 from at2po_agent.environments import make_env
-from at2po_agent.structured import ConfigError
+from at2po_agent.settings import ConfigError
 from at2po_env.dataset import DataError, DataNotFound
 
 

@@ -10,7 +10,7 @@ from huggingface_hub import constants
 from at2po_agent.hub import REPOSITORY, SPLITS, HubError, pull
 from at2po_env.dataset import DataError
 from at2po_env.installed import file_source, file_sources
-from tests.at2po_agent.hub_server import Hub
+from tests.helpers.hub_server import Hub
 
 ROWS = [{"id": f"test_{n}", "question": f"who is number {n}", "golden_answers": [f"name {n}"]} for n in range(500)]
 CONTENT = "".join(json.dumps(row) + "\n" for row in ROWS).encode()

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from at2po_env.chat import messages, turn_text
-from at2po_env.dialect import CHAT, DIALECTS, NATIVE
+from at2po_env.dialects import CHAT, DIALECTS, NATIVE
 from at2po_env.state import Action, EpisodeState, ToolMessage, UserMessage, plain
-from tests.at2po_env.doubles import make_env
+from tests.helpers.env_doubles import make_env
 
 TURNS = ("<think>a</think><search>Tower A</search>", "<search>Paris</search>", "<answer>Paris</answer>")
 CALLS = (

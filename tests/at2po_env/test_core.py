@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from at2po_env.core import ForkableEnv
-from tests.at2po_env.doubles import make_env
+from tests.helpers.env_doubles import make_env
 
 
 def test_a_fork_continues_with_the_same_draws_as_the_original():

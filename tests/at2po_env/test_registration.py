@@ -5,7 +5,6 @@ import os
 import pickle
 import subprocess
 import sys
-from pathlib import Path
 
 import gymnasium
 import pytest
@@ -16,9 +15,9 @@ from gymnasium.wrappers import RecordEpisodeStatistics, TimeLimit
 import at2po_env
 from at2po_env.registration import BENCHMARKS, load_benchmark
 from search_backend import EmbeddedIndex, SearchUnavailable
-from tests.at2po_env.doubles import TOWERS, FakeSearch
+from tests.helpers.env_doubles import TOWERS, FakeSearch
+from tests.helpers.places import ROOT
 
-ROOT = Path(__file__).parents[2]
 MICROWIKI = "at2po_env:AT2PO-MicroWiki-v0"
 HOTPOTQA = "at2po_env:AT2PO-HotpotQA-v0"
 TINY = {"world": "tiny", "split": "dev"}

@@ -9,12 +9,12 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.wrappers import OrderEnforcing, RecordEpisodeStatistics, TimeLimit
 
 from at2po_env.dataset import Dataset
-from at2po_env.dialect import TAGS
+from at2po_env.dialects import TAGS
 from at2po_env.search_qa import SearchQAEnv
 from at2po_env.state import EpisodeState, Question, SnapshotError
 from at2po_env.testing import ForkContract
 from search_backend.base import Hit, Passage, SearchTimeout, SearchUnavailable
-from tests.at2po_env.doubles import QUESTIONS, FakeSearch, make_env
+from tests.helpers.env_doubles import QUESTIONS, FakeSearch, make_env
 
 SEARCH, OTHER, ANSWER = "<search>Tower</search>", "<search>France</search>", "<answer>Paris</answer>"
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from at2po_env.dialect import NATIVE
+from at2po_env.dialects import NATIVE
 from at2po_env.state import Action, ToolPrompt, plain
 from at2po_env.testing import ForkContract
 from at2po_env.tool_calls import call_text
-from tests.at2po_env.doubles import make_env
+from tests.helpers.env_doubles import make_env
 
 CALL = '{"name": "search", "arguments": {"query": " Tower A "}}'
 

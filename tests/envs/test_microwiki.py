@@ -6,19 +6,18 @@ import sys
 from collections import Counter
 from collections.abc import Iterable
 from itertools import islice
-from pathlib import Path
 
 import pytest
 
 from at2po_env.state import Question, question_to_json
 from envs.microwiki import BENCHMARK, PRESETS, WorldConfig, world_config
 from search_backend.base import Passage
+from tests.helpers.places import ROOT
 
 # SHA-256 over all questions and passages of `tiny`, made on CPython 3.11. If it changes on purpose, raise
 # envs.microwiki.VERSION: caches and recorded results go by the digest of the configuration and that version.
 TINY = "569fd7a6b0900c9db0483d30859076be85a27182e8cf72976ac908458a2a2be0"
 
-ROOT = Path(__file__).parents[2]
 FINGERPRINT = "from tests.envs.test_microwiki import fingerprint; print(fingerprint())"
 
 

@@ -8,7 +8,7 @@ from at2po_env.state import Question
 from envs.microwiki import BENCHMARK
 from envs.microwiki_text import RELATIONS
 from search_backend.base import Passage
-from search_backend.embedded import EmbeddedIndex
+from search_backend.embedded.backend import EmbeddedIndex
 
 WORLD = {"preset": "tiny", "hops": (0.25, 0.25, 0.2, 0.2), "comparison": 0.1}
 QUESTIONS = [q for split in BENCHMARK.splits for q in BENCHMARK.load(split, None, world=WORLD).questions]

@@ -12,12 +12,13 @@ import pytest
 from rich.console import Console
 from safetensors.torch import load_file
 
-from at2po_agent.config import ConfigError, load_config
-from at2po_agent.run_dir import read_metrics
-from at2po_agent.structured import load
-from at2po_agent.warmstart import WarmStartConfig
+from at2po_agent.settings import ConfigError, load
+from at2po_agent.training.config import load_config
+from at2po_agent.training.run_dir import read_metrics
+from at2po_agent.warmstart.run import WarmStartConfig
+from tests.helpers.places import ROOT
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = ROOT / "examples"
 SCRIPT = EXAMPLES / "hotpotqa_smollm2.py"
 
 

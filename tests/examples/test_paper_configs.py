@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from at2po_agent.algorithms import ALGORITHMS, Algorithm, build
-from at2po_agent.config import TrainConfig, load_config
-from at2po_agent.credit import LeafCredit, TurnCredit
-from at2po_agent.expansion import Chains, RandomExpansion
-from at2po_agent.objective import GSPO, TokenClip
+from at2po_agent.method.algorithms import ALGORITHMS, Algorithm, build
+from at2po_agent.method.credit import LeafCredit, TurnCredit
+from at2po_agent.method.expansion import Chains, RandomExpansion
+from at2po_agent.method.objective import GSPO, TokenClip
+from at2po_agent.training.config import TrainConfig, load_config
+from tests.helpers.places import CONFIGS
 
-PAPER = Path(__file__).parents[2] / "examples" / "configs" / "paper"
+PAPER = CONFIGS / "paper"
 MODELS = {"qwen3-4b": "Qwen3-4B", "qwen3-8b": "Qwen3-8B", "qwen2.5-7b": "Qwen2.5-7B"}
 TASKS = {"multi-hop": "at2po_env:AT2PO-HotpotQA-v0", "single-hop": "at2po_env:AT2PO-NQ-v0"}
 ROWS = list(product(MODELS, TASKS, ALGORITHMS))

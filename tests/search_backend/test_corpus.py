@@ -12,7 +12,8 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search_backend import CorpusError, Passage, index_files, read_passages
+from search_backend import CorpusError, Passage, read_passages
+from search_backend.embedded import files as index_files
 
 LINES = [
     '{"id": "a", "title": "T", "text": "one\\ntwo", "url": "ignored"}',

@@ -4,7 +4,7 @@ import pytest
 
 import search_backend
 from search_backend import CorpusError, EmbeddedIndex, SearchError, Tape
-from tests.search_backend.contract import PASSAGES
+from tests.helpers.search_contract import PASSAGES
 
 
 def test_an_index_opens_by_its_uri(tmp_path, monkeypatch):

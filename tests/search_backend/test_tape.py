@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search_backend import CorpusError, EmbeddedIndex, Hit, Manifest, Passage, SearchError, Tape, TapeMiss
-from tests.search_backend.contract import SearchBackendContract
+from tests.helpers.search_contract import SearchBackendContract
 
 
 class Counting:

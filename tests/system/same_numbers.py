@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 
-ROOT = Path(__file__).parents[2]
+from tests.helpers.places import ROOT
+
 COMMAND = Path(sys.executable).with_name("at2po-agent")
 STORED = Path(__file__).with_suffix(".json")
 ALGORITHMS = {

@@ -1,4 +1,4 @@
-"""A change of places changes no number: the reference runs give what is stored, on the same processor to the last bit."""
+"""A change of places changes no number: reference runs give what is stored, bit for bit on the same processor."""
 
 from __future__ import annotations
 

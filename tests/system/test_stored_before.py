@@ -14,7 +14,7 @@ import gymnasium
 import pytest
 
 import at2po_env  # noqa: F401 (registers the environment ids)
-from at2po_agent import cli
+from at2po_agent.commands import main as cli
 from at2po_env.state import EpisodeState
 from search_backend import Tape
 

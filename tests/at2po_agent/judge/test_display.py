@@ -3,7 +3,7 @@ import io
 from rich.console import Console
 
 from at2po_agent.judge.display import EvaluationDisplay
-from at2po_agent.judge.records import EpisodeRecord, TurnRecord
+from at2po_agent.judge.episodes.records import EpisodeRecord, TurnRecord
 
 
 class Clock:

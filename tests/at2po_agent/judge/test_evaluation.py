@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from at2po_agent import cli
-from at2po_agent.judge.metrics import Summary
-from at2po_agent.judge.records import read_episodes
-from tests.at2po_agent.judge.chat_server import Say, failure, search_then_answer
+from at2po_agent.commands import main as cli
+from at2po_agent.judge.episodes.records import read_episodes
+from at2po_agent.judge.results.metrics import Summary
+from tests.helpers.chat_server import Say, failure, search_then_answer
 
 DEMO = ["eval", "-e", "AT2PO-HotpotQA-v0", "--split", "demo", "-m", "org/m1"]
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from at2po_agent.policy.local import LocalPolicy
-from at2po_agent.policy.paths import resolve_policy
-from tests.at2po_agent.policy.contract import Engine, PolicyContract
+from at2po_agent.policy.loading import resolve_policy
+from at2po_agent.policy.local.policy import LocalPolicy
+from tests.helpers.policy_contract import Engine, PolicyContract
 
 
 class TestLocalPolicy(PolicyContract):

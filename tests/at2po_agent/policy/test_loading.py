@@ -12,8 +12,8 @@ import torch
 from at2po_agent.policy.base import PolicyError
 from at2po_agent.policy.loading import load_policy
 from at2po_env.state import Segment
-from tests.at2po_agent.policy.tiny import tiny
-from tests.real_tokenizers import byte_bpe
+from tests.helpers.real_tokenizers import byte_bpe
+from tests.helpers.tiny_models import tiny
 
 JUNK = bytes(range(128, 256)) * 8
 

@@ -13,24 +13,24 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from at2po_agent.config import UpdateConfig
-from at2po_agent.objective import ATPO, TokenClip
+from at2po_agent.method.objective import ATPO, TokenClip
 from at2po_agent.policy import lora
 from at2po_agent.policy.base import PolicyError, Request, Sampling
 from at2po_agent.policy.loading import load_policy
-from at2po_agent.policy.local import LocalPolicy
+from at2po_agent.policy.local.policy import LocalPolicy
 from at2po_agent.policy.lora import add_lora, load_adapter, merged_parameters, save_adapter, save_merged, without_lora
-from at2po_agent.policy.sglang_admin import SglangAdmin
-from at2po_agent.policy.sglang_engine import SGLangEngine
-from at2po_agent.policy.weight_sync import DiskSync, TensorSync
-from at2po_agent.update import Updater
-from tests.at2po_agent.policy.sglang_control import Controlled
-from tests.at2po_agent.policy.sglang_double import serving
-from tests.at2po_agent.policy.tiny import tiny
-from tests.at2po_agent.random_trees import tiny as tiny_for_trees
-from tests.at2po_agent.test_update import some_batch
-from tests.real_tokenizers import byte_bpe
-from tests.sglang_server import MICROWIKI
+from at2po_agent.policy.sglang.admin import SglangAdmin
+from at2po_agent.policy.sglang.engine import SGLangEngine
+from at2po_agent.policy.sglang.weight_sync import DiskSync, TensorSync
+from at2po_agent.update.schedule import UpdateConfig
+from at2po_agent.update.updater import Updater
+from tests.at2po_agent.update.test_updater import some_batch
+from tests.helpers.random_trees import tiny as tiny_for_trees
+from tests.helpers.real_tokenizers import byte_bpe
+from tests.helpers.sglang_control import Controlled
+from tests.helpers.sglang_double import serving
+from tests.helpers.sglang_server import MICROWIKI
+from tests.helpers.tiny_models import tiny
 
 IDS = torch.tensor([[5, 9, 2, 40, 7, 7, 1, 30]])
 SETTINGS: dict[str, Any] = {"rank": 3, "alpha": 12.0, "targets": ["all-linear"], "seed": 1}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from at2po_agent.encoding import Codec
 from at2po_agent.policy.base import Completion, Request, Sampling
+from at2po_agent.policy.codec import Codec
 from at2po_agent.policy.retokenised import Retokenised
-from tests.real_tokenizers import byte_bpe
+from tests.helpers.real_tokenizers import byte_bpe
 
 
 class Records:

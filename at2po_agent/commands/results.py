@@ -1,0 +1,85 @@
+"""``at2po-agent compare``, ``rescore`` and ``export-traces``: what is done with evaluations when they are there."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from at2po_agent.commands.view import FILTERS
+
+if TYPE_CHECKING:
+    from at2po_agent.judge.results.rescore import Rescored
+
+MEASURES = ("em", "f1", "contains", "searches", "turns", "completion_tokens")
+
+
+def add_results_commands(commands: Any) -> None:
+    """Add the three to the subparsers of the command."""
+    compare = commands.add_parser("compare", help="evaluations side by side, with paired differences")
+    compare.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="the first one's model is the baseline")
+    compare.add_argument("--metric", choices=MEASURES, default="em")
+    compare.add_argument("--format", choices=("rich", "markdown", "latex"), default="rich")
+    compare.add_argument("--anyway", action="store_true", help="compare also what differs in what matters, and say so")
+    compare.set_defaults(command=_compare)
+
+    rescore = commands.add_parser("rescore", help="score an evaluation's stored predictions again, offline")
+    rescore.add_argument("run", type=Path, metavar="RUN", help="the directory of an evaluation")
+    rescore.set_defaults(command=_rescore)
+
+    traces = commands.add_parser("export-traces", help="episodes as chat-format JSON lines, for fine-tuning")
+    traces.add_argument("run", type=Path, metavar="RUN", help="the directory of an evaluation")
+    traces.add_argument("--only", choices=FILTERS, help="default: every episode that was scored")
+    traces.add_argument("--out", type=Path, metavar="FILE", help="default: RUN/traces.jsonl, or RUN/traces-ONLY.jsonl")
+    traces.set_defaults(command=_export_traces)
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from at2po_agent.judge.results.comparison import compare
+    from at2po_agent.judge.results.stored import Finished
+    from at2po_agent.judge.results.tables import write_table
+
+    runs = [Finished.read(path, texts=False) for path in arguments.runs]
+    comparison = compare(runs, arguments.metric, anyway=arguments.anyway)
+    wide = None if sys.stdout.isatty() else 200  # a pipe has no width of its own
+    write_table(comparison, arguments.format, Console(width=wide))
+    return 0
+
+
+def _rescore(arguments: argparse.Namespace) -> int:
+    from at2po_agent.judge.results.rescore import rescore
+
+    _print_rescored(rescore(arguments.run))
+    return 0
+
+
+def _print_rescored(found: Rescored) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(found.of), title_justify="left")
+    for name in ("", "stored", "now", "95 % interval"):
+        table.add_column(name, justify="right" if name else "left")
+    for name in ("em", "f1", "contains"):
+        old, new = found.before.means.get(name), found.after.means.get(name)
+        if old and new:
+            table.add_row(name, f"{old.mean:.1%}", f"{new.mean:.1%}", f"[{new.low:.1%}, {new.high:.1%}]")
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    console.print(table)
+    verb = "has" if found.changed == 1 else "have"
+    console.print(f"{found.changed:,} of {found.after.episodes:,} episodes {verb} another score", markup=False)
+
+
+def _export_traces(arguments: argparse.Namespace) -> int:
+    from at2po_agent.judge.results.stored import Finished
+    from at2po_agent.judge.results.traces import export_traces
+
+    only = f"-{arguments.only}" if arguments.only else ""
+    out = arguments.out or arguments.run / f"traces{only}.jsonl"
+    written = export_traces(Finished.read(arguments.run), out, arguments.only)
+    print(f"{written:,} episode{'' if written == 1 else 's'} → {out}")
+    return 0

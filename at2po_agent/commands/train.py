@@ -1,0 +1,115 @@
+"""``at2po-agent train``: train a policy or go on with a run, in one process or under ``torchrun``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from at2po_agent.settings import ConfigError
+
+if TYPE_CHECKING:
+    from at2po_agent.training.run_dir import RunDirectory
+    from at2po_agent.update.processes import Processes
+
+
+def add_train_command(commands: Any) -> None:
+    """Add ``train`` to the commands of a parser."""
+    train = commands.add_parser("train", help="train a policy, or go on with a run")
+    train.add_argument("--cfg", type=Path, metavar="FILE", help="YAML configuration")
+    train.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run from its last checkpoint")
+    train.add_argument("--print-config", action="store_true", help="print the whole configuration and stop")
+    train.add_argument("overrides", nargs="*", metavar="key=value", help="laid over the file, e.g. train.steps=10")
+    train.set_defaults(command=_train)
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from at2po_agent.settings import to_yaml
+    from at2po_agent.training.config import load_config
+    from at2po_agent.update.processes import joined
+
+    if arguments.print_config:
+        config_file = arguments.resume / "config.yaml" if arguments.resume else arguments.cfg
+        print(to_yaml(load_config(config_file, arguments.overrides)), end="")
+        return 0
+    with joined() as processes:
+        if not processes.leads:
+            return _follow(processes)
+        with _open_run(arguments) as run:
+            processes.gather((run.config, run.path.absolute()))  # what the other processes are waiting for
+            return _lead(run, processes)
+
+
+def _open_run(arguments: argparse.Namespace) -> RunDirectory:
+    from at2po_agent.training.config import load_config
+    from at2po_agent.training.run_dir import RunDirectory
+
+    if arguments.resume and arguments.cfg:
+        raise ConfigError("give --cfg for a new run or --resume to go on with one: a run keeps its own configuration")
+    if arguments.resume:
+        return RunDirectory.resume(arguments.resume, arguments.overrides)
+    return RunDirectory.create(load_config(arguments.cfg, arguments.overrides))
+
+
+def _lead(run: RunDirectory, processes: Processes) -> int:
+    from at2po_agent.training.display import Display
+    from at2po_agent.training.recorder import RunRecorder
+    from at2po_agent.training.summary import summary
+    from at2po_agent.training.trainer import train_together
+
+    limits = run.config.train
+    stop = threading.Event()
+    with Display(limits.steps, limits.max_seconds, max_tokens=limits.max_tokens) as display, stopping(stop) as received:
+        display.note(f"run directory: {run.path}")
+        if processes.count > 1:
+            display.note(f"{processes.count} processes")
+        result = train_together(run.config, RunRecorder(run, display), stop, processes)
+    display.console.print(summary(result))
+    if received or result.stopped:
+        display.note(f"stopped after step {result.steps}; go on with: at2po-agent train --resume {run.path}")
+        return 128 + (received or [signal.SIGTERM])[0]
+    return 0
+
+
+def _follow(processes: Processes) -> int:
+    """Take part in a run that the first process has opened and records."""
+    from at2po_agent.training.recorder import Recorder
+    from at2po_agent.training.trainer import train_together
+
+    opened: Any = None
+    config, path = processes.gather(opened)[0]
+    stop = threading.Event()
+    with stopping(stop, say=False):
+        result = train_together(config, Recorder(path), stop, processes)
+    return 128 + signal.SIGTERM if result.stopped else 0
+
+
+@contextmanager
+def stopping(stop: threading.Event, say: bool = True) -> Iterator[list[int]]:
+    """The first Ctrl-C or SIGTERM sets ``stop``, the second ends the process at once; yields the signals received.
+
+    Ending at once is safe: what a run writes appears whole or not at all, or is repaired on resume.
+    """
+    received: list[int] = []
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        if stop.is_set():
+            os.write(2, b"\x1b[?25h" if os.isatty(2) else b"")  # the live display hides the cursor
+            os._exit(128 + number)
+        stop.set()
+        if say:  # print may not re-enter
+            os.write(2, b"\nstopping after this step, with a checkpoint; once more to end at once\n")
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,248 @@
+"""Chat completions of an OpenAI-compatible endpoint, through the official client, with our retries and limits."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from at2po_agent.judge.config import LimitConfig, ModelConfig
+from at2po_agent.judge.endpoint.key import Key
+from at2po_agent.judge.endpoint.pacing import Backoff, Pacer
+from at2po_agent.judge.endpoint.refusals import EndpointError, Refusal, Unsupported, read_refusal
+from at2po_agent.judge.endpoint.replies import Garbage, Reply, read_reply
+from at2po_agent.judge.endpoint.response_cache import ResponseCache
+from at2po_agent.policy.base import PolicyUnavailable
+from at2po_agent.rollouts.outages import Outages
+
+PATIENCE_SECONDS = 5.0  # without an answer to anybody, before it is said: that a few requests fail is ordinary
+_UNREACHED = ("ConnectError", "ConnectTimeout")  # of the client's own library: there was no connection at all
+
+
+@dataclass(frozen=True)
+class Call:
+    """What one request asks for."""
+
+    messages: Sequence[Mapping[str, Any]]
+    max_tokens: int
+    temperature: float = 0.0
+    stop: tuple[str, ...] = ()
+    seed: int | None = None  # for endpoints that can repeat a sample
+    sample: int = 0  # which of several equal requests this is; it keeps their cached answers apart
+    tools: tuple[Mapping[str, Any], ...] = ()
+    top_logprobs: int | None = None  # alternatives per token; None asks for no log-probabilities
+
+    def fields(self) -> dict[str, Any]:
+        """As the endpoint's fields."""
+        known: dict[str, Any] = {
+            "messages": list(self.messages),
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+        }
+        if self.stop:
+            known["stop"] = list(self.stop)
+        if self.seed is not None:
+            known["seed"] = self.seed
+        if self.tools:
+            known["tools"] = list(self.tools)
+        if self.top_logprobs is not None:
+            known |= {"logprobs": True, "top_logprobs": self.top_logprobs}
+        return known
+
+
+class ChatEndpoint:
+    """An endpoint that answers chat completions. Close it, or use it as an asynchronous context manager.
+
+    Args:
+        model: name, address and the variable of the key.
+        limits: of requests and retries.
+        concurrency: requests at a time, at most; fewer while the endpoint says that it is overloaded.
+        request: fields that are added to every request.
+        cache: keeps answers, and gives them without a request.
+        outages: says that the endpoint does not answer.
+
+    Raises:
+        ConfigError: there is no key where one is named.
+    """
+
+    def __init__(
+        self,
+        model: ModelConfig,
+        limits: LimitConfig,
+        *,
+        concurrency: int = 1,
+        request: Mapping[str, Any] | None = None,
+        cache: ResponseCache | None = None,
+        outages: Outages | None = None,
+    ) -> None:
+        from openai import AsyncOpenAI, Timeout
+
+        assert model.base_url is not None
+        self.model, self.limits = model, limits
+        self.pacer = Pacer(concurrency)
+        self.renamed: dict[str, str | None] = {}  # fields that the endpoint does not know: its own name, None for none
+        self._key = Key.of(model.key_var)
+        self._extra = dict(request or {})
+        self._cache = cache
+        self._outages = outages or Outages()
+        self._answered = self._reached = False  # at least once
+        self._client = AsyncOpenAI(
+            base_url=model.base_url,
+            api_key=self._key.value or "none",
+            organization="",  # not the one in the environment: it is another endpoint's business
+            project="",
+            max_retries=0,
+            timeout=Timeout(limits.request_seconds, connect=min(30.0, limits.request_seconds)),
+        )
+
+    async def complete(self, call: Call) -> Reply:
+        """Answer the conversation, with retries where trying again may help.
+
+        Raises:
+            EndpointError: nothing can be asked of this endpoint, such as with a wrong key, model or address.
+            Refusal: it refuses this request; ``ContextFull`` where the conversation is too long for it.
+            PolicyUnavailable: it could not answer, however often it was tried.
+        """
+        fields = {"model": self.model.name, **call.fields(), **self._extra}
+        address = (self.model.base_url, fields, call.sample)
+        if self._cache is not None and (kept := self._cache.get(address)) is not None:
+            return read_reply(kept, 0.0)
+        body, seconds = await self._try(fields)
+        reply = read_reply(body, seconds)
+        if self._cache is not None:
+            self._cache.put(address, body)
+        return reply
+
+    async def _try(self, fields: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
+        backoff, path = Backoff(self.limits.retry_seconds, self.limits.max_retry_seconds), object()
+        while True:
+            async with self.pacer.slot() as started_in:
+                try:
+                    started = time.perf_counter()
+                    body = await self._once(fields)
+                    self.pacer.went_well()
+                    self._outages.answered("endpoint")
+                    self._answered = True
+                    return body, time.perf_counter() - started
+                except Unsupported as error:
+                    self.renamed[error.field] = error.instead
+                    continue
+                except _Again as error:
+                    wait = backoff.next(error.asked)
+                    if error.overload:
+                        self.pacer.overloaded(started_in, error.asked)
+                    if backoff.tries > self.limits.retries:
+                        self._outages.gave_up("endpoint", path, error, backoff.tries)
+                        raise self._lost(error, backoff.tries) from None
+                    self._outages.failed("endpoint", path, error, round(wait, 1), PATIENCE_SECONDS)
+            await asyncio.sleep(wait)
+
+    def _lost(self, error: Exception, tries: int) -> Exception:
+        often = "once" if tries == 1 else f"{tries} times"
+        if not self._reached:  # whatever is asked next would fail as this did
+            return EndpointError(
+                f"{self.model.base_url} cannot be reached, tried {often}: {error}. Check the address (-b), and that "
+                "the server runs"
+            )
+        return PolicyUnavailable(f"{self.model.base_url}, tried {often}: {error}")
+
+    async def _once(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        import openai
+
+        sent = {self.renamed.get(name, name): value for name, value in fields.items()}
+        try:
+            async with (
+                asyncio.timeout(self.limits.request_seconds),
+                self._client.chat.completions.with_streaming_response.create(
+                    model=sent.pop("model"), messages=sent.pop("messages"), extra_body=_named(sent)
+                ) as response,
+            ):
+                self._reached = True
+                body = self._key.hide_in_bytes(await self._read(response))
+            return _as_answer(body)
+        except openai.APIStatusError as error:
+            self._reached = True
+            raise self._refused(error.status_code, error.body, error.response.headers) from None
+        except (TimeoutError, openai.APIConnectionError, _BrokenBody) as error:
+            unreached = type(error.__cause__).__name__ in _UNREACHED
+            self._reached |= not unreached
+            if isinstance(error, TimeoutError | openai.APITimeoutError) and not unreached:
+                raise _Again(f"no whole answer within {self.limits.request_seconds:g} s") from None
+            raise _Again(f"the connection failed ({self._cause(error)})") from None
+        except Garbage as error:
+            if error.status is not None:
+                raise self._refused(error.status, error.body, {}) from None
+            raise _Again(str(error)) from None
+
+    async def _read(self, response: Any) -> bytes:
+        library = sys.modules[type(response.http_response).__module__.partition(".")[0]]  # httpx, in some release
+        body = bytearray()
+        try:
+            async for part in response.iter_bytes():
+                body += part
+                if len(body) > self.limits.answer_bytes:
+                    raise Garbage(f"the answer is longer than {self.limits.answer_bytes:,} bytes")
+        except (library.HTTPError, library.StreamError) as error:  # here the client does not translate them
+            raise _BrokenBody from error
+        return bytes(body)
+
+    def _refused(self, status: int, body: object, headers: Mapping[str, str]) -> Exception:
+        refusal = read_refusal(status, body, headers)
+        shown = _shorten(self._key.hide_in(refusal.said))  # in this order: a key that is cut is not found
+        said = f"HTTP {status}: {shown}" if shown else f"HTTP {status}"
+        if refusal.again:
+            return _Again(said, asked=refusal.asked, overload=status in (429, 503))
+        if refusal.unsupported is not None and refusal.unsupported.field not in self.renamed:
+            return refusal.unsupported
+        where = f"{self.model.base_url} refuses model {self.model.name!r}"
+        if refusal.final or not (self._answered or refusal.kind is not Refusal):
+            return EndpointError(f"{where} with {said}. {refusal.advice}".rstrip())
+        return refusal.kind(f"{self.model.base_url} refuses a request with {said}")
+
+    def _cause(self, error: BaseException) -> str:
+        cause = error.__cause__ or error
+        return self._key.hide_in(f"{type(cause).__name__}: {cause}".rstrip(": "))
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+    async def __aenter__(self) -> ChatEndpoint:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+
+class _BrokenBody(Exception):
+    """The connection failed inside an answer."""
+
+
+class _Again(Exception):
+    """A request that may work when it is tried again."""
+
+    def __init__(self, said: str, *, asked: float = 0.0, overload: bool = False) -> None:
+        super().__init__(said)
+        self.asked, self.overload = asked, overload
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= 300 else f"{text[:300]}…"
+
+
+def _named(fields: Mapping[str | None, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name is not None}
+
+
+def _as_answer(body: bytes) -> dict[str, Any]:
+    try:
+        answer: dict[str, Any] = json.loads(body)
+    except ValueError:
+        start = body[:80].decode("utf-8", "replace").strip()
+        raise Garbage(f"the answer is not JSON: {start!r}" if start else "the answer is empty") from None
+    read_reply(answer, 0.0)
+    return answer

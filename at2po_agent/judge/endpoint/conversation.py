@@ -1,0 +1,87 @@
+"""An episode as a conversation with a chat endpoint: what is sent, and the action that an answer is.
+
+The model's turns are sent back as they came. Reasoning that came apart from a message is not sent back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from at2po_agent.judge.endpoint.replies import Reply
+from at2po_env.chat import turn_text
+from at2po_env.search_qa import SearchQAEnv
+from at2po_env.state import ActionKind, plain
+
+
+class TagConversation:
+    """Actions in tags inside the messages, results as messages of the user; works with every chat model."""
+
+    def __init__(self, env: SearchQAEnv) -> None:
+        self.stop = env.stop
+        self.tools: tuple[Mapping[str, Any], ...] = ()
+        self.messages: list[dict[str, Any]] = [{"role": "user", "content": plain(env.observation())}]
+
+    def take(self, reply: Reply) -> str:
+        """Add the model's turn; returns the action."""
+        text = turn_of(reply, self.stop)
+        self.messages.append({"role": "assistant", "content": text})
+        return text
+
+    def observe(self, observation: str, kind: ActionKind) -> None:
+        """Add what the environment says to the last action, which was of this kind."""
+        self.messages.append({"role": "user", "content": observation})
+
+
+class ToolConversation(TagConversation):
+    """Searches as calls of the endpoint's tools, results as messages of the tool; the answer is in a tag.
+
+    Only the first call of a turn acts; it alone is sent back, with the endpoint's own id.
+    """
+
+    def __init__(self, env: SearchQAEnv) -> None:
+        super().__init__(env)
+        self.tools = env.dialect.tools
+        self.stop = (f"</{env.dialect.answer}>",)  # to cut a call short would hide it from the endpoint's parser
+
+    def take(self, reply: Reply) -> str:
+        """Add the model's turn, its first call included; returns the action."""
+        content = turn_of(reply, self.stop)
+        message: dict[str, Any] = {"role": "assistant", "content": content}
+        if reply.tool_calls:
+            message["tool_calls"] = [dict(reply.tool_calls[0])]
+        self.messages.append(message)
+        return turn_text(message)
+
+    def observe(self, observation: str, kind: ActionKind) -> None:
+        """Add what the environment says: in answer to the call, if the action was one."""
+        last = self.messages[-1]
+        calls = last.get("tool_calls")
+        if calls and kind == "search":
+            self.messages.append({"role": "tool", "tool_call_id": calls[0]["id"], "content": observation})
+            return
+        if calls:  # it cannot be read: endpoints refuse a call without an answer, so it is shown as it was written
+            self.messages[-1] = {"role": "assistant", "content": turn_text(last)}
+        super().observe(observation, kind)
+
+
+def converse(env: SearchQAEnv) -> TagConversation:
+    """The conversation that a dialect is held in, with an environment that was reset."""
+    return ToolConversation(env) if env.dialect.tools else TagConversation(env)
+
+
+def turn_of(reply: Reply, stop: Sequence[str]) -> str:
+    """The turn that the model wrote, with the stop string that ended it, as a policy that gives tokens returns it.
+
+    Endpoints that honour stop strings leave them out of the text: it is put back where the endpoint says which it was,
+    or where it says "stop" and the text ends inside that tag. Endpoints that do not honour them go on behind it: that
+    is cut.
+    """
+    ends = [reply.text.index(end) + len(end) for end in stop if end in reply.text]
+    if ends:
+        return reply.text[: min(ends)]
+    if reply.matched is not None:
+        return reply.text + (reply.matched if reply.matched in stop else "")
+    opened = {end: reply.text.rfind(end.replace("</", "<", 1)) for end in stop}
+    last = max(stop, key=lambda end: opened[end], default="")
+    return reply.text + (last if reply.finish == "stop" and opened.get(last, -1) >= 0 else "")

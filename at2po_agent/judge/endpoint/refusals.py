@@ -1,0 +1,112 @@
+"""What an endpoint's error status means: try again, drop a field, give up this episode, or stop everything."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+
+from at2po_agent.policy.base import PolicyError
+from at2po_agent.terminal import visible
+
+_AGAIN = frozenset({408, 409, 425, 429})  # and every 5xx but those in _NEVER
+_NEVER = frozenset({501, 505})
+_ADVICE = {
+    401: "Check the key that -k names.",
+    402: "The account has to be paid for.",
+    403: "Check what the key that -k names may use.",
+    404: "Check the model's name (-m) and the address (-b, up to and with /v1).",
+    405: "Check the address (-b, up to and with /v1).",
+    429: "The account's quota is used up.",
+}
+_OPTIONAL: Mapping[str, str | None] = {"stop": None, "seed": None, "max_tokens": "max_completion_tokens"}
+_NOT_KNOWN = re.compile("support|unknown|unrecogni[sz]ed|permitted", re.IGNORECASE)
+_TOO_LONG = re.compile(
+    r"context[_ -]?(length|size|window)|maximum context|too many (input )?tokens|prompt is too long|"
+    r"longer than the model",
+    re.IGNORECASE,
+)
+
+
+class EndpointError(PolicyError):
+    """Nothing can be asked of the endpoint: everything stops, and the message says what to change."""
+
+
+class Refusal(PolicyError):
+    """The endpoint refuses one request, and would again."""
+
+
+class ContextFull(Refusal):
+    """The conversation is longer than the model can read."""
+
+
+class Unsupported(Exception):
+    """The endpoint does not know a field that it can do without, or knows it by another name (``instead``)."""
+
+    def __init__(self, field: str, instead: str | None) -> None:
+        super().__init__(field)
+        self.field, self.instead = field, instead
+
+
+@dataclass(frozen=True)
+class Refused:
+    """What one error status means."""
+
+    said: str  # by the server, in one line of any length
+    again: bool = False  # trying again may help
+    asked: float = 0.0  # seconds that the server wants to be left alone
+    final: bool = False  # no request can work
+    unsupported: Unsupported | None = None
+    kind: type[Refusal] = Refusal
+    advice: str = ""
+
+
+def read_refusal(status: int, body: object, headers: Mapping[str, str]) -> Refused:
+    """Read an error answer.
+
+    Args:
+        status: the HTTP status.
+        body: JSON or text; endpoints put their message in ``error.message``, ``message``, ``error`` or ``detail``.
+        headers: for ``Retry-After``.
+    """
+    error = body.get("error", body) if isinstance(body, Mapping) else body
+    fields = error if isinstance(error, Mapping) else {}
+    said = _line(fields.get("message") or fields.get("detail") or error)
+    if status == 429 and "insufficient_quota" in (fields.get("code"), fields.get("type")):
+        return Refused(said, final=True, advice=_ADVICE[429])
+    if status in _AGAIN or (status >= 500 and status not in _NEVER):
+        return Refused(said, again=True, asked=_retry_after(headers))
+    if status in _ADVICE or status in _NEVER:
+        return Refused(said, final=True, advice=_ADVICE.get(status, ""))
+    if _TOO_LONG.search(f"{fields.get('code')} {fields.get('type')} {said}"):
+        return Refused(said, kind=ContextFull)
+    return Refused(said, unsupported=_unsupported(fields, said))
+
+
+def _unsupported(fields: Mapping[str, object], said: str) -> Unsupported | None:
+    """The optional field that a message complains about, by OpenAI's ``param`` or by its name in quotes."""
+    for field, instead in _OPTIONAL.items():
+        named = re.search(rf"[\"'`]{field}[\"'`]", said)
+        if fields.get("param") == field or (named and _NOT_KNOWN.search(said)):
+            return Unsupported(field, instead)
+    return None
+
+
+def _retry_after(headers: Mapping[str, str]) -> float:
+    """Seconds, from ``Retry-After-Ms`` or ``Retry-After`` (seconds or a date: RFC 9110, section 10.2.3); else 0."""
+    for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
+        value = headers.get(name, "").strip()
+        if re.fullmatch(r"\d+(\.\d*)?", value):
+            return float(value) * unit
+        if value:
+            try:
+                return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+            except ValueError:
+                continue  # neither: as if it were not there
+    return 0.0
+
+
+def _line(said: object) -> str:
+    return " ".join(visible(str(said or "")).split())

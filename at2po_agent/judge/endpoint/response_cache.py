@@ -1,0 +1,60 @@
+"""Answers of an endpoint, kept in one SQLite file: the same request of the same sample is not paid for twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any, Self
+
+from at2po_agent.atomic_files import DiskError, writing
+
+
+class ResponseCache:
+    """A file of answers. Several processes may use it at a time; a killed one leaves it whole.
+
+    An address covers the endpoint's URL, every field of the request (model, messages, sampling, tools) and the index of
+    the sample, so that samples of one question stay different. The key is in none of them.
+
+    Raises:
+        DiskError: the file cannot be opened, or is no such file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=60)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("CREATE TABLE IF NOT EXISTS answers (address TEXT PRIMARY KEY, body TEXT NOT NULL)")
+        except sqlite3.Error as error:
+            raise DiskError(f"the response cache {path} cannot be used: {error}") from error
+
+    def get(self, address: Any) -> dict[str, Any] | None:
+        """The answer to a request, if it is known."""
+        row = self._db.execute("SELECT body FROM answers WHERE address = ?", (_digest(address),)).fetchone()
+        return None if row is None else json.loads(row[0])
+
+    def put(self, address: Any, body: dict[str, Any]) -> None:
+        """Keep an answer."""
+        try:
+            values = (_digest(address), json.dumps(body))
+            self._db.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", values)
+        except sqlite3.Error as error:
+            raise DiskError(f"the response cache {self.path} cannot be written: {error}") from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _digest(address: Any) -> str:
+    return hashlib.sha256(json.dumps(address, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,120 @@
+"""A local policy as the judged model: the trainer's own greedy evaluation, episode by episode, with transcripts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import transformers
+
+from at2po_agent import signals as interruption
+from at2po_agent.judge.config import JudgeConfig
+from at2po_agent.judge.episodes.play import Metered, record_of
+from at2po_agent.judge.episodes.records import EpisodeRecord
+from at2po_agent.method.expansion import Chains
+from at2po_agent.method.tree import TurnTree
+from at2po_agent.policy.base import Sampling
+from at2po_agent.policy.codec import Codec
+from at2po_agent.policy.loading import positions
+from at2po_agent.policy.local.policy import LocalPolicy
+from at2po_agent.rollouts.batch import rollout
+from at2po_agent.rollouts.grow import Limits
+from at2po_agent.rollouts.outages import Outages
+from at2po_agent.training.config import PolicyConfig
+from at2po_agent.training.session import load_model
+from at2po_env.search_qa import SearchQAEnv
+from at2po_env.state import plain
+
+
+@dataclass(frozen=True)
+class LocalModel:
+    """A model in this process, that evaluates in batches as training does."""
+
+    engine: LocalPolicy
+    codec: Codec
+    positions: int | None  # that the model can read and write in all
+    config: JudgeConfig
+
+    @classmethod
+    def open(cls, path: Path, config: JudgeConfig) -> LocalModel:
+        """Load a model directory.
+
+        Raises:
+            PolicyError: it cannot be loaded.
+        """
+        model = config.model
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        torch.use_deterministic_algorithms(True)
+        transformers.utils.logging.disable_progress_bar()  # the display has its own
+        found, codec = load_model(PolicyConfig(path=str(path), dtype=model.dtype, device=model.device))
+        engine = LocalPolicy(found, codec, max_batch=model.max_batch, deterministic=True)
+        return cls(engine, codec, positions(found), config)
+
+    def run(
+        self,
+        env: SearchQAEnv,
+        ids: Sequence[str],
+        done: set[tuple[str, int]],
+        on_records: Callable[[Sequence[EpisodeRecord]], None],
+        outages: Outages,
+    ) -> None:
+        """Evaluate every question in batches of ``config.concurrency``; what is ``done`` is not recorded again.
+
+        A batch of which anything is missing runs as a whole: which episodes run together is the same after a resume, so
+        that every float is.
+        """
+        size = self.config.concurrency
+        for sample in range(self.config.samples):
+            for start in range(0, len(ids), size):
+                batch = ids[start : start + size]
+                if missing := {question for question in batch if (question, sample) not in done}:
+                    records = interruption.run(self._batch(env, batch, sample, start, outages))
+                    on_records([record for record in records if record.question_id in missing])
+
+    async def _batch(
+        self, env: SearchQAEnv, ids: Sequence[str], sample: int, start: int, outages: Outages
+    ) -> list[EpisodeRecord]:
+        limits, began = self.config.limits, time.perf_counter()
+        grown = await rollout(
+            env,
+            ids,
+            self.engine,
+            self.codec,
+            Chains(1),
+            sampling=Sampling(temperature=self.config.temperature),
+            limits=Limits(
+                max_prompt_tokens=limits.max_prompt_tokens,
+                max_response_tokens=limits.max_response_tokens,
+                max_turn_tokens=limits.max_turn_tokens,
+                max_context_tokens=self.positions,
+                retries=limits.search_retries,
+                retry_seconds=limits.search_retry_seconds,
+            ),
+            key=(self.config.seed, sample, start),
+            deterministic=True,
+            outages=outages,
+        )
+        each = (time.perf_counter() - began) / len(ids)  # a batch has one time; an episode has its share
+        trees = {tree.question_id: tree for tree in grown.trees}
+        return [self._record(env, id_, sample, trees.get(id_), grown.dropped.get(id_), each) for id_ in ids]
+
+    def _record(
+        self, env: SearchQAEnv, id_: str, sample: int, tree: TurnTree | None, dropped: str | None, seconds: float
+    ) -> EpisodeRecord:
+        own = env.clone()
+        own.reset(options={"question_id": id_})
+        prompt = plain(own.observation())
+        if tree is None or not tree.leaves:
+            error = dropped or "the search or the engine failed for good"
+            return record_of(own, own.state, (), sample=sample, prompt=prompt, seconds=seconds, error=error)
+        leaf, path = next(tree.trajectories())
+        metered = [Metered(len(tree.prompt_ids(tree[node].parent)), len(tree[node].action)) for node in path]
+        return record_of(own, tree[leaf].snapshot, metered, sample=sample, prompt=prompt, seconds=seconds)
+
+    def close(self) -> None:
+        """Stop the engine."""
+        self.engine.close()

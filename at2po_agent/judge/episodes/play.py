@@ -1,0 +1,245 @@
+"""One episode: a model at a chat endpoint in an environment, to a record of everything that happened."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from at2po_agent.judge.config import JudgeConfig
+from at2po_agent.judge.endpoint.client import Call, ChatEndpoint
+from at2po_agent.judge.endpoint.conversation import converse
+from at2po_agent.judge.endpoint.refusals import ContextFull, Refusal
+from at2po_agent.judge.endpoint.replies import Reply
+from at2po_agent.judge.episodes.records import EpisodeRecord, TurnRecord
+from at2po_agent.policy.base import PolicyUnavailable
+from at2po_agent.rollouts.outages import Outages
+from at2po_env.core import StepResult
+from at2po_env.search_qa import SearchQAEnv
+from at2po_env.state import EpisodeState, Turn, plain
+from search_backend.base import SearchUnavailable
+
+
+@dataclass(frozen=True)
+class Metered:
+    """What a turn cost, beside what it did."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float = 0.0
+    finish: str = ""
+    reasoning: str = ""
+
+
+async def play(
+    env: SearchQAEnv, endpoint: ChatEndpoint, config: JudgeConfig, question_id: str, sample: int, outages: Outages
+) -> EpisodeRecord:
+    """Run one episode and record it; what infrastructure ended is recorded as an error, without a score.
+
+    Args:
+        env: of this episode alone (a clone).
+        endpoint: of the model.
+        config: temperature, seed and limits.
+        question_id: the question.
+        sample: which of the question's episodes this is; it varies the seed.
+        outages: shared by the episodes of a run; says once that the search is away.
+
+    Raises:
+        EndpointError: no request can work.
+        SearchError: nor can any search; ``SearchUnavailable`` is tried again instead.
+    """
+    env.reset(options={"question_id": question_id})
+    episode = _Episode(env, endpoint, config, sample, outages)
+    error: str | None = None
+    try:
+        async with asyncio.timeout(config.limits.episode_seconds):
+            await episode.run()
+    except TimeoutError:
+        error = f"the episode did not end within {config.limits.episode_seconds:g} s"
+    except (PolicyUnavailable, SearchUnavailable, Refusal) as reason:
+        error = str(reason)
+    return episode.record(error)
+
+
+class _Episode:
+    def __init__(
+        self, env: SearchQAEnv, endpoint: ChatEndpoint, config: JudgeConfig, sample: int, outages: Outages
+    ) -> None:
+        self.env, self.endpoint, self.config, self.sample, self.outages = env, endpoint, config, sample, outages
+        self.conversation = converse(env)
+        self.prompt = plain(env.observation())
+        self.replies: list[Reply] = []
+        self.action = ""  # the last one
+        self.started = time.perf_counter()
+
+    async def run(self) -> None:
+        over = False
+        while not over:
+            try:
+                reply = await self.endpoint.complete(self._call())
+            except ContextFull:
+                if not self.replies:  # the question alone does not fit: that is no answer of the model
+                    raise
+                self.env.end("length_limit")
+                return
+            self.replies.append(reply)
+            self.action = self.conversation.take(reply)
+            observation, _, terminated, truncated, info = await self._step(self.action)
+            over = terminated or truncated
+            if not over:
+                self.conversation.observe(observation, info["action"]["kind"])
+                if self._room() < 1:
+                    self.env.end("length_limit")
+                    return
+
+    def _call(self) -> Call:
+        config = self.config
+        address = f"{config.seed} {self.env.state.question.id} {self.sample} {len(self.replies)}"
+        seed = int.from_bytes(hashlib.sha256(address.encode()).digest()[:4]) >> 1
+        return Call(
+            messages=tuple(self.conversation.messages),
+            max_tokens=min(config.limits.max_turn_tokens, self._room()),
+            temperature=config.temperature,
+            stop=self.conversation.stop,
+            seed=seed if config.temperature > 0 else None,
+            sample=self.sample,
+            tools=self.conversation.tools,
+        )
+
+    def _room(self) -> int:
+        """Tokens that may still be generated, as the endpoint counts tokens."""
+        most = self.config.limits.max_response_tokens
+        if not self.replies:
+            return most
+        first, last = self.replies[0], self.replies[-1]
+        return most - (last.prompt_tokens + last.completion_tokens - first.prompt_tokens)
+
+    async def _step(self, action: str) -> StepResult:
+        limits = self.config.limits
+        return await self.outages.outlast(
+            "search", lambda: self.env.astep(action), retries=limits.search_retries, seconds=limits.search_retry_seconds
+        )
+
+    def record(self, error: str | None) -> EpisodeRecord:
+        metered = [
+            Metered(reply.prompt_tokens, reply.completion_tokens, reply.seconds, reply.finish, reply.reasoning)
+            for reply in self.replies
+        ]
+        unanswered = None
+        if len(self.replies) > self.env.state.depth:  # a turn whose search failed was paid for too
+            unanswered = Turn(self.action, self.env.dialect.parse(self.action), (), (), 0.0)
+        return record_of(
+            self.env,
+            self.env.state,
+            metered,
+            sample=self.sample,
+            prompt=self.prompt,
+            messages=self.conversation.messages,
+            seconds=time.perf_counter() - self.started,
+            error=error,
+            unanswered=unanswered,
+        )
+
+
+def record_of(
+    env: SearchQAEnv,
+    state: EpisodeState,
+    metered: Sequence[Metered],
+    *,
+    sample: int,
+    prompt: str,
+    messages: Sequence[Mapping[str, Any]] = (),
+    seconds: float = 0.0,
+    error: str | None = None,
+    unanswered: Turn | None = None,
+) -> EpisodeRecord:
+    """The record of an episode that is at ``state``.
+
+    Args:
+        env: whose rules score it.
+        state: ended, unless ``error`` says why not.
+        metered: one per turn, ``unanswered`` included.
+        sample: which episode of its question this is.
+        prompt: what the model read first.
+        messages: the conversation, where there was one.
+        seconds: wall time.
+        error: what infrastructure ended it with.
+        unanswered: a turn that the model took and the environment could not answer.
+    """
+    question = state.question
+    turns = [*state.turns(), *([unanswered] if unanswered else [])]
+    records = tuple(_turn(turn, cost) for turn, cost in zip(turns, metered, strict=True))
+    outcome = env.rules.outcome(state) if error is None else None
+    wanted = set(question.supporting_titles)
+    found = {hit["title"] for turn in records for hit in turn.hits}
+    return EpisodeRecord(
+        question_id=question.id,
+        sample=sample,
+        question=question.question,
+        answers=question.answers,
+        ended=outcome.ended if outcome else "error",
+        prediction=outcome.prediction if outcome else None,
+        em=outcome.em if outcome else None,
+        f1=outcome.f1 if outcome else None,
+        contains=outcome.contains if outcome else None,
+        gold_titles=question.supporting_titles,
+        recall=len(wanted & found) / len(wanted) if wanted and outcome else None,
+        searches=state.searches,
+        seconds=seconds,
+        error=error,
+        prompt=prompt,
+        turns=records,
+        messages=tuple(messages),
+    )
+
+
+def _turn(turn: Turn, cost: Metered) -> TurnRecord:
+    action = {"kind": turn.action.kind, "content": turn.action.content, "why": turn.action.why}
+    return TurnRecord(
+        text=turn.text,
+        action=action,
+        observation=plain(turn.observation),
+        hits=tuple({"id": h.passage.id, "title": h.passage.title, "score": h.score} for h in turn.hits),
+        reasoning=cost.reasoning,
+        prompt_tokens=cost.prompt_tokens,
+        completion_tokens=cost.completion_tokens,
+        seconds=cost.seconds,
+        finish=cost.finish,
+    )
+
+
+Key = tuple[str, int]  # question id, sample
+
+
+async def run_episodes(
+    env: SearchQAEnv,
+    endpoint: ChatEndpoint,
+    config: JudgeConfig,
+    todo: Iterable[Key],
+    on_record: Callable[[EpisodeRecord], None],
+    outages: Outages | None = None,
+) -> None:
+    """Run episodes, ``config.concurrency`` at a time, in the order of ``todo``.
+
+    Memory does not grow with their number: an episode exists from its start to ``on_record``. When this is cancelled,
+    episodes under way are dropped whole.
+
+    Raises:
+        EndpointError: no request can work; nothing more is asked.
+        SearchError: nor can any search.
+    """
+    left, shared = iter(todo), outages or Outages()
+
+    async def work() -> None:
+        for question_id, sample in left:
+            on_record(await play(env.clone(), endpoint, config, question_id, sample, shared))
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(config.concurrency):
+                group.create_task(work())
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None  # the others were only cancelled, or say the same

@@ -1,0 +1,144 @@
+"""What an evaluation leaves of every episode: one JSON line of ``episodes.jsonl``, flushed when the episode ended."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+EPISODES = "episodes.jsonl"
+
+
+class RecordError(Exception):
+    """A line of an episodes file cannot be used; the message names file and line."""
+
+
+@dataclass(frozen=True)
+class TurnRecord:
+    """One turn: what the model wrote, how it was read, and what came back."""
+
+    text: str  # as the environment read it
+    action: Mapping[str, Any]  # kind (search, answer, malformed), content, why
+    observation: str  # what the model read next; empty after the last turn
+    hits: tuple[Mapping[str, Any], ...] = ()  # id, title, score, best first
+    reasoning: str = ""  # what a reasoning model thought apart from its message
+    prompt_tokens: int = 0  # as the server counted
+    completion_tokens: int = 0
+    seconds: float = 0.0  # from the request to the whole answer, without retries
+    finish: str = ""  # stop, eos, length
+
+
+@dataclass(frozen=True)
+class EpisodeRecord:
+    """One episode of one question; ``error`` is set where infrastructure ended it, and then nothing is scored."""
+
+    question_id: str
+    sample: int  # 0 to r - 1
+    question: str
+    answers: tuple[str, ...]  # gold, with aliases
+    ended: str  # answer, malformed, search_limit, turn_limit, length_limit; error
+    prediction: str | None = None
+    em: float | None = None
+    f1: float | None = None
+    contains: float | None = None
+    gold_titles: tuple[str, ...] = ()  # of the passages that hold the answer, where the benchmark names them
+    recall: float | None = None  # share of the gold titles among the titles that were found
+    searches: int = 0
+    seconds: float = 0.0  # wall time of the episode, waits and retries included
+    error: str | None = None
+    logprob: float | None = None  # mean over all generated tokens, nats; of the paths of --tree
+    prompt: str = ""  # what the model read first
+    turns: tuple[TurnRecord, ...] = ()
+    messages: tuple[
+        Mapping[str, Any], ...
+    ] = ()  # the conversation in chat format, as it was sent; empty for token policies
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What makes an episode one of its run."""
+        return self.question_id, self.sample
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Of all requests together."""
+        return sum(turn.prompt_tokens for turn in self.turns)
+
+    @property
+    def completion_tokens(self) -> int:
+        """Generated in all turns."""
+        return sum(turn.completion_tokens for turn in self.turns)
+
+    def to_line(self) -> str:
+        """The record as one line of JSON, with its line feed."""
+        return json.dumps(dataclasses.asdict(self), ensure_ascii=False, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> EpisodeRecord:
+        """Read what ``to_line`` wrote.
+
+        Raises:
+            TypeError: it is no object, or a field is missing or unknown.
+        """
+        if not isinstance(data, Mapping):
+            raise TypeError(f"a record is an object, got {type(data).__name__}")
+        turns = tuple(TurnRecord(**{**turn, "hits": tuple(turn.get("hits", ()))}) for turn in data.get("turns", ()))
+        lists = {name: tuple(data[name]) for name in ("answers", "gold_titles", "messages") if name in data}
+        return cls(**{**data, **lists, "turns": turns})
+
+
+def read_episodes(run: Path) -> Iterator[EpisodeRecord]:
+    """The finished episodes of a run, in file order; a later line of a question and sample replaces an earlier one.
+
+    A last line without its line feed was torn by a kill and is left out: that episode is run again.
+
+    Raises:
+        RecordError: there is no episodes file, or a whole line of it cannot be read.
+    """
+    file = run / EPISODES
+    if not file.is_file():
+        raise RecordError(f"{run} has no {EPISODES}: it is not the directory of an evaluation")
+    found: dict[tuple[str, int], EpisodeRecord] = {}
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.endswith(b"\n"):
+                break
+            try:
+                record = EpisodeRecord.from_json(json.loads(line))
+            except (ValueError, TypeError) as error:
+                raise RecordError(f"{file}:{number}: not an episode record ({error})") from error
+            found[record.key] = record
+    yield from found.values()
+
+
+def in_order(episodes: Iterable[EpisodeRecord], questions: Sequence[str]) -> list[EpisodeRecord]:
+    """Episodes in the order of the evaluation's questions and of their samples, whichever ended first."""
+    place = {id_: number for number, id_ in enumerate(questions)}
+    return sorted(episodes, key=lambda one: (place.get(one.question_id, len(place)), one.sample))
+
+
+def malformed(episode: EpisodeRecord) -> bool:
+    """Whether a turn of the episode had no usable action, ended by it or not."""
+    return any(turn.action.get("kind") == "malformed" for turn in episode.turns)
+
+
+Verdict = Literal["correct", "wrong", "malformed", "error"]
+
+FILTERS: Mapping[str, Callable[[EpisodeRecord], bool]] = {
+    "correct": lambda episode: episode.em == 1,
+    "wrong": lambda episode: episode.error is None and episode.em != 1,
+    "malformed": lambda episode: malformed(episode),
+    "error": lambda episode: episode.error is not None,
+}
+"""By name. They may overlap: an episode that a malformed turn ended is wrong too."""
+
+
+def verdict(episode: EpisodeRecord) -> Verdict:
+    """The one word for an episode: what kept it from a score, from being right, or that it is right."""
+    if episode.error is not None:
+        return "error"
+    if episode.em == 1:
+        return "correct"
+    return "malformed" if episode.ended == "malformed" else "wrong"

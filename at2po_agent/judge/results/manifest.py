@@ -1,0 +1,82 @@
+"""The manifest of an evaluation: everything that decides its results, by digest, and the code that made them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from at2po_agent.judge.config import JudgeConfig
+from at2po_agent.provenance import describe_code, describe_env
+from at2po_env.scoring import METRICS
+from at2po_env.search_qa import SearchQAEnv
+
+FORMAT = "at2po-eval/1"
+PACKAGES = ("at2po", "gymnasium", "numpy", "omegaconf", "openai", "tantivy", "tokenizers", "torch", "transformers")
+_CIRCUMSTANCES = ("code", "created", "price", "search_at")  # of a run: they do not decide what it finds
+
+
+def manifest(config: JudgeConfig, env: SearchQAEnv, ids: Sequence[str], model: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest of one environment's evaluation.
+
+    Args:
+        config: with one environment.
+        env: it, open.
+        ids: the questions.
+        model: what says which model it is: name and address, or name and digest of a local one.
+    """
+    rules = env.rules
+    described = {
+        "format": FORMAT,
+        "env": config.envs[0],
+        "model": dict(model),
+        **describe_env(env),
+        "questions": list(ids),
+        "samples": config.samples,
+        "action_format": config.format,
+        "sampling": {"temperature": config.temperature, "seed": config.seed, "request": config.request},
+        "limits": {
+            "k": rules.k,
+            "max_searches": rules.max_searches,
+            "max_turns": rules.turn_limit,
+            "max_observation_chars": rules.max_observation_chars,
+            "on_malformed": rules.on_malformed,
+            "max_turn_tokens": config.limits.max_turn_tokens,
+            "max_prompt_tokens": config.limits.max_prompt_tokens,
+            "max_response_tokens": config.limits.max_response_tokens,
+        },
+        "metrics": METRICS,
+        "price": {"prompt": config.model.price_prompt, "completion": config.model.price_completion},
+        "code": describe_code(PACKAGES),
+        "created": f"{datetime.now().astimezone():%Y-%m-%dT%H:%M:%S%z}",
+    }
+    if config.tree:
+        described["tree"] = dataclasses.asdict(config.expansion)
+    as_read_back: dict[str, Any] = json.loads(json.dumps(described))
+    return as_read_back
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What decides the results and differs between two manifests, in words."""
+    left = {key: value for key, value in before.items() if key not in _CIRCUMSTANCES}
+    right = {key: value for key, value in now.items() if key not in _CIRCUMSTANCES}
+    return list(_differences(left, right))
+
+
+def _differences(before: Any, now: Any, at: str = "") -> Iterator[str]:
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for key in dict.fromkeys((*before, *now)):
+            yield from _differences(before.get(key), now.get(key), f"{at}.{key}" if at else key)
+    elif isinstance(before, list) and isinstance(now, list):
+        if before != now:
+            here = f"{len(before)} → {len(now)}" if len(before) != len(now) else "others"
+            yield f"{at}: {here}"
+    elif before != now:
+        yield f"{at}: {_short(before)} → {_short(now)}"
+
+
+def _short(value: Any) -> str:
+    text = "none" if value is None else str(value)
+    return text if len(text) <= 40 else f"{text[:16]}…"

@@ -1,0 +1,155 @@
+"""What an evaluation comes to: a mean with its interval for everything that its episodes are measured by.
+
+The question is the unit. Samples of one question are averaged first, and the interval resamples questions
+(:mod:`at2po_agent.intervals`). An episode that infrastructure ended has no score: it is counted, and nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+from at2po_agent.intervals import Interval, mean_interval
+from at2po_agent.judge.episodes.records import EpisodeRecord, malformed
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What tokens cost, in one currency per million."""
+
+    prompt: float
+    completion: float
+
+    @classmethod
+    def known(cls, prompt: float | None, completion: float | None) -> Prices | None:
+        """None where one of the two is not known."""
+        return None if prompt is None or completion is None else cls(prompt, completion)
+
+    def of(self, episode: EpisodeRecord) -> float:
+        """What one episode cost."""
+        return (episode.prompt_tokens * self.prompt + episode.completion_tokens * self.completion) / 1e6
+
+
+Measure = Callable[[EpisodeRecord], float | None]  # None: not known of this episode
+
+MEASURES: Mapping[str, Measure] = {
+    "em": lambda episode: episode.em,
+    "f1": lambda episode: episode.f1,
+    "contains": lambda episode: episode.contains,
+    "malformed": lambda episode: float(malformed(episode)),
+    "searches": lambda episode: episode.searches,
+    "turns": lambda episode: len(episode.turns),
+    "recall": lambda episode: episode.recall,
+    "prompt_tokens": lambda episode: episode.prompt_tokens,
+    "completion_tokens": lambda episode: episode.completion_tokens,
+    "seconds": lambda episode: episode.seconds,
+}
+"""Means of an evaluation, by name, in the order in which they are shown; ``cost`` follows where prices are known."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The numbers of an evaluation, as ``summary.json`` holds them."""
+
+    questions: int  # with a scored episode
+    episodes: int  # scored
+    errors: int  # ended by infrastructure, never counted as 0
+    means: Mapping[str, Interval]  # by a name of MEASURES, or "cost"; what no episode knows is left out
+    pass_at: Mapping[int, Interval] = field(default_factory=dict)  # by k, where questions have several samples
+    prompt_tokens: int = 0  # of all episodes, those that ended in an error included: they were paid for
+    completion_tokens: int = 0
+    cost: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return dataclasses.asdict(self) | {
+            "means": {name: dataclasses.asdict(value) for name, value in self.means.items()},
+            "pass_at": {str(k): dataclasses.asdict(value) for k, value in self.pass_at.items()},
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Summary:
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            TypeError, KeyError: it is something else.
+        """
+        known = {entry.name for entry in dataclasses.fields(cls)}
+        means = {name: Interval(**value) for name, value in data["means"].items()}
+        pass_at = {int(k): Interval(**value) for k, value in data["pass_at"].items()}
+        return cls(**{name: data[name] for name in data if name in known} | {"means": means, "pass_at": pass_at})
+
+
+def summarise(episodes: Iterable[EpisodeRecord], prices: Prices | None = None, *, independent: bool = True) -> Summary:
+    """Every mean over the episodes of one run, with its 95 % bootstrap interval over questions.
+
+    Where questions have several samples the mean of ``em`` is mean@k and ``pass_at`` holds pass@k for 2, 4, … and the
+    most samples that a question has.
+
+    Args:
+        episodes: of the run.
+        prices: where they are known.
+        independent: whether the samples of a question are; of the paths of a tree there is no pass@k.
+    """
+    seen = list(episodes)
+    questions = by_question(seen)
+    measures = dict(MEASURES) | ({"cost": prices.of} if prices else {})
+    means = {}
+    for name, measure in measures.items():
+        values = question_means(questions.values(), measure)
+        if values:
+            means[name] = mean_interval(values)
+    return Summary(
+        questions=len(questions),
+        episodes=sum(map(len, questions.values())),
+        errors=sum(episode.error is not None for episode in seen),
+        means=means,
+        pass_at=_pass_at(list(questions.values())) if independent else {},
+        prompt_tokens=sum(episode.prompt_tokens for episode in seen),
+        completion_tokens=sum(episode.completion_tokens for episode in seen),
+        cost=sum(map(prices.of, seen)) if prices else None,
+    )
+
+
+def by_question(episodes: Iterable[EpisodeRecord]) -> dict[str, list[EpisodeRecord]]:
+    """The scored episodes of every question that has one, in the order in which questions first appear."""
+    found: dict[str, list[EpisodeRecord]] = {}
+    for episode in episodes:
+        if episode.error is None:
+            found.setdefault(episode.question_id, []).append(episode)
+    return found
+
+
+def question_means(questions: Iterable[Sequence[EpisodeRecord]], measure: Measure) -> list[float]:
+    """One value per question: the mean over its samples of what is known; questions without one are left out."""
+    known = ([value for value in map(measure, samples) if value is not None] for samples in questions)
+    return [fmean(values) for values in known if values]
+
+
+def pass_at_k(samples: int, correct: int, k: int) -> float:
+    """The chance that one of ``k`` samples is correct, estimated without bias from more: 1 − C(n − c, k) / C(n, k).
+
+    Chen et al. 2021, "Evaluating Large Language Models Trained on Code", equation 1, https://arxiv.org/abs/2107.03374.
+
+    Raises:
+        ValueError: ``k`` is not from 1 to ``samples``, or ``correct`` not from 0 to ``samples``.
+    """
+    if not 1 <= k <= samples or not 0 <= correct <= samples:
+        raise ValueError(f"pass@{k} cannot be estimated from {samples} samples with {correct} correct")
+    return 1 - math.comb(samples - correct, k) / math.comb(samples, k)
+
+
+def _pass_at(questions: Sequence[Sequence[EpisodeRecord]]) -> dict[int, Interval]:
+    most = max(map(len, questions), default=0)
+    if most < 2:
+        return {}
+    found = {}
+    for k in sorted({most, *(2**power for power in range(1, most.bit_length()) if 2**power < most)}):
+        enough = [samples for samples in questions if len(samples) >= k]  # a question may have lost some to errors
+        values = [pass_at_k(len(samples), sum(episode.em == 1 for episode in samples), k) for samples in enough]
+        found[k] = mean_interval(values)
+    return found

@@ -1,0 +1,105 @@
+"""The directory of an evaluation as those need it who read results: what was run, and every episode of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from at2po_agent.judge.config import TreeConfig
+from at2po_agent.judge.episodes.records import EpisodeRecord, RecordError, in_order, read_episodes
+from at2po_agent.judge.results.directory import read_manifest
+from at2po_agent.judge.results.metrics import Prices, Summary, summarise
+from at2po_agent.training.run_dir import RunDirError
+
+_ID = re.compile(r"(?:.*[:/])?AT2PO-(.+)-v\d+")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """An evaluation that has ended, or was interrupted: what is recorded so far counts."""
+
+    path: Path
+    manifest: Mapping[str, Any]
+    episodes: tuple[EpisodeRecord, ...]  # in the order of the questions, whichever ended first
+
+    @classmethod
+    def read(cls, path: Path, *, texts: bool = True) -> Finished:
+        """Read a run directory.
+
+        Args:
+            path: of the directory.
+            texts: also what was written, read and found; without it many runs fit into memory, and every number stays.
+
+        Raises:
+            RunDirError: it is not the directory of an evaluation, or something in it cannot be read.
+        """
+        manifest = read_manifest(path)
+        try:
+            found = (episode if texts else _numbers(episode) for episode in read_episodes(path))
+            episodes = tuple(in_order(found, manifest.get("questions", ())))
+        except RecordError as error:
+            raise RunDirError(str(error)) from error
+        return cls(path, manifest, episodes)
+
+    @property
+    def benchmark(self) -> str:
+        """Its name without what all ids share: ``HotpotQA``."""
+        id = str(self.manifest.get("env", self.path.name))
+        known = _ID.fullmatch(id)
+        return known[1] if known else id
+
+    @property
+    def split(self) -> str:
+        """Which questions."""
+        return str(self.manifest.get("dataset", {}).get("split", "?"))
+
+    @property
+    def demo(self) -> bool:
+        """Whether the questions are about an invented world, so that no number is one of the benchmark."""
+        return self.split == "demo"
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return str(self.manifest.get("model", {}).get("name", "?"))
+
+    @property
+    def prices(self) -> Prices | None:
+        """What tokens cost, where it was given."""
+        price = self.manifest.get("price") or {}
+        return Prices.known(price.get("prompt"), price.get("completion"))
+
+    @cached_property
+    def summary(self) -> Summary:
+        """The numbers of what is recorded."""
+        return self.summarised(self.episodes)
+
+    @property
+    def tree(self) -> TreeConfig | None:
+        """The tree that was grown for every question, of an evaluation with ``--tree``."""
+        return TreeConfig(**self.manifest["tree"]) if "tree" in self.manifest else None
+
+    def summarised(self, episodes: Iterable[EpisodeRecord]) -> Summary:
+        """The numbers of episodes of this evaluation."""
+        return summarise(episodes, self.prices, independent=self.tree is None)
+
+
+def _numbers(episode: EpisodeRecord) -> EpisodeRecord:
+    turns = tuple(replace(turn, text="", observation="", hits=(), reasoning="") for turn in episode.turns)
+    return replace(episode, turns=turns, messages=(), prompt="")
+
+
+def facts(described: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Name and value of everything in a manifest or a configuration; long lists as their length."""
+    for key, value in described.items():
+        name = f"{prefix}{key}".replace("_", " ")
+        if isinstance(value, Mapping):
+            yield from facts(value, f"{prefix}{key} · ")
+        elif isinstance(value, list):
+            yield name, ", ".join(map(str, value)) if len(value) <= 8 else f"{len(value):,}"
+        elif value is not None:
+            yield name, str(value)

@@ -1,0 +1,204 @@
+"""A comparison as tables in the paper's layout: Hotpot, 2Wiki, MuSiQue, Bamb, Avg, NQ, TriviaQA, PopQA, Avg."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text as Line
+
+from at2po_agent.intervals import grouped_interval
+from at2po_agent.judge.results.comparison import GROUPS, Column, Comparison
+from at2po_agent.judge.results.metrics import Summary
+from at2po_agent.terminal import amount, counted, visible
+
+Format = Literal["rich", "markdown", "latex"]
+FORMATS: tuple[Format, ...] = ("rich", "markdown", "latex")
+_SHORT = {"HotpotQA": "Hotpot", "2WikiMultiHopQA": "2Wiki", "Bamboogle": "Bamb"}
+_PAPER = {"multi-hop": 4, "single-hop": 3}  # benchmarks in the averages of the paper
+_SHARES = {"em": "Exact match, %", "f1": "F1, %", "contains": "Contains the gold answer, %"}
+_NONE = "–"
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table of text in any format; a cell whose text is in ``best`` of its column is set bold."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    best: tuple[str, ...] = ()  # by column; "" for none
+
+
+@dataclass(frozen=True)
+class _Field:
+    """A column of a table: a benchmark, or the average over several."""
+
+    name: str
+    columns: tuple[Column, ...]
+
+    def values(self, row: int) -> list[Sequence[float]] | None:
+        """[benchmark][question] of a row; None where a benchmark is missing."""
+        found = [column.values[row] for column in self.columns]
+        known = [values for values in found if values is not None]
+        return known if len(known) == len(found) else None
+
+
+def sheets(comparison: Comparison) -> tuple[Sheet, ...]:
+    """The scores, and where there are several models their paired differences from the first."""
+    fields = tuple(_fields(comparison.columns))
+    header = ("Model", *(field.name for field in fields))
+    measured = _SHARES.get(comparison.measure, comparison.measure.replace("_", " "))
+    scale = 100 if comparison.measure in _SHARES else 1
+    scores = [[_mean(field.values(row)) for field in fields] for row in range(len(comparison.rows))]
+    cells = [[_NONE if value is None else f"{scale * value:.1f}" for value in row] for row in scores]
+    shares = comparison.measure in _SHARES  # of an amount, such as searches, none is the best
+    tops = [max((score for score in column if score is not None), default=None) for column in zip(*scores, strict=True)]
+    marked = ("", *("" if top is None or not shares else f"{scale * top:.1f}" for top in tops))
+    rows = tuple((name, *row) for name, row in zip(comparison.rows, cells, strict=True))
+    made = [Sheet(measured, header, rows, marked if len(rows) > 1 else ())]
+    if len(rows) > 1:
+        differences = tuple(
+            (name, *(_difference(field, row, scale) for field in fields))
+            for row, name in enumerate(comparison.rows)
+            if row
+        )
+        unit = ", points" if scale == 100 else ""
+        title = f"Difference from {comparison.rows[0]}{unit}, with its 95 % paired bootstrap interval"
+        made.append(Sheet(title, header, differences))
+    return tuple(made)
+
+
+def notes(comparison: Comparison) -> tuple[str, ...]:
+    """What a reader must know: how many questions, which were left out, and what should not have been compared."""
+    found = [f"NOT LIKE FOR LIKE: {reason}" for reason in comparison.unlike]
+    found += [f"{row} is {', '.join(runs)}" for row, runs in comparison.again.items()]
+    for column in comparison.columns:
+        n = next(len(values) for values in column.values if values is not None)
+        line = f"{column.benchmark} {column.split}: {n:,} questions that every run scored"
+        left = [f"{column.errors:,} ended by infrastructure"] if column.errors else []
+        left += [f"{column.missing:,} not in every run"] if column.missing else []
+        found.append(line + (f"; left out: {', '.join(left)}" if left else ""))
+        if column.split == "demo":
+            found.append(f"{column.benchmark} demo: questions about an invented world, no result on the benchmark")
+    return tuple(found)
+
+
+def write_table(comparison: Comparison, form: Format, console: Console) -> None:
+    """Print a comparison."""
+    if form == "rich":
+        console.print(Group(*map(_rich, sheets(comparison)), *(Line(visible(note)) for note in notes(comparison))))
+        return
+    escape, sheet, note = {
+        "markdown": (_markdown_text, _markdown, "- {}"),
+        "latex": (_latex_text, _latex, "% {}"),
+    }[form]
+    for one in sheets(comparison):
+        console.print(sheet(one), markup=False, highlight=False, soft_wrap=True)
+    for text in notes(comparison):
+        # a comment of LaTeX needs no escapes, and a note is one line
+        said = escape(text) if form == "markdown" else " ".join(visible(text).split())
+        console.print(note.format(said), markup=False, highlight=False, soft_wrap=True)
+
+
+def _fields(columns: Sequence[Column]) -> Iterator[_Field]:
+    for group in (*GROUPS, ""):
+        members = tuple(column for column in columns if column.group == group)
+        for column in members:
+            demo = " (demo)" if column.split == "demo" else ""
+            yield _Field(_SHORT.get(column.benchmark, column.benchmark) + demo, (column,))
+        if group and len(members) > 1:
+            yield _Field("Avg" if len(members) == _PAPER[group] else f"Avg of {len(members)}", members)
+
+
+def _mean(values: list[Sequence[float]] | None) -> float | None:
+    return None if values is None else float(np.mean([np.mean(group) for group in values]))
+
+
+def _difference(field: _Field, row: int, scale: float) -> str:
+    first, other = field.values(0), field.values(row)
+    if first is None or other is None:
+        return _NONE
+    pairs = [np.subtract(after, before).tolist() for before, after in zip(first, other, strict=True)]
+    gain = grouped_interval(pairs)
+    return f"{scale * gain.mean:+.1f} [{scale * gain.low:+.1f}, {scale * gain.high:+.1f}]"
+
+
+def _cells(sheet: Sheet, escape: Callable[[str], str], bold: str) -> Iterator[list[str]]:
+    """The rows, escaped, with the best of every column bold."""
+    for row in sheet.rows:
+        best = sheet.best or ("",) * len(row)
+        yield [bold.format(escape(cell)) if cell == top else escape(cell) for cell, top in zip(row, best, strict=True)]
+
+
+def _rich(sheet: Sheet) -> RenderableType:
+    table = Table(title=Line(visible(sheet.title)), title_justify="left")
+    for name in sheet.header:
+        table.add_column(name, justify="left" if name == "Model" else "right")
+    for row in sheet.rows:
+        best = sheet.best or ("",) * len(row)
+        table.add_row(
+            *(Line(visible(cell), "bold" if cell == top else "") for cell, top in zip(row, best, strict=True))
+        )
+    return table
+
+
+def _markdown(sheet: Sheet) -> str:
+    lines = [f"**{_markdown_text(sheet.title)}**", "", _line(map(_markdown_text, sheet.header))]
+    lines.append(_line(":--" if name == "Model" else "--:" for name in sheet.header))
+    return "\n".join([*lines, *(_line(row) for row in _cells(sheet, _markdown_text, "**{}**")), ""])
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _latex(sheet: Sheet) -> str:
+    columns = "l" + "r" * (len(sheet.header) - 1)
+    lines = [f"% {sheet.title}; needs the package booktabs", rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
+    lines += [" & ".join(map(_latex_text, sheet.header)) + r" \\", r"\midrule"]
+    lines += [" & ".join(row) + r" \\" for row in _cells(sheet, _latex_text, r"\textbf{{{}}}")]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _markdown_text(text: str) -> str:
+    return re.sub(r"([\\`*_{}<>|#])", r"\\\1", " ".join(visible(text).split()))
+
+
+_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--"}
+
+
+def _latex_text(text: str) -> str:
+    return re.sub(r"[\\~^–&%$#_{}]", lambda at: _LATEX.get(at[0], "\\" + at[0]), " ".join(visible(text).split()))
+
+
+_IN_PERCENT = ("em", "f1", "contains", "malformed", "recall")
+
+
+def summary_table(summary: Summary, title: str) -> Table:
+    """Every mean with its interval; below them what was counted, and paid for, in all."""
+    table = Table(title=title)
+    table.add_column("")
+    table.add_column("mean", justify="right")
+    table.add_column("95 % interval", justify="right")
+    samples = max(summary.pass_at, default=1)
+    rows = {name.replace("_", " "): value for name, value in summary.means.items()}
+    if samples > 1:
+        rows = {f"em (mean@{samples})" if name == "em" else name: value for name, value in rows.items()}
+    for name, value in (rows | {f"pass@{k}": value for k, value in summary.pass_at.items()}).items():
+        form = _share if name.split()[0] in _IN_PERCENT or name.startswith("pass@") else amount
+        table.add_row(name, form(value.mean), f"{form(value.low)} to {form(value.high)}")
+    scored = f"{counted(summary.questions, 'question')}, {counted(summary.episodes, 'episode')} scored"
+    paid = f"{summary.prompt_tokens:,} prompt and {summary.completion_tokens:,} completion tokens"
+    cost = "" if summary.cost is None else f"\ncost {amount(summary.cost)}"
+    table.caption = f"{scored}, {counted(summary.errors, 'error')}\n{paid}{cost}"
+    return table
+
+
+def _share(value: float) -> str:
+    return f"{value:.1%}"

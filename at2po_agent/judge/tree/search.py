@@ -1,0 +1,208 @@
+"""Black-box tree evaluation: the tree of training, grown through a chat endpoint, beside chains that cost as much.
+
+For every question ``rollout.grow`` grows the entropy-guided tree unchanged, over ``TreePolicy``. Then chains are added
+to those that the tree began with until they have taken as many generated tokens as the tree. Every path to an end is
+one record of ``episodes.jsonl``; its ``sample`` is its number: the tree's chains first, then its branches in the order
+in which they were proposed, then the further chains. Turns that a record shares with an earlier one cost nothing there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from statistics import fmean
+
+from at2po_agent.judge.config import JudgeConfig, TreeConfig
+from at2po_agent.judge.endpoint.client import Call, ChatEndpoint
+from at2po_agent.judge.endpoint.conversation import converse
+from at2po_agent.judge.endpoint.refusals import EndpointError, Refusal
+from at2po_agent.judge.episodes.play import Metered, record_of
+from at2po_agent.judge.episodes.records import EpisodeRecord
+from at2po_agent.judge.tree.policy import LOGPROBS, EndpointLost, TreePolicy, no_logprobs
+from at2po_agent.judge.tree.voting import Candidate, Sampled
+from at2po_agent.method.expansion import Chains, EntropyGuided, Expansion
+from at2po_agent.method.tree import TurnTree
+from at2po_agent.policy.base import Sampling
+from at2po_agent.rollouts.grow import Limits, grow
+from at2po_agent.rollouts.outages import Outages
+from at2po_agent.settings import ConfigError
+from at2po_env.search_qa import SearchQAEnv
+from at2po_env.state import plain
+
+
+def check_tree(config: JudgeConfig) -> None:
+    """Raise a ConfigError where a tree is asked for and cannot be grown as configured."""
+    if not config.tree:
+        return
+    if config.model.base_url is None:
+        raise ConfigError("--tree is for models at an endpoint: give its address with -b http://HOST/v1")
+    if config.temperature == 0:
+        raise ConfigError("--tree samples a question's turns several times: give it a temperature above 0 (-T 1)")
+    if config.samples != 1:
+        raise ConfigError("--tree has samples of its own (expansion.chains): leave -r out")
+
+
+async def probe(env: SearchQAEnv, endpoint: ChatEndpoint, question_id: str) -> None:
+    """Ask for one token, to see whether the endpoint gives log-probabilities.
+
+    Raises:
+        EndpointError: it does not.
+    """
+    own = env.clone()
+    own.reset(options={"question_id": question_id})
+    start = converse(own)
+    call = Call(tuple(start.messages), max_tokens=1, temperature=1.0, tools=start.tools, top_logprobs=LOGPROBS)
+    if (await endpoint.complete(call)).logprobs is None:
+        raise EndpointError(no_logprobs(endpoint))
+
+
+async def search_trees(
+    env: SearchQAEnv,
+    endpoint: ChatEndpoint,
+    config: JudgeConfig,
+    question_ids: Sequence[str],
+    on_records: Callable[[Sequence[EpisodeRecord]], None],
+    outages: Outages,
+) -> None:
+    """Grow a tree and its chains for every question; each is recorded whole when it ends, or as one error.
+
+    Raises:
+        EndpointError: no request can work, or the endpoint gives no log-probabilities.
+        SearchError: no search can work.
+    """
+    await probe(env, endpoint, question_ids[0])
+    left = iter(question_ids)
+
+    async def work() -> None:
+        for question_id in left:
+            own = env.clone()
+            own.reset(options={"question_id": question_id})
+            on_records(await search_tree(own, endpoint, config, outages))
+
+    at_a_time = max(1, config.concurrency // config.expansion.chains)
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(at_a_time):
+                group.create_task(work())
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None  # the others were only cancelled, or say the same
+
+
+async def search_tree(
+    env: SearchQAEnv, endpoint: ChatEndpoint, config: JudgeConfig, outages: Outages
+) -> list[EpisodeRecord]:
+    """All paths of the question that ``env`` was reset to, or one record that says why there are none."""
+    seconds = config.limits.episode_seconds * config.expansion.leaves
+    try:
+        async with asyncio.timeout(seconds):
+            shape = config.expansion
+            guided = EntropyGuided(shape.chains, shape.per_round, shape.rounds, shape.alpha)
+            records = await _grown(env, endpoint, config, guided, 0, outages)
+            budget = sum(record.completion_tokens for record in records)
+            chains = records[: shape.chains]
+            while n := _further(chains, budget, shape.most_chains):
+                more = await _grown(env, endpoint, config, Chains(n), len(records), outages)
+                records += more
+                chains += more
+            return records
+    except TimeoutError:
+        error = f"the tree did not end within {seconds:g} s"
+    except (EndpointLost, Refusal, _PathLost) as reason:
+        error = str(reason)
+    prompt = plain(env.observation())
+    return [record_of(env, env.state, (), sample=0, prompt=prompt, error=error)]
+
+
+def _further(chains: Sequence[EpisodeRecord], budget: int, most: int) -> int:
+    """Chains to sample until all have taken ``budget`` tokens, if the next ones take what the others did."""
+    spent = sum(chain.completion_tokens for chain in chains)
+    if spent >= budget:
+        return 0
+    return min(math.ceil((budget - spent) * len(chains) / max(spent, 1)), most - len(chains))
+
+
+class _PathLost(Exception):
+    """Infrastructure ended a path for good, so the tree is not the one that was to be grown."""
+
+
+async def _grown(
+    env: SearchQAEnv, endpoint: ChatEndpoint, config: JudgeConfig, expansion: Expansion, first: int, outages: Outages
+) -> list[EpisodeRecord]:
+    policy, limits = TreePolicy(env, endpoint, config, first), config.limits
+    tree = await grow(
+        env,
+        policy,
+        policy,
+        expansion,
+        sampling=Sampling(temperature=config.temperature),
+        limits=Limits(
+            max_response_tokens=limits.max_response_tokens,
+            max_turn_tokens=limits.max_turn_tokens,
+            retries=limits.search_retries,
+            retry_seconds=limits.search_retry_seconds,
+        ),
+        key=(config.seed,),
+        question_id=env.state.question.id,
+        lockstep=True,
+        outages=outages,
+    )
+    if len(tree.leaves) < tree.started:
+        raise _PathLost(f"the search failed {tree.started - len(tree.leaves)} of {tree.started} paths for good")
+    return list(_records(env, policy, tree))
+
+
+def _records(env: SearchQAEnv, policy: TreePolicy, tree: TurnTree) -> Iterator[EpisodeRecord]:
+    """A record per path, in the order of their numbers."""
+    last = {leaf: policy.turns[tree[leaf].action[-1]] for leaf in tree.leaves}
+    prompt, paid = plain(env.observation()), set[int]()
+    for leaf in sorted(last, key=lambda leaf: last[leaf].path):
+        metered, seconds, path = [], 0.0, tree.path(leaf)
+        for node in path:
+            reply = policy.turns[tree[node].action[-1]].reply
+            new = node not in paid
+            seconds += reply.seconds * new
+            metered.append(
+                Metered(
+                    reply.prompt_tokens * new,
+                    reply.completion_tokens * new,
+                    reply.seconds * new,
+                    reply.finish,
+                    reply.reasoning,
+                )
+            )
+        paid.update(path)
+        record = record_of(
+            env,
+            tree[leaf].snapshot,
+            metered,
+            sample=last[leaf].path,
+            prompt=prompt,
+            messages=last[leaf].conversation.messages,
+            seconds=seconds,
+        )
+        yield dataclasses.replace(record, logprob=fmean(logp for node in path for logp in tree[node].logp))
+
+
+def sampled(records: Iterable[EpisodeRecord], shape: TreeConfig) -> dict[str, Sampled]:
+    """What was sampled for every question whose tree and chains are whole."""
+    by_question: dict[str, dict[int, EpisodeRecord]] = {}
+    for record in records:
+        by_question.setdefault(record.question_id, {})[record.sample] = record
+    found = {}
+    for question_id, paths in by_question.items():
+        numbers = sorted(number for number, record in paths.items() if record.error is None)
+        if numbers[: shape.leaves] != list(range(shape.leaves)):
+            continue
+        candidates = [_candidate(paths[number]) for number in numbers]
+        leaves, further = candidates[: shape.leaves], candidates[shape.leaves :]
+        one = Sampled(chains=(*leaves[: shape.chains], *further), leaves=tuple(leaves))
+        if sum(chain.tokens for chain in one.chains) >= one.budget or len(one.chains) >= shape.most_chains:
+            found[question_id] = one
+    return found
+
+
+def _candidate(record: EpisodeRecord) -> Candidate:
+    assert record.em is not None and record.logprob is not None
+    return Candidate(record.prediction, record.em, record.logprob, record.completion_tokens)

@@ -1,0 +1,101 @@
+"""An evaluation as the data of its page: the list at once, every transcript in the chunk that holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from at2po_agent.judge.episodes.records import FILTERS, EpisodeRecord, TurnRecord, verdict
+from at2po_agent.judge.results.metrics import Summary
+from at2po_agent.judge.view.passages import shown_passages
+
+CHUNK = 40  # episodes; what opening one of them unpacks
+
+
+def evaluation_head(
+    title: str,
+    subtitle: str,
+    demo: bool,
+    summary: Summary,
+    facts: Sequence[tuple[str, str]],
+    episodes: Sequence[EpisodeRecord],
+    tree: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What the page shows before an episode is opened.
+
+    Args:
+        title: environment and split.
+        subtitle: the model and how it was run.
+        demo: the questions are of an invented world, so that no number is one of the benchmark.
+        summary: of these episodes.
+        facts: name and value of everything that the run was made with.
+        episodes: in the order of the list.
+        tree: what an evaluation with trees found, as ``tree.json`` has it.
+    """
+    return {
+        "kind": "evaluation",
+        "title": title,
+        "subtitle": subtitle,
+        "demo": demo,
+        "summary": summary.to_json(),
+        "samples": max((episode.sample + 1 for episode in episodes), default=1),
+        "tree": tree,
+        "facts": list(facts),
+        "filters": list(FILTERS),
+        "episodes": [_row(number, episode) for number, episode in enumerate(episodes)],
+    }
+
+
+def episode_chunks(episodes: Sequence[EpisodeRecord]) -> Iterator[list[dict[str, Any]]]:
+    """The transcripts, ``CHUNK`` at a time."""
+    for start in range(0, len(episodes), CHUNK):
+        yield [_transcript(episode) for episode in episodes[start : start + CHUNK]]
+
+
+def _row(number: int, episode: EpisodeRecord) -> dict[str, Any]:
+    return {
+        "chunk": number // CHUNK,
+        "at": number % CHUNK,
+        "id": episode.question_id,
+        "sample": episode.sample,
+        "question": episode.question,
+        "gold": episode.answers[0] if episode.answers else "",
+        "prediction": episode.prediction,
+        "error": episode.error,
+        "ended": episode.ended,
+        "em": episode.em,
+        "f1": episode.f1,
+        "turns": len(episode.turns),
+        "tokens": episode.completion_tokens,
+        "verdict": verdict(episode),
+        "filters": [name for name, fits in FILTERS.items() if fits(episode)],
+    }
+
+
+def _transcript(episode: EpisodeRecord) -> dict[str, Any]:
+    gold = set(episode.gold_titles)
+    return {
+        "answers": list(episode.answers),
+        "gold_titles": list(episode.gold_titles),
+        "recall": episode.recall,
+        "prompt": episode.prompt,
+        "turns": [_turn(turn, gold) for turn in episode.turns],
+    }
+
+
+def _turn(turn: TurnRecord, gold: set[str]) -> dict[str, Any]:
+    hits: list[Mapping[str, Any]] = [
+        {"title": hit.title, "score": hit.score, "body": hit.body, "gold": hit.title in gold}
+        for hit in shown_passages(turn.observation, turn.hits)
+    ]
+    return {
+        "kind": turn.action.get("kind", ""),
+        "why": turn.action.get("why"),
+        "text": turn.text,
+        "reasoning": turn.reasoning,
+        "observation": turn.observation,
+        "hits": hits,
+        "completion_tokens": turn.completion_tokens,
+        "seconds": turn.seconds,
+        "finish": turn.finish,
+    }

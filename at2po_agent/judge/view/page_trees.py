@@ -1,0 +1,154 @@
+"""A training run as the data of its page: how it went, and its stored trees, turn by turn."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from at2po_agent.intervals import paired_interval
+from at2po_agent.method.tree import ROOT, TurnTree
+from at2po_agent.training.run_dir import RunDirError, read_metrics, read_trees, step_of, tree_files
+from at2po_env.dialects import NATIVE, TAGS
+
+_CHARTS = (("eval_em", "Exact match, held out", True), ("reward", "Reward", False), ("entropy", "Entropy, nats", False))
+_SPOKEN = (TAGS, NATIVE)  # the dialect of a stored tree is not known; between them these read every one
+
+
+def chosen_steps(run: Path, most: int) -> list[Path]:
+    """The tree files that a page shows: all, or as many evenly spread ones as hold about ``most`` trees.
+
+    Raises:
+        RunDirError: the run has stored no trees.
+    """
+    stored = tree_files(run)
+    if not stored:
+        raise RunDirError(f"{run} has no stored trees (log.trees_every=0 stores none)")
+    fits = max(1, most // max(1, len(read_trees(stored[-1]))))
+    if fits >= len(stored):
+        return stored
+    last = len(stored) - 1  # the last step is always among them
+    return [stored[last - last * i // fits] for i in reversed(range(fits))]
+
+
+def training_page(
+    run: Path, title: str, subtitle: str, demo: bool, facts: Sequence[tuple[str, str]], files: Sequence[Path]
+) -> tuple[dict[str, Any], list[list[dict[str, Any]]]]:
+    """What the page shows at once, and one chunk per step, the last step first.
+
+    Raises:
+        RunDirError: something stored cannot be read.
+    """
+    rows, chunks = [], []
+    for number, file in enumerate(reversed(files)):
+        records = read_trees(file)
+        try:
+            views = [tree_view(record) for record in records]
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise RunDirError(f"{file}: not stored trees: {type(error).__name__}: {error}") from error
+        chunks.append(views)
+        rows += [_row(number, at, step_of(file), record, views[at]) for at, record in enumerate(records)]
+    head = {
+        "kind": "training",
+        "title": title,
+        "subtitle": subtitle,
+        "demo": demo,
+        "facts": list(facts),
+        "charts": list(_charts(run)),
+        "result": _result(run),
+        "trees": rows,
+    }
+    return head, chunks
+
+
+def tree_view(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored tree without tokens: for every turn its text, its numbers and its parent.
+
+    ``advantage`` is over the leaves that pass through a turn, ``reward`` the mean over the leaves under it.
+    """
+    tree = TurnTree.from_json(record["tree"])
+    advantages: dict[int, list[float]] = {}
+    rewards: dict[int, list[float]] = {}
+    for (leaf, path), row in zip(tree.trajectories(), record["advantages"], strict=True):
+        for n, value in zip(path, row, strict=True):
+            advantages.setdefault(n, []).append(value)
+            rewards.setdefault(n, []).append(tree[leaf].reward or 0.0)
+    nodes = []
+    for n, node in enumerate(tree.nodes):
+        text = record["texts"][n]
+        kind, label = _action(text["action"], node.ended)
+        credited = advantages.get(n)
+        nodes.append(
+            {
+                "parent": node.parent,
+                "group": node.group,
+                "kind": kind,
+                "label": label,
+                "text": text["action"],
+                "observation": "" if n == ROOT else text["observation"],
+                "tokens": len(node.action),
+                "entropy": node.entropy,
+                "value": record["values"][n] if record.get("values") else None,
+                "advantage": credited
+                and {"low": min(credited), "mean": sum(credited) / len(credited), "high": max(credited)},
+                "reward": sum(rewards[n]) / len(rewards[n]) if n in rewards else 0.0,
+                "ended": node.ended if node.leaf else None,
+            }
+        )
+    return {"answers": record["answers"], "prompt": record["texts"][ROOT]["observation"], "nodes": nodes}
+
+
+def _action(text: str, ended: str | None) -> tuple[str, str]:
+    """What a turn did, for its node."""
+    for dialect in _SPOKEN if ended != "malformed" else ():
+        action = dialect.parse(text)
+        if action.content is not None:
+            return action.kind, action.content
+    return "malformed", " ".join(text.split())
+
+
+def _row(chunk: int, at: int, step: int, record: Mapping[str, Any], view: Mapping[str, Any]) -> dict[str, Any]:
+    rewards = [node["reward"] for node in view["nodes"] if node["ended"] is not None]
+    right = sum(reward > 0 for reward in rewards)
+    verdict = "mixed" if len(set(rewards)) > 1 else "correct" if right else "wrong"
+    return {
+        "chunk": chunk,
+        "at": at,
+        "step": step,
+        "index": at,
+        "id": record["tree"]["question_id"],
+        "question": record["question"],
+        "gold": record["answers"][0] if record["answers"] else "",
+        "leaves": len(rewards),
+        "right": right,
+        "verdict": verdict,
+    }
+
+
+def _charts(run: Path) -> Iterator[dict[str, Any]]:
+    lines = list(read_metrics(run))
+    for name, label, share in _CHARTS:
+        points = [[line["step"], line[name]] for line in lines if line.get(name) is not None]
+        if len(points) > 2:  # two are before and after, which the page says in words
+            yield {"label": label, "share": share, "points": points}
+
+
+def _result(run: Path) -> dict[str, Any] | None:
+    """The first and the last evaluation over the questions that both scored; None where there are not two."""
+    files = sorted((run / "evaluations").glob("step_*.json"), key=step_of)
+    if len(files) < 2:
+        return None
+    first, last = (json.loads(file.read_text(encoding="utf-8")) for file in (files[0], files[-1]))
+    before = dict(zip(first["ids"], first["em"], strict=True))
+    after = dict(zip(last["ids"], last["em"], strict=True))
+    common = [id for id in before if id in after]
+    if not common:
+        return None
+    start, end = [before[id] for id in common], [after[id] for id in common]
+    gain = paired_interval(start, end)
+    return {
+        "before": sum(start) / len(start),
+        "after": sum(end) / len(end),
+        "gain": {"mean": gain.mean, "low": gain.low, "high": gain.high, "n": gain.n},
+    }

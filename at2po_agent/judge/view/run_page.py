@@ -1,0 +1,79 @@
+"""The page of a run directory, whichever kind of run it is of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from at2po_agent.judge.episodes.records import EpisodeRecord
+from at2po_agent.judge.results.stored import Finished, facts
+from at2po_agent.judge.results.tree_report import TREE
+from at2po_agent.judge.view.page import write_page
+from at2po_agent.judge.view.page_episodes import episode_chunks, evaluation_head
+from at2po_agent.judge.view.page_trees import chosen_steps, training_page
+from at2po_agent.terminal import counted
+from at2po_agent.training.run_dir import RunDirError
+
+
+def write_report(
+    run: Path, path: Path, trees: int, select: Callable[[Finished], Sequence[EpisodeRecord]] = lambda run: run.episodes
+) -> str:
+    """Write the page of an evaluation or a training run; returns what it shows, in words.
+
+    Args:
+        run: its directory.
+        path: of the file; replaced as a whole.
+        trees: about how many of a training run's stored trees it holds.
+        select: which episodes of an evaluation it holds; the summary is of all of them.
+
+    Raises:
+        RunDirError: it is no run directory, or holds nothing to show.
+        DiskError: the file cannot be written.
+    """
+    return _training(run, path, trees) if (run / "trees").is_dir() else _evaluation(run, path, select)
+
+
+def _evaluation(run: Path, path: Path, select: Callable[[Finished], Sequence[EpisodeRecord]]) -> str:
+    finished = Finished.read(run)
+    episodes = select(finished)
+    title = f"{finished.benchmark} {finished.split}"
+    temperature = finished.manifest.get("sampling", {}).get("temperature")
+    asked = counted(finished.summary.questions, "question")
+    said = [finished.model, asked, *([] if temperature is None else [f"temperature {temperature:g}"])]
+    subtitle = ", ".join(said)
+    described, drawn = list(facts(finished.manifest)), run / TREE
+    tree = json.loads(drawn.read_text(encoding="utf-8")) if drawn.is_file() else None
+    head = evaluation_head(title, subtitle, finished.demo, finished.summary, described, episodes, tree)
+    write_page(path, f"{title}, {finished.model}", head, episode_chunks(episodes))
+    return f"{len(episodes):,} episodes"
+
+
+def _training(run: Path, path: Path, trees: int) -> str:
+    files = chosen_steps(run, trees)
+    config = _config(run)
+    env, algorithm = config.get("env", {}), config.get("algorithm", {})
+    title = f"{env.get('id', run.name)} · {algorithm.get('name', '?')}"
+    subtitle = f"{run.name}, from {config.get('policy', {}).get('path', '?')}, seed {config.get('seed', '?')}"
+    described = [*facts(config), *facts(_last_session(run))]
+    head, chunks = training_page(run, title, subtitle, env.get("split") == "demo", described, files)
+    write_page(path, f"{title}, {run.name}", head, chunks)
+    return f"{len(head['trees']):,} trees of {len(files)} steps"
+
+
+def _config(run: Path) -> dict[str, Any]:
+    """As it was written: a run of an older version is shown too."""
+    try:
+        config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise RunDirError(f"{run} is not a run directory: config.yaml cannot be read ({error})") from error
+    return config if isinstance(config, dict) else {}
+
+
+def _last_session(run: Path) -> dict[str, Any]:
+    file = run / "manifest.json"
+    sessions = json.loads(file.read_text(encoding="utf-8"))["sessions"] if file.is_file() else []
+    return dict(sessions[-1]) if sessions else {}

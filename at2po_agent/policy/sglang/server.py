@@ -1,0 +1,252 @@
+"""One SGLang server: its native ``/generate`` with token ids in and out, and what its errors mean.
+
+Request and answer are those of SGLang 0.5 (docs.sglang.ai, "Sampling Parameters"). Every parameter that shapes the
+distribution is sent, since a server may have other defaults, and the turn is sampled from the whole softmax.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from at2po_agent.policy.base import PolicyError, PolicyUnavailable, Request, Sampling
+from at2po_agent.policy.prefixes import Ids
+from at2po_agent.policy.sglang.read_ahead import ReadAhead
+
+_CONNECT_S = 5.0
+_PROBE_S = 10.0
+_FLUSH_S = 5  # for the server to see that the last turn is done
+_RETRYABLE = frozenset({408, 429, 500, 502, 503, 504})
+_WHOLE_SOFTMAX = {
+    "top_p": 1.0,
+    "top_k": -1,
+    "min_p": 0.0,
+    "frequency_penalty": 0.0,
+    "presence_penalty": 0.0,
+    "repetition_penalty": 1.0,
+    "min_new_tokens": 0,
+    "skip_special_tokens": False,
+}
+
+
+class NoAnswer(PolicyUnavailable):
+    """The server took a request and said nothing in time."""
+
+
+class Aborted(PolicyUnavailable):
+    """The server gave a turn up before its end, as it does when its weights are updated."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server said to one prompt."""
+
+    ids: tuple[int, ...]  # with the stop's own tokens
+    logprobs: tuple[float, ...]  # [len(ids)], nats, after temperature
+    top_logprobs: tuple[tuple[tuple[int, float], ...], ...]  # [len(ids)][k] of (id, logprob); () if not asked for
+    finish: str  # stop or length
+    matched: int | str | None  # the token id or the string that ended it
+    cached_tokens: int  # of the prompt, that were not computed again
+    weight_versions: tuple[str, ...]  # of the weights that sampled it, in order
+
+
+@dataclass(frozen=True)
+class ServerInfo:
+    """What a server says of itself."""
+
+    weight_version: str
+    max_prompt_tokens: int
+    seeds: bool  # sampling can be seeded per request
+
+
+def sampling_params(request: Request, sampling: Sampling, eos_ids: Sequence[int], seed: int | None) -> dict[str, Any]:
+    """The ``sampling_params`` of a request."""
+    params = _WHOLE_SOFTMAX | {
+        "temperature": sampling.temperature,
+        "max_new_tokens": request.max_new_tokens,
+        "stop": list(sampling.stop),
+        "stop_token_ids": list(eos_ids),
+    }
+    return params if seed is None else params | {"sampling_seed": seed}
+
+
+class Server:
+    """A server's address, whether it can be used, and what is under way there.
+
+    Args:
+        url: ``http://HOST:PORT``.
+        session: of the event loop that everything here runs on.
+        timeout: seconds that a request may go without an answer once it is sent.
+    """
+
+    def __init__(self, url: str, session: aiohttp.ClientSession, timeout: float) -> None:
+        self.url = url.rstrip("/")
+        self.trouble: str | None = None  # why it is not used now
+        self.running = 0  # requests under way
+        self._session = session
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=timeout)
+        self._ahead = ReadAhead(self._prefill)
+        self._aborts: set[asyncio.Task[None]] = set()
+
+    async def generate(
+        self, prompt: Ids, params: Mapping[str, Any], *, top_logprobs: int = 0, where: str = ""
+    ) -> Answer:
+        """Sample one turn; a turn that nobody waits for any more is aborted on the server.
+
+        Raises:
+            PolicyError: the server refuses the request; ``where`` stands in the message.
+            Aborted: the server gave it up.
+            PolicyUnavailable: there is no answer in time, no connection, or the server is in trouble.
+        """
+        rid = uuid.uuid4().hex
+        body = {
+            "rid": rid,
+            "input_ids": list(prompt),
+            "sampling_params": dict(params),
+            "return_logprob": True,
+            "logprob_start_len": -1,  # of the output alone: input log-probabilities switch the prefix cache off
+            "top_logprobs_num": top_logprobs,
+        }
+        self.running += 1
+        try:
+            await self._ahead.ready(prompt)
+            return _read(await self.post("/generate", body, where), self.url)
+        except (asyncio.CancelledError, NoAnswer):
+            self._abort(rid)
+            raise
+        finally:
+            self.running -= 1
+
+    async def info(self) -> ServerInfo:
+        """Ask the server what it is.
+
+        Raises:
+            PolicyUnavailable: it does not answer.
+            PolicyError: it is not an SGLang server.
+        """
+        told = await self._get("/server_info")
+        version = await self.weight_version()  # what it is told there is the one of the server's start
+        try:
+            return ServerInfo(
+                weight_version=version,
+                max_prompt_tokens=int(told["max_req_input_len"]),
+                seeds=bool(told["enable_deterministic_inference"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise PolicyError(f"{self.url} is no SGLang server that this version knows: it says no {error}") from error
+
+    async def weight_version(self) -> str:
+        """The version of the weights that the server has now.
+
+        Raises:
+            PolicyUnavailable: it does not answer.
+        """
+        return str((await self._get("/model_info")).get("weight_version"))
+
+    async def flush(self) -> None:
+        """Make the server forget the states of earlier sequences.
+
+        Raises:
+            PolicyError: turns are being sampled.
+            PolicyUnavailable: it does not answer.
+        """
+        await self.post(f"/flush_cache?timeout={_FLUSH_S}", {}, "the cache cannot be emptied")
+        self.forget()
+
+    def forget(self) -> None:
+        """The cache was emptied, or the weights changed."""
+        self._ahead.forget()
+
+    async def post(self, path: str, body: Mapping[str, Any], where: str = "") -> Any:
+        """The JSON answer to a POST.
+
+        Raises:
+            PolicyError: the server refuses it; ``where`` stands in the message.
+            PolicyUnavailable: no connection, no answer in time, or the server is in trouble.
+        """
+        return await self._ask("POST", path, where, json=body, timeout=self._timeout)
+
+    async def abort(self, rid: str) -> None:
+        """Give a turn up; a server that cannot be told has also lost the connection that it would answer on."""
+        timeout = aiohttp.ClientTimeout(total=_CONNECT_S)
+        with suppress(aiohttp.ClientError, TimeoutError):
+            async with self._session.post(self.url + "/abort_request", json={"rid": rid}, timeout=timeout):
+                pass
+
+    async def settle(self) -> None:
+        """Wait until the aborts that were begun are sent."""
+        await asyncio.gather(*self._aborts)
+
+    async def _prefill(self, prompt: Ids) -> None:
+        await self.post("/generate", {"input_ids": list(prompt), "sampling_params": {"max_new_tokens": 0}})
+
+    async def _get(self, path: str) -> Any:
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=_PROBE_S)
+        return await self._ask("GET", path, "", timeout=timeout)
+
+    async def _ask(self, method: str, path: str, where: str, **options: Any) -> Any:
+        try:
+            async with self._session.request(method, self.url + path, **options) as response:
+                return await self._answer(response, where)
+        except TimeoutError as error:
+            raise NoAnswer(f"{self.url} gave no answer in {options['timeout'].sock_read:.0f} s") from error
+        except aiohttp.ClientError as error:
+            raise PolicyUnavailable(f"{self.url} cannot be reached: {error or type(error).__name__}") from error
+
+    async def _answer(self, response: aiohttp.ClientResponse, where: str) -> Any:
+        if response.status in _RETRYABLE:
+            raise PolicyUnavailable(f"{self.url} answers {response.status}: {await _message(response)}")
+        if response.status != 200:
+            about = f"{where}: " if where else ""
+            raise PolicyError(f"{about}{self.url} answers {response.status}: {await _message(response)}")
+        if response.content_type != "application/json":
+            return await response.text()
+        return await response.json()
+
+    def _abort(self, rid: str) -> None:
+        task = asyncio.get_running_loop().create_task(self.abort(rid))
+        self._aborts.add(task)
+        task.add_done_callback(self._aborts.discard)
+
+
+def _read(told: Any, url: str) -> Answer:
+    try:
+        meta = told["meta_info"]
+        finish = meta["finish_reason"]
+        if finish["type"] == "abort":
+            raise Aborted(f"{url} aborted the turn: {finish.get('message') or 'no reason given'}")
+        ids = tuple(told["output_ids"])
+        logprobs = tuple(float(logprob) for logprob, _, _ in meta["output_token_logprobs"])
+        top = meta.get("output_top_logprobs") or ()
+        spans = meta.get("weight_versions") or [{"version": meta["weight_version"]}]
+        answer = Answer(
+            ids=ids,
+            logprobs=logprobs,
+            top_logprobs=tuple(tuple((i, logprob) for logprob, i, _ in entry) for entry in top),
+            finish=finish["type"],
+            matched=finish.get("matched"),
+            cached_tokens=int(meta["cached_tokens"]),
+            weight_versions=tuple(dict.fromkeys(str(span["version"]) for span in spans)),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise PolicyError(f"{url} answered what is not SGLang's /generate: {type(error).__name__} {error}") from error
+    if ids != tuple(i for _, i, _ in meta["output_token_logprobs"]):
+        raise PolicyError(f"{url} reports log-probabilities of other tokens than it sampled")
+    return answer
+
+
+async def _message(response: aiohttp.ClientResponse) -> str:
+    """The reason in an error's body, which is an object or a string depending on the layer that refused."""
+    try:
+        told = await response.json(content_type=None)
+    except ValueError:
+        return " ".join((await response.text()).split())[:300] or str(response.reason)
+    while isinstance(told, dict):
+        told = told.get("error") or told.get("message") or told.get("detail") or "no reason given"
+    return " ".join(str(told).split())

@@ -1,0 +1,131 @@
+"""Greedy evaluation: one chain per question, through the same ``rollout`` as training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from at2po_agent.method.expansion import Chains
+from at2po_agent.method.tree import TurnNode, TurnTree
+from at2po_agent.policy.base import Policy, Sampling
+from at2po_agent.rollouts.batch import rollout
+from at2po_agent.rollouts.grow import Encoder, Limits
+from at2po_agent.rollouts.outages import Outages
+from at2po_env.core import ForkableEnv
+
+
+class EvaluationStopped(Exception):
+    """An evaluation was given up between two batches, as its ``stop`` asked for."""
+
+
+@dataclass(frozen=True)
+class Episode:
+    """How one question went."""
+
+    question_id: str
+    em: float
+    f1: float
+    ended: str
+    searches: int
+    turns: int
+    tokens: int  # generated
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scored episodes in the order of the questions, and the questions that infrastructure kept from a score."""
+
+    episodes: tuple[Episode, ...]
+    errors: tuple[str, ...]  # question ids without a score; never counted as 0
+
+    @classmethod
+    def of(cls, parts: Sequence[Evaluation]) -> Evaluation:
+        """An evaluation from its parts, in their order."""
+        return cls(
+            tuple(episode for part in parts for episode in part.episodes),
+            tuple(error for part in parts for error in part.errors),
+        )
+
+    @property
+    def em(self) -> float:
+        """Mean exact match over the scored episodes; nan where there is none."""
+        return float(np.mean([episode.em for episode in self.episodes])) if self.episodes else float("nan")
+
+
+async def evaluate(
+    env: ForkableEnv[Any],
+    question_ids: Sequence[str],
+    policy: Policy,
+    encoder: Encoder,
+    *,
+    limits: Limits | None = None,
+    temperature: float = 0.0,
+    key: tuple[int, ...] = (0,),
+    batch: int = 256,
+    deterministic: bool = True,
+    on_episode: Callable[[Episode], None] = lambda episode: None,
+    outages: Outages | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Evaluation:
+    """Run one episode per question and score it.
+
+    Args:
+        env: an environment whose ``info`` carries ``em``, ``f1`` and ``searches`` when an episode ends.
+        question_ids: each is run once.
+        policy: samples the turns.
+        encoder: see ``rollout.grow``.
+        limits: tokens and retries.
+        temperature: 0 is greedy.
+        key: addresses the sampling noise where the temperature is above 0.
+        batch: episodes that run together.
+        deterministic: see ``rollout.rollout``.
+        on_episode: called with every scored episode, for progress.
+        outages: see ``forest.rollout``.
+        stop: asked before every batch whether to give up.
+
+    Raises:
+        EvaluationStopped: ``stop`` said so; a part of an evaluation is no evaluation.
+    """
+    episodes: list[Episode] = []
+    errors: list[str] = []
+    for start in range(0, len(question_ids), batch):
+        if stop():
+            raise EvaluationStopped
+        part = question_ids[start : start + batch]
+        grown = await rollout(
+            env,
+            part,
+            policy,
+            encoder,
+            Chains(1),
+            sampling=Sampling(temperature=temperature),
+            limits=limits,
+            key=(*key, start),
+            deterministic=deterministic,
+            outages=outages,
+        )
+        scored = {tree.question_id: _episode(tree) for tree in grown.trees if tree.leaves}
+        for question_id in part:
+            if question_id in scored:
+                episodes.append(scored[question_id])
+                on_episode(scored[question_id])
+            else:
+                errors.append(question_id)
+    return Evaluation(tuple(episodes), tuple(errors))
+
+
+def _episode(tree: TurnTree) -> Episode:
+    leaf, path = next(tree.trajectories())
+    node: TurnNode = tree[leaf]
+    return Episode(
+        question_id=tree.question_id,
+        em=float(node.info.get("em", 0.0)),
+        f1=float(node.info.get("f1", 0.0)),
+        ended=node.ended or "",
+        searches=int(node.info.get("searches", 0)),
+        turns=len(path),
+        tokens=sum(len(tree[i].action) for i in path),
+    )

@@ -1,0 +1,129 @@
+"""What a run leaves behind and shows: its directory, its display and its loggers behind one interface.
+
+Of several processes the first one records; the others are at the same place of the same program and say nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from at2po_agent.training.display import Display
+from at2po_agent.training.loggers import Logger, open_loggers
+from at2po_agent.training.metrics import Scores
+from at2po_agent.training.run_dir import RunDirectory
+
+
+class Recorder:
+    """What the trainer tells about a run; this one, of a process that is not the first, keeps nothing of it."""
+
+    def __init__(self, path: Path) -> None:
+        """Hold ``path``, the run directory."""
+        self.path = path
+
+    def note(self, text: str) -> None:
+        """Say something that stays on the screen."""
+
+    def session(self, manifest: Mapping[str, Any]) -> None:
+        """What this process runs on."""
+
+    def begin(self, step: int) -> None:
+        """The run goes on from ``step``, −1 where there is no checkpoint: what was recorded after it is forgotten."""
+
+    def step(
+        self, step: int, metrics: Mapping[str, Any], timings: Mapping[str, float], seconds: float, tokens: int
+    ) -> None:
+        """A step is done; the run has trained for ``seconds`` in all and generated ``tokens``."""
+
+    def trees(self, step: int, records: Callable[[], Iterable[Mapping[str, Any]]]) -> None:
+        """The trees of a step, in case that they are stored."""
+
+    def evaluating(self, questions: int) -> None:
+        """An evaluation begins, with so many questions in this process."""
+
+    def evaluated(self) -> None:
+        """One more of its questions is done."""
+
+    def evaluation(self, scores: Scores, seconds: float) -> None:
+        """An evaluation is done."""
+
+    def left(self, step: int) -> None:
+        """An evaluation was given up, because of a stop."""
+
+    def is_evaluated(self, step: int) -> bool:
+        """Whether an evaluation of this step is recorded."""
+        return False
+
+    def close(self) -> None:
+        """Write what is left."""
+
+
+class RunRecorder(Recorder):
+    """Writes a run directory, draws on a display, and tells the loggers of the configuration."""
+
+    def __init__(self, run: RunDirectory, display: Display) -> None:
+        super().__init__(run.path)
+        self.run, self.display = run, display
+        self._loggers: list[Logger] = []
+
+    def note(self, text: str) -> None:
+        """A line."""
+        self.display.note(text)
+
+    def session(self, manifest: Mapping[str, Any]) -> None:
+        """One more entry of ``manifest.json``."""
+        self.run.add_session(manifest)
+
+    def begin(self, step: int) -> None:
+        """Open the loggers, once a directory that already has later steps has forgotten them."""
+        if self.run.resumed:
+            self.run.rewind(step)
+        self._loggers = open_loggers(self.run.config, self.run.path, max(step, 0) + 1)
+
+    def step(
+        self, step: int, metrics: Mapping[str, Any], timings: Mapping[str, float], seconds: float, tokens: int
+    ) -> None:
+        """A line of ``metrics.jsonl``."""
+        self.run.log(step, metrics, timings)
+        everything = {**metrics, **timings}
+        self._log(step, everything)
+        self.display.step(step, everything, seconds, tokens)
+
+    def trees(self, step: int, records: Callable[[], Iterable[Mapping[str, Any]]]) -> None:
+        """Stored every ``log.trees_every`` steps."""
+        every = self.run.config.log.trees_every
+        if every and step % every == 0:
+            self.run.save_trees(step, records())
+
+    def evaluating(self, questions: int) -> None:
+        """A progress bar."""
+        self.display.phase("evaluation", total=questions)
+
+    def evaluated(self) -> None:
+        """It moves on."""
+        self.display.advance()
+
+    def evaluation(self, scores: Scores, seconds: float) -> None:
+        """A line of ``metrics.jsonl``, and every question's score."""
+        self._log(scores.step, self.run.log_evaluation(scores.step, scores, seconds))
+        self.display.evaluation(scores)
+
+    def left(self, step: int) -> None:
+        """A line in place of the progress bar."""
+        self.display.end_phase()
+        self.note(f"the evaluation after step {step} was left; it is made when the run goes on")
+
+    def is_evaluated(self, step: int) -> bool:
+        """As ``metrics.jsonl`` says."""
+        return self.run.is_evaluated(step)
+
+    def close(self) -> None:
+        """Close the loggers."""
+        for logger in self._loggers:
+            logger.close()
+
+    def _log(self, step: int, metrics: Mapping[str, Any]) -> None:
+        numbers = {name: value for name, value in metrics.items() if value is not None}
+        for logger in self._loggers:
+            logger.log(step, numbers)

@@ -1,0 +1,139 @@
+"""What a run works with, opened from its configuration: environments, trained model, engine and algorithm."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import PreTrainedModel
+
+from at2po_agent.environments import import_tasks, make_env
+from at2po_agent.method import algorithms
+from at2po_agent.method.algorithms import Algorithm
+from at2po_agent.policy.codec import Codec
+from at2po_agent.policy.engine import Engine
+from at2po_agent.policy.loading import load_policy, positions, resolve_policy
+from at2po_agent.policy.lora import add_lora
+from at2po_agent.provenance import describe_code, describe_env
+from at2po_agent.rollouts.grow import Limits
+from at2po_agent.training.config import PolicyConfig, TrainConfig
+from at2po_agent.training.engines import open_engine
+from at2po_agent.update.processes import ONE, Processes
+from at2po_env.search_qa import SearchQAEnv
+from search_backend.tape import Tape
+
+PACKAGES = ("at2po", "gymnasium", "numpy", "omegaconf", "tantivy", "tokenizers", "torch", "transformers")
+
+
+@dataclass(frozen=True)
+class Session:
+    """Everything that a training run shares between its steps."""
+
+    env: SearchQAEnv
+    eval_env: SearchQAEnv
+    model: PreTrainedModel  # the policy that is trained, whole
+    codec: Codec  # its tokenizer
+    engine: Engine  # samples with the model's weights, for this process's share
+    algorithm: Algorithm
+    limits: Limits
+    reference: PreTrainedModel | None  # of the KL term, if any: a frozen copy, or the model where it has adapters
+    device: torch.device  # where the update is computed
+
+    def manifest(self) -> dict[str, Any]:
+        """What decides the run's results besides its configuration: data, index, dialect, versions, code."""
+        return {
+            "env": describe_env(self.env),
+            "eval_env": describe_env(self.eval_env),
+            "policy": {
+                "codec": self.codec.digest,
+                "parameters": self.model.num_parameters(),
+                "trained": self.model.num_parameters(only_trainable=True),
+            },
+            "machine": {"cpu": platform.processor() or platform.machine(), "torch_threads": torch.get_num_threads()},
+            **describe_code(PACKAGES),
+        }
+
+    def tape_position(self) -> int | None:
+        """Bytes of recorded search results that training has used so far; None where no tape is used."""
+        search = self.env.search
+        return search.position() if isinstance(search, Tape) else None
+
+    def close(self) -> None:
+        """Stop the engine and release the indexes."""
+        self.engine.close()
+        self.env.close()
+        self.eval_env.close()
+
+
+def open_session(
+    config: TrainConfig,
+    folder: Path = Path("engine"),
+    note: Callable[[str], None] = lambda text: None,
+    processes: Processes = ONE,
+) -> Session:
+    """Open environments, policy, algorithm and engine; what can be wrong with them is said here, before any work.
+
+    Args:
+        config: of the run.
+        folder: where an engine in other processes keeps its logs, and weights on their way to it; made when needed.
+        note: told about what takes long.
+        processes: those that open one each.
+
+    Raises:
+        ConfigError: the environment is unknown or cannot be trained on, or a component's settings are wrong.
+        PolicyError: there is no such policy, or the engine cannot be used.
+        DataNotFound: the benchmark's data is not installed.
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    torch.use_deterministic_algorithms(config.deterministic)
+    transformers.utils.logging.disable_progress_bar()  # the display has its own
+    import_tasks(config.env.imports)
+    algorithm = algorithms.build(**vars(config.algorithm))
+    env = make_env(config.env.id, config.env.split, config.env.kwargs)
+    eval_env = make_env(config.env.id, config.eval.split, {**config.env.kwargs, **config.eval.kwargs})
+    rollout = config.rollout
+    model, codec = load_model(config.policy)
+    device = model.device
+    if processes.count > 1 and config.engine.reads_host_memory:
+        model = model.to("cpu")  # the whole one is sent from there, and trained is a copy that all processes share
+    limits = Limits(
+        max_prompt_tokens=rollout.max_prompt_tokens,
+        max_response_tokens=rollout.max_response_tokens,
+        max_turn_tokens=rollout.max_turn_tokens,
+        max_context_tokens=positions(model),
+        retries=rollout.retries,
+        retry_seconds=rollout.retry_seconds,
+    )
+    algorithm = algorithm.opened(vocab_size=codec.vocab_size, max_response_tokens=limits.max_response_tokens)
+    if config.lora.rank:
+        add_lora(model, **vars(config.lora), seed=config.seed)
+    reference = _reference(config, model) if algorithm.objective.kl_coef else None
+    if reference is not None and reference is not model and processes.count > 1:
+        reference = reference.to("cpu")  # likewise
+    engine = open_engine(config, model, codec, folder, note, processes)
+    return Session(env, eval_env, model, codec, engine, algorithm, limits, reference, device)
+
+
+def _reference(config: TrainConfig, model: Any) -> Any:
+    """The starting policy: without its adapters the model is that itself, and needs no copy."""
+    return model if config.lora.rank else load_model(config.policy)[0].requires_grad_(False)
+
+
+def load_model(config: PolicyConfig) -> tuple[Any, Codec]:
+    """The model that a configuration names, on its device, and the codec of its tokenizer.
+
+    Raises:
+        PolicyError: there is no such model, or it is not whole.
+    """
+    device = config.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[config.dtype]
+    model, codec = load_policy(resolve_policy(config.path), dtype)
+    return model.to(device), codec

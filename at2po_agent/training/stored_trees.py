@@ -1,0 +1,123 @@
+"""Stored trees, and a look at one in the terminal: turns, entropy, value, advantage, reward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text as Line
+from rich.tree import Tree
+
+from at2po_agent.method.tree import ROOT, TurnNode, TurnTree
+from at2po_agent.terminal import visible
+from at2po_agent.training.run_dir import RunDirError, read_trees, step_of, tree_files
+
+
+def tree_record(
+    tree: TurnTree,
+    *,
+    question: str,
+    answers: Sequence[str],
+    advantages: Sequence[Sequence[float]],
+    values: Sequence[float] | None,
+    decode: Callable[[Sequence[int]], str],
+) -> dict[str, Any]:
+    """One tree as ``RunDirectory.save_trees`` stores it: ``TurnTree.from_json(record["tree"])`` opens it again.
+
+    Args:
+        tree: grown, pruned and scored; its leaves carry the rewards.
+        question: as it was asked.
+        answers: the gold ones.
+        advantages: [leaf][turn], from the credit.
+        values: [node] ``V(n)``, where the credit has values.
+        decode: token ids to text, for reading only.
+    """
+    return {
+        "question": question,
+        "answers": list(answers),
+        "tree": tree.to_json(),
+        "advantages": [[float(value) for value in row] for row in advantages],
+        "values": None if values is None else [float(value) for value in values],
+        "texts": [{"action": decode(node.action), "observation": decode(node.observation)} for node in tree.nodes],
+    }
+
+
+def find_tree(
+    run: Path, step: int | None = None, index: int | None = None, question: str | None = None
+) -> tuple[int, int, dict[str, Any]]:
+    """The stored tree that is asked for, as (step, index in its step, record).
+
+    Args:
+        run: a run directory.
+        step: default the last that has it.
+        index: within the step, from 0; default the first that fits.
+        question: a question id.
+
+    Raises:
+        RunDirError: there is no such tree; the message says what there is.
+    """
+    if not run.is_dir():
+        raise RunDirError(f"there is no run directory {run}")
+    files = {step_of(file): file for file in tree_files(run)}
+    if not files:
+        raise RunDirError(f"{run} has no stored trees (log.trees_every=0 stores none)")
+    if step is not None and step not in files:
+        raise RunDirError(f"{run} has no trees of step {step}; it has steps {_ranges(sorted(files))}")
+    for at in [step] if step is not None else sorted(files, reverse=True):
+        records = read_trees(files[at])
+        for i, record in enumerate(records):
+            if index in (None, i) and question in (None, record["tree"]["question_id"]):
+                return at, i, record
+        if question is None:
+            raise RunDirError(f"step {at} has trees 0 to {len(records) - 1}, not {index}")
+    where = f"step {step}" if step is not None else "any stored step"
+    raise RunDirError(f"{run} has no tree of question {question!r} in {where}")
+
+
+def render(record: Mapping[str, Any], *, width: int = 300) -> Tree:
+    """A rich tree of a stored record; texts longer than ``width`` characters are cut, 0 shows them whole."""
+    tree = TurnTree.from_json(record["tree"])
+    values = record.get("values")
+    advantages = _by_node(tree, record["advantages"])
+    gold = " | ".join(record["answers"])
+    shown = Tree(Line.assemble((visible(record["question"]), "bold"), (f"  gold: {visible(gold)}", "green")))
+    shown.add(Line(visible(record["texts"][ROOT]["observation"], width), "dim"))
+    branches = {ROOT: shown}
+    for n, node in enumerate(tree.nodes):
+        if n != ROOT:
+            value = values[n] if values else None
+            branch = branches[node.parent].add(_headline(n, node, value, advantages.get(n, ())))
+            branch.add(Line(visible(record["texts"][n]["action"], width)))
+            if not node.leaf:
+                branch.add(Line(visible(record["texts"][n]["observation"], width), "dim"))
+            branches[n] = branch
+    return shown
+
+
+def _headline(n: int, node: TurnNode, value: float | None, advantages: Sequence[float]) -> Line:
+    line = Line.assemble(
+        (f"turn {n}", "bold"), f"  chain {node.group}  {len(node.action)} tokens  H {node.entropy:.3f}"
+    )
+    if value is not None:
+        line.append(f"  V {value:+.3f}")
+    if advantages:
+        low, high = min(advantages), max(advantages)
+        line.append(f"  A {low:+.3f}" if low == high else f"  A {low:+.3f} to {high:+.3f} by leaf")
+    if node.leaf:
+        reward = node.reward or 0.0
+        line.append(f"  reward {reward:g} ({node.ended})", "bold green" if reward > 0 else "bold red")
+    return line
+
+
+def _by_node(tree: TurnTree, advantages: Sequence[Sequence[float]]) -> dict[int, list[float]]:
+    """The advantages that a turn has on the leaves that pass through it."""
+    found: dict[int, list[float]] = {}
+    for (_, path), row in zip(tree.trajectories(), advantages, strict=True):
+        for n, value in zip(path, row, strict=True):
+            found.setdefault(n, []).append(value)
+    return found
+
+
+def _ranges(steps: Sequence[int]) -> str:
+    return f"{steps[0]} to {steps[-1]}" if steps[-1] - steps[0] == len(steps) - 1 else ", ".join(map(str, steps))

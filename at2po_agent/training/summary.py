@@ -1,0 +1,64 @@
+"""The last words of a run: exact match before and after on the same questions, with the paired interval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text as Line
+
+from at2po_agent.intervals import paired_interval
+from at2po_agent.training.display import clock
+from at2po_agent.training.metrics import Result, Scores
+
+
+def summary(result: Result) -> RenderableType:
+    """EM before and after over all questions and by group, and what training cost."""
+    parts: list[RenderableType] = []
+    if result.before and result.after:
+        parts.append(_table(result.before, result.after))
+    spent = f"{clock(result.seconds)} of training, {result.trees:,} trees, {result.generated_tokens:,} generated tokens"
+    parts.append(Line(f"{result.steps} steps, {spent}"))
+    if result.dropped:
+        parts.append(Line(f"{result.dropped:,} trees were dropped: they had fewer than two scored leaves"))
+    if result.checkpoint:
+        parts.append(Line(f"checkpoint: {result.checkpoint}"))
+    return Group(*parts)
+
+
+def _table(before: Scores, after: Scores) -> Table:
+    """One row for all questions that both evaluations scored, then one per group."""
+    first = dict(zip(before.ids, before.em, strict=True))
+    last = dict(zip(after.ids, after.em, strict=True))
+    group = dict(zip(before.ids, before.groups, strict=True))
+    ids = [id for id in before.ids if id in last]
+    table = Table(title=f"Exact match on {len(ids)} unseen questions{_of(before)}, greedy", title_justify="left")
+    for name in ("questions", "n", "before", "after", "gain, points", "95 % paired interval"):
+        table.add_column(name, justify="left" if name == "questions" else "right", no_wrap=True)
+    if ids:
+        _add_row(table, "all", [first[id] for id in ids], [last[id] for id in ids])
+    names = sorted({group[id] for id in ids})
+    for name in names if len(names) > 1 else []:
+        members = [id for id in ids if group[id] == name]
+        _add_row(table, name or "other", [first[id] for id in members], [last[id] for id in members])
+    unpaired = len(set(first) ^ set(last))
+    if unpaired:
+        table.caption = f"{unpaired} questions were scored only once (search or engine failed) and are left out"
+    return table
+
+
+def _of(scores: Scores) -> str:
+    return f" of {scores.source}" if scores.source else ""
+
+
+def _add_row(table: Table, name: str, before: Sequence[float], after: Sequence[float]) -> None:
+    gain = paired_interval(before, after)
+    table.add_row(
+        name,
+        str(gain.n),
+        f"{sum(before) / len(before):.1%}",
+        f"{sum(after) / len(after):.1%}",
+        f"{100 * gain.mean:+.1f}",
+        f"{100 * gain.low:+.1f} to {100 * gain.high:+.1f}",
+    )

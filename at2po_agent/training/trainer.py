@@ -1,0 +1,255 @@
+"""The run loop: questions → trees → credit → update → evaluation → checkpoint, again until a limit is reached."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from threading import Event
+from time import perf_counter
+from typing import Any
+
+from at2po_agent.method.credit import TurnCredit
+from at2po_agent.method.groups import Rollout
+from at2po_agent.method.tree import TurnTree
+from at2po_agent.training import checkpoints
+from at2po_agent.training.config import TrainConfig
+from at2po_agent.training.display import Display
+from at2po_agent.training.metrics import Result, Scores, engine_metrics, rollout_metrics, scores
+from at2po_agent.training.recorder import Recorder, RunRecorder
+from at2po_agent.training.run_dir import RunDirectory, RunDirError
+from at2po_agent.training.session import Session, open_session
+from at2po_agent.training.stored_trees import tree_record
+from at2po_agent.training.workers import RolloutWorkers
+from at2po_agent.update.packing import Credited
+from at2po_agent.update.processes import ONE, Processes
+from at2po_agent.update.updater import Updater
+
+
+def train(config: TrainConfig, run: RunDirectory, display: Display, stop: Event) -> Result:
+    """Train until a limit of ``config.train`` is reached, or ``stop`` is set.
+
+    A run directory that has a checkpoint is continued from it, bit for bit in deterministic mode. A checkpoint is
+    always written at the end, also after ``stop``.
+
+    Args:
+        config: what to train, on what, and how.
+        run: open; holds metrics, trees and checkpoints.
+        display: told about every step.
+        stop: set from a signal handler; the step under way is finished first, an evaluation is left at its next batch
+            and made again when the run goes on.
+    """
+    return train_together(config, RunRecorder(run, display), stop, ONE)
+
+
+def train_together(config: TrainConfig, recorder: Recorder, stop: Event, processes: Processes) -> Result:
+    """``train`` by all ``processes``, which call this at the same time: each samples and updates on its share.
+
+    Every process has all trees of a step, so that all take the same decisions; the first one records them. Where
+    ``stop`` is set in one process, all stop.
+    """
+    with closing(open_session(config, recorder.path / "engine", recorder.note, processes)) as session:
+        trainer = _Trainer(config, recorder, stop, session, processes)
+        recorder.session(session.manifest())
+        try:
+            return trainer.run_to_end()
+        finally:
+            recorder.close()
+
+
+@dataclass
+class _Position:
+    """Where a run is: everything that decides the next step besides weights and optimiser."""
+
+    step: int = 0
+    drawn: int = 0  # questions, those of groups that were left out too: the place in their order
+    seconds: float = 0.0  # of training: rollout, credit and update
+    tokens: int = 0  # generated in training
+    trees: int = 0
+    dropped: int = 0
+    before: dict[str, Any] | None = None  # the evaluation at the start
+    tape: int | None = None  # bytes of the search tape, where there is one
+
+
+class _Trainer:
+    def __init__(
+        self, config: TrainConfig, recorder: Recorder, stop: Event, session: Session, processes: Processes
+    ) -> None:
+        self.config, self.recorder, self.stop = config, recorder, stop
+        self.session, self.processes = session, processes
+        rollouts, update = config.rollout, config.update
+        self.updater = Updater(
+            session.model,
+            session.algorithm.objective,
+            update,
+            temperature=rollouts.temperature,
+            total_steps=config.train.steps * math.ceil(rollouts.questions / update.mini_batch) * update.epochs,
+            reference=session.reference,
+            processes=processes,
+            device=session.device,
+        )
+        self.workers = RolloutWorkers(config, session, processes, recorder)
+        self.at = _Position()
+        self.saved: Path | None = None  # the last checkpoint, and the step it is of
+        self.saved_step = -1
+        self.eval_questions = session.eval_env.questions[: config.eval.questions]
+        self._resume()
+
+    def run_to_end(self) -> Result:
+        """Train, then say what came of it."""
+        config, at, after = self.config, self.at, None
+        if at.step == 0 and at.before is None and config.eval.at_start:
+            before = self._evaluate()
+            at.before = asdict(before) if before else None
+        elif at.step > 0 and self._evaluation_is_due() and not self._is_evaluated():
+            self._evaluate()  # the run ended before it did
+        while not (self._is_stopped() or self._at_limit()):
+            self._step()
+            if config.checkpoint.every and at.step % config.checkpoint.every == 0:
+                self._save()
+            if self._evaluation_is_due():
+                self._evaluate()
+        self._save()
+        if config.eval.at_end and self._at_limit():
+            after = self._evaluate()
+        return Result(
+            steps=at.step,
+            seconds=at.seconds,
+            generated_tokens=at.tokens,
+            trees=at.trees,
+            dropped=at.dropped,
+            before=Scores(**{key: _tuples(value) for key, value in at.before.items()}) if at.before else None,
+            after=after,
+            checkpoint=self.saved,
+            stopped=after is None and self._is_stopped(),
+        )
+
+    def _is_stopped(self) -> bool:
+        return any(self.processes.gather(self.stop.is_set()))
+
+    def _is_evaluated(self) -> bool:
+        return self.processes.lead(lambda: self.recorder.is_evaluated(self.at.step))
+
+    def _at_limit(self) -> bool:
+        limits, at = self.config.train, self.at
+        out_of_time = limits.max_seconds is not None and at.seconds >= limits.max_seconds
+        out_of_tokens = limits.max_tokens is not None and at.tokens >= limits.max_tokens
+        return at.step >= limits.steps or out_of_time or out_of_tokens
+
+    def _evaluation_is_due(self) -> bool:
+        every = self.config.eval.every
+        return bool(every and self.at.step % every == 0 and not self._at_limit())
+
+    def _step(self) -> None:
+        """One rollout batch and the updates it allows."""
+        at = self.at
+        started = perf_counter()
+        self.session.engine.clear_cache()  # of the weights before; and a resumed run computes the same
+        before = self.workers.engine_stats()
+        grown = self.workers.grow(at.step, at.drawn)
+        rollout_seconds = perf_counter() - started
+        generated = grown.generated_tokens
+        credited = self._credit(grown)
+        metrics = rollout_metrics(grown, credited) | {"generated_tokens": generated}
+        metrics |= engine_metrics(before, self.workers.engine_stats())
+        metrics |= {f"update_{name}": value for name, value in self._update(credited).items()}
+        seconds, rollout_seconds = self.processes.gather((perf_counter() - started, rollout_seconds))[0]
+        at.step, at.seconds, at.tokens = at.step + 1, at.seconds + seconds, at.tokens + generated
+        at.drawn, at.trees = at.drawn + grown.questions, at.trees + len(grown.trees)
+        at.dropped += len(grown.trees) - len(credited)
+        self.recorder.trees(at.step, lambda: [self._tree_record(*one) for one in credited])
+        timings = {"step": seconds, "rollout": rollout_seconds, "update": seconds - rollout_seconds}
+        timings["tokens_per_second"] = generated / seconds
+        self.recorder.step(at.step, metrics, timings, at.seconds, at.tokens)
+
+    def _credit(self, grown: Rollout) -> list[Credited]:
+        """Prune what has no score, drop trees with fewer than two scored leaves, assign credit to the others."""
+        credited, algorithm = [], self.session.algorithm
+        for tree in grown.trees:
+            tree.prune()
+            if len(tree.leaves) >= 2:
+                credited.append(Credited(tree, algorithm.credit(tree, algorithm.shaping(tree))))
+        return credited
+
+    def _update(self, credited: Sequence[Credited]) -> dict[str, float]:
+        if not credited:
+            self.recorder.note(f"step {self.at.step + 1}: no tree to learn from, nothing to update on")
+            return {}
+        self.session.engine.release()
+        updated = self.updater.update(credited)
+        self.session.engine.publish(self.session.model, self.at.step + 1)
+        return updated
+
+    def _tree_record(self, tree: TurnTree, advantages: Sequence[Sequence[float]]) -> dict[str, Any]:
+        algorithm, question = self.session.algorithm, self.workers.questions[tree.question_id]
+        credit = algorithm.credit
+        return tree_record(
+            tree,
+            question=question.question,
+            answers=question.answers,
+            advantages=advantages,
+            values=list(credit.values(tree, algorithm.shaping(tree))) if isinstance(credit, TurnCredit) else None,
+            decode=self.session.codec.decode_action,
+        )
+
+    def _evaluate(self) -> Scores | None:
+        """Greedy EM on the held-out questions, shown and logged; None where there are none, or a stop came before."""
+        if not self.eval_questions or self._is_stopped():
+            return None
+        started, step = perf_counter(), self.at.step
+        self.session.engine.clear_cache()
+        evaluation = self.workers.evaluate(self.eval_questions, self.stop)
+        if evaluation is None:
+            self.recorder.left(step)
+            return None
+        data = self.session.eval_env.dataset
+        found = scores(step, evaluation, self.eval_questions, f"{data.name} {data.split}")
+        self.recorder.evaluation(found, perf_counter() - started)
+        return found
+
+    def _save(self) -> None:
+        if self.saved_step == self.at.step:
+            return
+        self.at.tape = self.session.tape_position()
+        state = self.updater.state_dict()
+        self.saved = self.processes.lead(
+            lambda: checkpoints.save(
+                self.recorder.path / "checkpoints",
+                step=self.at.step,
+                model=self.session.model,
+                tokenizer=self.session.codec.tokenizer,
+                updater=state,
+                position=asdict(self.at),
+                keep=self.config.checkpoint.keep,
+            )
+        )
+        self.saved_step = self.at.step
+
+    def _resume(self) -> None:
+        found = self.processes.lead(lambda: checkpoints.latest(self.recorder.path / "checkpoints", self.recorder.note))
+        if found is None:  # a new run, or one that was stopped before its first checkpoint
+            self.recorder.begin(-1)
+            return
+        self.at = _Position(**found.position)
+        _check_tape(self.at.tape, self.session.tape_position(), found.path)
+        found.restore(self.session.model, self.updater)
+        self.session.engine.publish(self.session.model, self.at.step)
+        self.recorder.begin(self.at.step)
+        self.saved, self.saved_step = found.path, self.at.step
+        self.processes.lead(lambda: checkpoints.remove_superseded(found.path, self.config.checkpoint.keep))
+        self.recorder.note(f"going on from step {self.at.step} ({found.path})")
+
+
+def _check_tape(needed: int | None, here: int | None, checkpoint: Path) -> None:
+    """A run goes on with the search results that it was trained on, or not at all."""
+    if needed is not None and (here is None or here < needed):
+        raise RunDirError(
+            f"{checkpoint} was written with {needed} bytes of search results on its tape, and the tape has {here or 0} "
+            "now: put the tape back that env.kwargs.search names"
+        )
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

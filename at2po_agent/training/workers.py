@@ -1,0 +1,95 @@
+"""The processes of a run as rollout workers: each grows the trees of its share of questions, and all get all trees."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import asdict
+from threading import Event
+
+from at2po_agent.method.groups import Rollout, draw_questions
+from at2po_agent.policy.base import Policy, Sampling
+from at2po_agent.policy.retokenised import Retokenised
+from at2po_agent.rollouts.batch import rollout
+from at2po_agent.rollouts.evaluate import Evaluation, EvaluationStopped, evaluate
+from at2po_agent.rollouts.outages import Outages
+from at2po_agent.training.config import TrainConfig
+from at2po_agent.training.recorder import Recorder
+from at2po_agent.training.session import Session
+from at2po_agent.update.processes import Processes
+from at2po_env.state import Question
+
+
+class RolloutWorkers:
+    """All of them, seen from one; every process calls the same methods with the same arguments."""
+
+    def __init__(self, config: TrainConfig, session: Session, processes: Processes, recorder: Recorder) -> None:
+        self.config, self.session, self.processes, self.recorder = config, session, processes, recorder
+        kept = config.rollout.tokens == "exact"
+        self.sampler: Policy = session.engine if kept else Retokenised(session.engine, session.codec)
+        self.outages = Outages(recorder.note)
+        self.questions = {question.id: question for question in session.env.questions}
+
+    def engine_stats(self) -> dict[str, int]:
+        """Token counts of the engines of all processes."""
+        stats = self.processes.gather(asdict(self.session.engine.stats))
+        return {name: sum(part.get(name, 0) for part in stats) for name in stats[0]}
+
+    def grow(self, step: int, drawn: int) -> Rollout:
+        """The trees of one training step.
+
+        Args:
+            step: steps done before, which with the seed decides every sampled token.
+            drawn: questions drawn before: the place in their order.
+        """
+
+        async def grow_batch(first: int) -> Rollout:
+            return Rollout.of(await self.processes.together(self._grow_share(step, drawn, first)))
+
+        return asyncio.run(self.session.algorithm.groups.collect(grow_batch, self.config.rollout.questions))
+
+    async def _grow_share(self, step: int, drawn: int, first: int) -> Rollout:
+        """This process's trees of a batch of questions, from the ``first`` one of the step on."""
+        config, session = self.config, self.session
+        questions = draw_questions(list(self.questions), config.seed, drawn + first, config.rollout.questions)
+        share = self.processes.share(len(questions), lead_alone=config.engine.serves_all)
+        return await rollout(
+            session.env,
+            questions[share],
+            self.sampler,
+            session.codec,
+            session.algorithm.expansion,
+            sampling=Sampling(temperature=config.rollout.temperature),
+            limits=session.limits,
+            key=(config.seed, step),
+            first=first + share.start,
+            deterministic=config.deterministic,
+            outages=self.outages,
+        )
+
+    def evaluate(self, questions: Sequence[Question], stop: Event) -> Evaluation | None:
+        """Greedy episodes on held-out questions; None where ``stop`` was set before the end in any process."""
+        parts = asyncio.run(self.processes.together(self._evaluate_share(questions, stop)))
+        finished = [part for part in parts if part is not None]
+        return Evaluation.of(finished) if len(finished) == len(parts) else None
+
+    async def _evaluate_share(self, questions: Sequence[Question], stop: Event) -> Evaluation | None:
+        config, session = self.config, self.session
+        share = self.processes.share(len(questions), lead_alone=config.engine.serves_all)
+        ids = [question.id for question in questions[share]]
+        self.recorder.evaluating(len(ids))
+        try:
+            return await evaluate(
+                session.eval_env,
+                ids,
+                session.engine,
+                session.codec,
+                limits=session.limits,
+                batch=config.eval.batch,
+                deterministic=config.deterministic,
+                on_episode=lambda episode: self.recorder.evaluated(),
+                outages=self.outages,
+                stop=stop.is_set,
+            )
+        except EvaluationStopped:
+            return None

@@ -1,0 +1,12 @@
+"""Credited trees to changed weights, every token of a tree forwarded once.
+
+packing          trees as one packed sequence, and unrolled rows gathered from it
+micro_batches    which process forwards which trees, and when
+tree_attention   attention in which a token sees its own path only
+logprobs         log-probabilities and entropies of a packed or an unrolled forward
+forwarding       a model's forward and backward over micro-batches
+schedule         settings of the update, and the learning rate of each step
+updater          ``Updater``: the optimiser step
+sharding         weights and optimiser state split over processes (FSDP2)
+processes        the processes of a run, as ``torchrun`` starts them
+"""

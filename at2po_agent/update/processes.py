@@ -1,0 +1,151 @@
+"""The processes of a run: those that ``torchrun`` started, or just this one.
+
+All run the same program on the same configuration and meet at the same places. Whichever ends first by an error says
+why; the others end without a word.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from at2po_agent.settings import ConfigError
+
+T = TypeVar("T")
+
+_PATIENCE = timedelta(days=1)  # with a process that is slow; torchrun and the connections tell of one that is gone
+_LOST = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")  # what torch says of it
+
+
+class ProcessLost(Exception):
+    """Another process is gone without a word, so this one cannot go on."""
+
+
+class EndedElsewhere(Exception):
+    """Another process ended the run and has said why."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """All processes of a run, seen from one of them. The default is a run of one process."""
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes the run directory and talks to the user."""
+        return self.rank == 0
+
+    def share(self, n: int, *, lead_alone: bool = False) -> slice:
+        """This process's part of ``n`` things in order: parts follow the ranks and differ by one at most.
+
+        Args:
+            n: how many there are.
+            lead_alone: all are the first process's.
+        """
+        if lead_alone:
+            return slice(0, n if self.leads else 0)
+        return slice(self.rank * n // self.count, (self.rank + 1) * n // self.count)
+
+    def gather(self, value: T) -> list[T]:
+        """The value of every process, by rank; it is pickled."""
+        if self.count == 1:
+            return [value]
+        import torch.distributed as dist
+
+        values: list[Any] = [None] * self.count
+        dist.all_gather_object(values, value)
+        return values
+
+    def lead(self, work: Callable[[], T]) -> T:
+        """What ``work`` returns in the first process, which alone does it."""
+        found: Any = work() if self.leads else None
+        first: T = self.gather(found)[0]
+        return first
+
+    async def together(self, work: Awaitable[T]) -> list[T]:
+        """What ``work`` returns in every process, by rank; an error waits until all are done, and ends all.
+
+        Raises:
+            EndedElsewhere: it failed in another process, and not in one before that.
+        """
+        try:
+            found = await work
+        except Exception:
+            failed = self.gather((True, None))
+            if any(bad for bad, _ in failed[: self.rank]):
+                raise EndedElsewhere from None
+            raise
+        both: list[tuple[bool, Any]] = self.gather((False, found))
+        if any(bad for bad, _ in both):
+            raise EndedElsewhere
+        return [result for _, result in both]
+
+
+ONE = Processes()
+
+
+@contextmanager
+def joined() -> Iterator[Processes]:
+    """Join the processes that ``torchrun`` started, and leave them at the end.
+
+    Tensors on GPUs travel by NCCL, everything else by gloo.
+
+    Raises:
+        ConfigError: there are more processes than GPUs on this host.
+        ProcessLost: another process is gone, and this is the first one to notice.
+        EndedElsewhere: another process has said why the run ends.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield ONE
+        return
+    import torch.distributed as dist
+    from torch.distributed.rendezvous import rendezvous
+
+    backend = _backend()
+    store, rank, count = next(rendezvous("env://", timeout=_PATIENCE))
+    dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=_PATIENCE)
+    try:
+        yield Processes(rank, count)
+    except EndedElsewhere:
+        raise
+    except Exception as error:
+        if not _is_first(store):
+            raise EndedElsewhere from error
+        if isinstance(error, RuntimeError) and any(word in str(error) for word in _LOST):
+            said = str(error).splitlines()[0]
+            raise ProcessLost(
+                f"another process of the run is gone ({said}); go on from the last checkpoint with --resume"
+            ) from error
+        raise
+    finally:
+        dist.destroy_process_group()
+
+
+def _backend() -> str:
+    """Of this host's devices; each process takes a GPU of its own."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return "gloo"
+    local, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if local >= gpus:
+        raise ConfigError(
+            f"there are more processes than GPUs, of which this host has {gpus}: start torchrun with --nproc-per-node "
+            f"{gpus}, or hide the GPUs with CUDA_VISIBLE_DEVICES= to train on CPUs"
+        )
+    torch.cuda.set_device(local)
+    return "cpu:gloo,cuda:nccl"
+
+
+def _is_first(store: Any) -> bool:
+    """Whether no other process has ended by an error before; they count in torchrun's store."""
+    try:
+        return int(store.add(f"at2po/ended/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", 1)) == 1
+    except RuntimeError:  # the store is gone with the process that held it, which was the first
+        return False

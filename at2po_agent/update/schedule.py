@@ -1,0 +1,38 @@
+"""Settings of the update, and the learning rate of each of its steps."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from at2po_agent.settings import at_least
+
+
+@dataclass(frozen=True)
+class UpdateConfig:
+    """How the weights follow a rollout batch."""
+
+    lr: float = at_least(1e-6, 0)
+    weight_decay: float = at_least(0.01, 0)
+    grad_clip: float = at_least(1.0, 0)  # of the gradient's norm
+    schedule: Literal["constant", "linear", "cosine"] = "constant"  # after the warm-up, over train.steps
+    warmup_steps: int = at_least(0, 0)  # optimiser steps
+    mini_batch: int = at_least(8, 1)  # questions per optimiser step
+    max_tokens: int = at_least(8192, 1)  # packed tokens per forward pass
+    epochs: int = at_least(1, 1)
+    old_logprobs: Literal["rollout", "recompute"] = "rollout"
+    precision: Literal["weights", "bfloat16"] = "weights"  # of the forward; bfloat16 leaves the weights as they are
+    gradient_checkpointing: bool = False  # keep a layer's input only and compute the rest again in the backward
+
+
+def learning_rate(config: UpdateConfig, step: int, total_steps: int) -> float:
+    """The learning rate of optimiser step ``step`` (from 0).
+
+    Rises linearly over ``warmup_steps``, then stays or falls to 0 at ``total_steps``, linearly or as half a cosine.
+    """
+    if step < config.warmup_steps:
+        return config.lr * (step + 1) / config.warmup_steps
+    left = 1 - min(1.0, (step - config.warmup_steps) / max(1, total_steps - config.warmup_steps))
+    shape = {"constant": 1.0, "linear": left, "cosine": 0.5 * (1 - math.cos(math.pi * left))}
+    return config.lr * shape[config.schedule]

@@ -1,0 +1,206 @@
+"""The optimiser step: credited trees in, weights changed, metrics out.
+
+A rollout batch is split into mini-batches of questions; each is one optimiser step. A mini-batch is forwarded in
+micro-batches within a token budget, by all processes of the run together. The totals that the loss is divided by
+(trajectories, generated tokens) are those of the whole mini-batch, counted before the first forward, so the gradient is
+the same for every budget and any number of processes.
+
+Trees whose advantages are all exactly zero stay in those totals. They add nothing to the loss or its gradient, so their
+forward is left out unless a KL term needs it: an exact saving. Diagnostics of the policy's change (``ppo_kl``,
+``turn_kl_entropy``) count them as unchanged.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from at2po_agent.method.objective import LossInputs, Objective
+from at2po_agent.method.rows import merge
+from at2po_agent.policy.base import PolicyError
+from at2po_agent.update.forwarding import Forwarding
+from at2po_agent.update.packing import Credited, PackedTree, pack_tree
+from at2po_agent.update.processes import ONE, Processes
+from at2po_agent.update.schedule import UpdateConfig, learning_rate
+from at2po_agent.update.sharding import load_optimizer_state, optimizer_state, whole
+
+COUNTS = (
+    "steps",
+    "skipped_steps",
+    "tokens_forwarded",
+    "trees_without_signal",
+)  # summed over steps; the rest is averaged
+
+
+class Updater:
+    """AdamW on a policy's weights, one objective, packed forwards."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        objective: Objective,
+        config: UpdateConfig,
+        temperature: float = 1.0,
+        total_steps: int = 1,
+        reference: PreTrainedModel | None = None,
+        processes: Processes = ONE,
+        device: torch.device | None = None,
+    ) -> None:
+        """Hold what every step needs.
+
+        Args:
+            model: changed in place; its mode (train or eval) is left as it is.
+            objective: the loss over unrolled rows.
+            config: how the weights follow.
+            temperature: of the rollout.
+            total_steps: optimiser steps of the whole run, for a schedule that falls.
+            reference: the policy that the objective's KL term holds on to; its LoRA adapters are left out.
+            processes: those that share the work of every step; all of them call the same methods with the same trees.
+            device: where the update is computed; default where the model is.
+
+        Raises:
+            ValueError: a model that packing would make wrong, a temperature of 0, or a KL term without a reference.
+        """
+        if not temperature > 0:
+            raise ValueError(f"training needs a rollout temperature above 0, not {temperature}")
+        if objective.kl_coef and reference is None:
+            raise ValueError(f"kl_coef is {objective.kl_coef}, so the update needs a reference model")
+        self.objective, self.config = objective, config
+        self.total_steps, self.processes = total_steps, processes
+        self.policy = Forwarding(model, config, temperature, processes, device)
+        self.reference: Forwarding | None = None
+        if reference is not None and objective.kl_coef:
+            is_base = reference is model  # with LoRA adapters, which are left out
+            self.reference = self.policy if is_base else Forwarding(reference, config, temperature, processes, device)
+        self.parameters = self.policy.parameters
+        self.optimizer = torch.optim.AdamW(self.parameters, config.lr, weight_decay=config.weight_decay, fused=True)
+        self.steps = 0  # optimiser steps taken: the position in the schedule
+
+    def update(self, trees: Sequence[Credited]) -> dict[str, float]:
+        """Take ``ceil(len(trees) / mini_batch)`` optimiser steps an epoch, trees in the order given.
+
+        A step whose gradient is not finite is left out, weights and optimiser untouched, and counted.
+
+        Returns:
+            Means over the steps taken of ``loss``, ``grad_norm`` (before clipping), ``lr``, ``entropy`` (nats, over the
+            rows that were forwarded) and the objective's own metrics; extremes of those in ``_min`` and ``_max``; the
+            sums ``steps``, ``skipped_steps``, ``tokens_forwarded`` (without padding) and ``trees_without_signal``.
+
+        Raises:
+            ValueError: no trees, or a tree and its advantages do not fit (see ``pack_tree``).
+            PolicyError: the weights changed while a turn was sampled, and its log-probabilities are to be used.
+        """
+        if not trees:
+            raise ValueError("no trees to update on: every tree of the batch was dropped")
+        if self.config.old_logprobs == "rollout":
+            _check_straddling(trees)
+        ready = [pack_tree(tree, advantages) for tree, advantages in trees]
+        if self.config.old_logprobs == "recompute":
+            now = self.policy.without_grad(ready)
+            ready = [replace(tree, logp_old=logp) for tree, (logp, _) in zip(ready, now, strict=True)]
+        size = self.config.mini_batch
+        mini_batches = [ready[i : i + size] for i in range(0, len(ready), size)]
+        with self.policy.checkpointing():
+            found = [self._step(batch) for _ in range(self.config.epochs) for batch in mini_batches]
+        self.policy.to_whole()
+        return _over_steps(found)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The optimiser and the position in the schedule; the model's weights are not in it.
+
+        Every process takes part, and the first one has all of it.
+        """
+        return {"optimizer": optimizer_state(self.optimizer, keep=self.processes.leads), "steps": self.steps}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where ``state_dict`` was taken, with the weights that the model has now."""
+        self.policy.from_whole()
+        load_optimizer_state(self.optimizer, dict(state["optimizer"]))
+        self.steps = int(state["steps"])
+
+    def _step(self, trees: Sequence[PackedTree]) -> dict[str, float]:
+        used = [tree for tree in trees if self.objective.kl_coef or tree.has_signal]
+        found = {"tokens_forwarded": float(sum(len(tree.ids) for tree in used))}
+        found["trees_without_signal"] = float(sum(not tree.has_signal for tree in trees))
+        found |= self._backward(used, trees)
+        norm = float(whole(torch.nn.utils.clip_grad_norm_(self.parameters, self.config.grad_clip or math.inf)))
+        if not math.isfinite(norm):
+            self.optimizer.zero_grad()
+            return {"skipped_steps": 1.0, "steps": 0.0}
+        lr = learning_rate(self.config, self.steps, self.total_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.steps += 1
+        return found | {"grad_norm": norm, "lr": lr, "steps": 1.0, "skipped_steps": 0.0}
+
+    def _backward(self, used: Sequence[PackedTree], trees: Sequence[PackedTree]) -> dict[str, float]:
+        """Leave the gradient of the mini-batch ``trees`` in the parameters; only ``used`` ones add to it.
+
+        Every process forwards its share and divides by the totals of all, so that gradients and metrics add up.
+        """
+        n_sequences = sum(tree.n_sequences for tree in trees)
+        n_tokens = sum(tree.n_tokens for tree in trees)
+        spread = self._entropy_mean_std(trees) if self.objective.uses_entropy and used else (None, None)
+        n_used = sum(tree.n_tokens for tree in used)
+        parts = []
+        for batch, members in self.policy.batches(used):
+            logp, entropy = self.policy.rows(batch)
+            logp_ref = None if self.reference is None else self.reference.base_logp(batch)
+            if not members:
+                torch.autograd.backward(0.0 * logp.sum())
+                continue
+            outputs = self.objective(
+                LossInputs(
+                    logp=logp,
+                    logp_old=batch.logp_old.to(logp.dtype),
+                    advantage=batch.advantage.to(logp.dtype),
+                    sequence_ids=batch.sequence_ids,
+                    turn_ids=batch.turn_ids,
+                    n_sequences=n_sequences,
+                    n_tokens=n_tokens,
+                    entropy=entropy,
+                    entropy_mean=spread[0],
+                    entropy_std=spread[1],
+                    logp_ref=logp_ref,
+                )
+            )
+            torch.autograd.backward(outputs.loss)
+            parts.append(
+                outputs.metrics | {"loss": float(outputs.loss.detach()), "entropy": float(entropy.sum()) / n_used}
+            )
+        if not used:  # the gradient is zero, which is not the same to AdamW as none: momentum and decay go on
+            for parameter in self.parameters:
+                parameter.grad = torch.zeros_like(parameter)
+        return merge(part for theirs in self.processes.gather(parts) for part in theirs)
+
+    def _entropy_mean_std(self, trees: Sequence[PackedTree]) -> tuple[float, float]:
+        """Over all unrolled rows of the mini-batch, trees without signal included; the std is unbiased."""
+        entropy = torch.from_numpy(np.concatenate([entropy for _, entropy in self.policy.without_grad(trees)]))
+        return float(entropy.mean()), float(entropy.std()) if len(entropy) > 1 else 0.0
+
+
+def _check_straddling(trees: Sequence[Credited]) -> None:
+    for tree, _ in trees:
+        for index, node in enumerate(tree.nodes):
+            if node.straddles:
+                raise PolicyError(
+                    f"tree {tree.question_id!r}: the weights changed while turn {index} was sampled, so its "
+                    "log-probabilities are those of no one policy: set update.old_logprobs=recompute"
+                )
+
+
+def _over_steps(steps: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Extremes and counts over all steps, means over those that have the metric."""
+    merged = merge(steps)
+    for name in merged:
+        if name not in COUNTS and not name.endswith(("_min", "_max")):
+            merged[name] /= sum(name in step for step in steps)
+    return merged

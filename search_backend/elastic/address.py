@@ -1,0 +1,259 @@
+"""How an Elasticsearch index is addressed and reached, and what its failures mean."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import elastic_transport
+import elasticsearch
+from elastic_transport.client_utils import parse_cloud_id
+from elasticsearch import Elasticsearch
+
+from search_backend.base import CorpusError, SearchError, SearchTimeout, SearchUnavailable
+from search_backend.elastic import fusion as hybrid
+
+Result = TypeVar("Result")
+
+SHAPE = "elasticsearch://HOST[:PORT]/INDEX?timeout=10&retries=3&wait=10&tls=true&ca=FILE&user=NAME"
+API_KEY, USER, PASSWORD = "AT2PO_ES_API_KEY", "AT2PO_ES_USER", "AT2PO_ES_PASSWORD"
+"""Environment variables; secrets are read from nowhere else, so that no URI, message or manifest can hold one."""
+
+_RETRYABLE = frozenset({429, 500, 502, 503, 504})  # 500: a service whose card ran out of memory, for one
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 10.0
+_INDEX_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,199}")
+_OPTIONS = {
+    "timeout",
+    "retries",
+    "wait",
+    "tls",
+    "ca",
+    "user",
+    "api_key_env",
+    "password_env",
+    "cloud_id",
+    *hybrid.OPTIONS,
+}
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where an index is, and how patiently it is asked. Holds no secret, only the names of their variables.
+
+    ``index`` is the name that users give: an alias of the index that is loaded under it.
+    """
+
+    url: str
+    index: str
+    timeout: float = 10.0  # seconds, of one request
+    retries: int = 3  # of a request that may succeed later
+    wait: float = 10.0  # seconds that the server may take to be ready when the index is opened
+    ca: str | None = None  # certificates to trust, a PEM file
+    user: str | None = None
+    api_key_env: str = API_KEY
+    password_env: str = PASSWORD
+    hybrid: hybrid.Hybrid | None = None  # vectors beside words; None: words alone
+
+    def __str__(self) -> str:
+        return f"{self.url}/{self.index}"
+
+    def client_options(self) -> dict[str, Any]:
+        """Arguments for ``Elasticsearch`` and ``AsyncElasticsearch``; retries are ours, so theirs are off.
+
+        Raises:
+            SearchError: A user is given without a password.
+        """
+        options: dict[str, Any] = {"hosts": [self.url], "request_timeout": self.timeout, "max_retries": 0}
+        user = self.user or os.environ.get(USER)
+        if api_key := os.environ.get(self.api_key_env):
+            options["api_key"] = api_key
+        elif user:
+            password = os.environ.get(self.password_env)
+            if not password:
+                raise SearchError(f"{self}: a user is given; put the password into the variable {self.password_env}")
+            options["basic_auth"] = (user, password)
+        if self.ca:
+            options["ca_certs"] = self.ca
+        return options
+
+
+def parse_address(uri: str) -> Address:
+    """Read ``elasticsearch://HOST[:PORT][/PREFIX]/INDEX?…``.
+
+    Options: ``timeout``, ``retries`` and ``wait``; ``tls`` and ``ca``; ``user``, and in ``password_env`` and
+    ``api_key_env`` names of environment variables. With ``cloud_id=NAME:…`` there is no host before ``/INDEX``. With
+    ``hybrid=MODEL`` vectors are searched beside words, see ``hybrid.parse_hybrid``.
+
+    Raises:
+        SearchError: The URI is malformed. A password in it is not repeated.
+    """
+    parts = urlsplit(uri)
+    shown = f"elasticsearch://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    if "@" in parts.netloc:
+        raise SearchError(
+            f"{shown}: no user and password in a URI, which is stored with runs; use ?user=NAME and the variable "
+            f"{PASSWORD}, or {API_KEY}"
+        )
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if unknown := sorted(options.keys() - _OPTIONS):
+        raise SearchError(f"{shown}: unknown option {unknown[0]!r}; known: {', '.join(sorted(_OPTIONS))}")
+    prefix, _, index = unquote(parts.path).rpartition("/")
+    if not _INDEX_NAME.fullmatch(index):
+        raise SearchError(f"{shown}: {index!r} is no index name (a-z, 0-9, '.', '_' and '-'); write {SHAPE}")
+    ca = options.get("ca")
+    if ca is not None and not Path(ca).expanduser().is_file():
+        raise SearchError(f"{shown}: ca: there is no file {ca}")
+    return Address(
+        url=_url(parts.netloc, prefix, options, shown),
+        index=index,
+        timeout=_number(options, "timeout", 10.0, shown),
+        retries=int(_number(options, "retries", 3, shown)),
+        wait=_number(options, "wait", 10.0, shown),
+        ca=None if ca is None else str(Path(ca).expanduser()),
+        user=options.get("user"),
+        api_key_env=options.get("api_key_env", API_KEY),
+        password_env=options.get("password_env", PASSWORD),
+        hybrid=hybrid.parse_hybrid(options, shown),
+    )
+
+
+def _url(host: str, prefix: str, options: Mapping[str, str], shown: str) -> str:
+    if cloud_id := options.get("cloud_id"):
+        try:
+            found = parse_cloud_id(cloud_id).es_address
+        except ValueError as error:
+            raise SearchError(f"{shown}: cloud_id cannot be read ({error})") from error
+        if host or found is None:
+            raise SearchError(f"{shown}: cloud_id names the host; write elasticsearch:///INDEX?cloud_id=NAME:…")
+        return f"https://{found[0]}:{found[1]}"
+    try:
+        parsed = urlsplit(f"//{host}")
+        name, port = parsed.hostname, parsed.port or 9200
+    except ValueError as error:
+        raise SearchError(f"{shown}: {error}; write {SHAPE}") from error
+    if not name:
+        raise SearchError(f"{shown}: it names no host; write {SHAPE}")
+    tls = options.get("tls", "true" if "ca" in options else "false")
+    if tls not in ("true", "false"):
+        raise SearchError(f"{shown}: tls is true or false, not {tls!r}")
+    name = f"[{name}]" if ":" in name else name
+    return f"{'https' if tls == 'true' else 'http'}://{name}:{port}{prefix}"
+
+
+def _number(options: Mapping[str, str], name: str, default: float, shown: str) -> float:
+    try:
+        value = float(options.get(name, default))
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e6 or (name == "timeout" and value == 0):
+        raise SearchError(f"{shown}: {name} must be a positive number, not {options[name]!r}")
+    return value
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What went wrong, as an error of ours, and whether the same request may succeed later."""
+
+    error: SearchError
+    again: bool
+
+
+def failure(error: Exception, address: Address) -> Failure:
+    """Judge an error of the client library."""
+    if isinstance(error, elasticsearch.ApiError):
+        return status_failure(error.status_code, _reason(error.body) or _plain(error.message), address)
+    if isinstance(error, elastic_transport.ConnectionTimeout):
+        message = f"{address}: no answer within {address.timeout:g} s"
+        return Failure(SearchTimeout(message), again=False)
+    if isinstance(error, elastic_transport.TlsError):
+        return Failure(
+            SearchError(f"{address}: no trusted TLS connection ({error.message}); ca=FILE names who signs"), False
+        )
+    if isinstance(error, elastic_transport.ConnectionError):
+        return Failure(SearchUnavailable(f"{address}: no connection ({error.message})"), again=True)
+    return Failure(SearchError(f"{address}: not an answer of Elasticsearch ({error})"), again=False)
+
+
+def status_failure(status: int, reason: str, address: Address) -> Failure:
+    """Judge an HTTP status, of a whole answer or of one item in it."""
+    what = f"{address}: HTTP {status}: {reason}"
+    if status == 504:
+        return Failure(SearchTimeout(what), again=True)
+    if status in _RETRYABLE:
+        return Failure(SearchUnavailable(what), again=True)
+    if status in (401, 403):
+        return Failure(SearchError(f"{what}; set {API_KEY}, or {USER} and {PASSWORD}"), again=False)
+    if status == 404:
+        return Failure(CorpusError(f"{what}; build it with: at2po-agent index build"), again=False)
+    return Failure(SearchError(what), again=False)
+
+
+def _reason(body: Any) -> str:
+    """The server's own words about an error, from the body of an answer or of one item of it."""
+    error = body.get("error") if isinstance(body, Mapping) else None
+    if isinstance(error, Mapping):
+        causes = error.get("root_cause") or [error]
+        return str(causes[0].get("reason") or error.get("reason") or error.get("type") or "")
+    return str(error or "")
+
+
+def _plain(message: str) -> str:
+    """What a proxy says on its error page, in a line."""
+    return " ".join(re.sub(r"<[^>]*>", " ", message).split())[:200]
+
+
+def item_failure(item: Mapping[str, Any], address: Address) -> Failure:
+    """Judge one item of a batch that has an ``error``."""
+    return status_failure(int(item.get("status", 500)), _reason(item), address)
+
+
+def waits(retries: int) -> Iterator[float]:
+    """Seconds before each retry: doubling, bounded."""
+    return (min(_FIRST_WAIT_S * 2**i, _LONGEST_WAIT_S) for i in range(retries))
+
+
+def attempt(address: Address, call: Callable[[], Result], retries: int | None = None) -> Result:
+    """Call the server; what may succeed later is tried again.
+
+    Raises:
+        SearchError: It failed for good.
+    """
+    pauses = waits(address.retries if retries is None else retries)
+    while True:
+        try:
+            return call()
+        except (elastic_transport.TransportError, elasticsearch.ApiError) as error:
+            failed = failure(error, address)
+            pause = next(pauses, None) if failed.again else None
+            if pause is None:
+                raise failed.error from error
+            time.sleep(pause)
+
+
+def wait_until_ready(client: Elasticsearch, address: Address) -> None:
+    """Wait, ``address.wait`` seconds at most, until the cluster answers and has its data.
+
+    Raises:
+        SearchUnavailable: It does not.
+        SearchError: It never will: wrong credentials, no Elasticsearch.
+    """
+    deadline = time.monotonic() + address.wait
+    asking = client.options(request_timeout=min(address.timeout, max(address.wait, 1.0)))
+    while True:
+        try:
+            asking.cluster.health(wait_for_status="yellow", timeout="1s")
+            return
+        except (elastic_transport.TransportError, elasticsearch.ApiError) as error:
+            failed = failure(error, address)
+            not_yet = failed.again or isinstance(failed.error, SearchTimeout) or getattr(error, "status_code", 0) == 408
+            if not not_yet:
+                raise failed.error from error
+            if time.monotonic() > deadline:
+                raise SearchUnavailable(f"{failed.error} (waited {address.wait:g} s for the server)") from error
+            time.sleep(0.25)

@@ -1,0 +1,205 @@
+"""Search in Elasticsearch, with the ranking of the embedded index: for corpora that do not fit beside the trainer."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import Any
+
+from elasticsearch import Elasticsearch
+
+from search_backend.base import BadQuery, CorpusError, Hit, Manifest, Passage, SearchUnavailable, check_request
+from search_backend.elastic import layout as elastic_layout
+from search_backend.elastic.address import Address, attempt, parse_address, wait_until_ready
+from search_backend.elastic.fusion import WINDOW, Hybrid, fuse
+from search_backend.elastic.link import Body, Link
+from search_backend.elastic.vectors import open_embedder
+from search_backend.embedded import files as index_files
+
+
+class ElasticsearchBackend:
+    """A read-only index on a server, shared by threads, event loops, forks and pickles. Holds no secret.
+
+    Every search goes through one asynchronous client on a thread of its own; what callers ask at the same time is sent
+    together (``_msearch``). A name that is an alias is resolved once: a later swap does not change a running backend.
+    """
+
+    def __init__(self, address: Address, name: str, manifest: Manifest) -> None:
+        self._address, self._name = address, name
+        self._manifest = self._index_manifest = manifest
+        self._analyzer = elastic_layout.analyzer_of(manifest)
+        self._max_terms = int(manifest.parameters["max_query_terms"])
+        self._hybrid = address.hybrid
+        if self._hybrid:
+            self._manifest = _with_vectors(manifest, self._hybrid, address)
+        self._link: Link | None = None
+        self._closed = False
+        self._guard, self._guard_process = threading.Lock(), os.getpid()
+
+    @classmethod
+    def open(cls, address: Address) -> ElasticsearchBackend:
+        """Wait until the server is ready, and open the index of that name.
+
+        Raises:
+            CorpusError: There is no such index, or it is unfinished, damaged or not ours; or it lacks the vectors that
+                ``hybrid`` in the address asks for.
+            SearchUnavailable: The server did not get ready.
+            SearchError: It refuses us.
+        """
+        with Elasticsearch(**address.client_options()) as client:
+            wait_until_ready(client, address)
+            found = elastic_layout.find(client, address)
+            if found is None:
+                raise CorpusError(f"{address}: there is no such index; build it with: at2po-agent index build")
+            if not found.complete:
+                raise CorpusError(f"{address}: the index is not loaded to its end; build it again, it goes on")
+            count = attempt(address, lambda: client.count(index=found.name))["count"]
+        if count != found.manifest.passages:
+            raise CorpusError(
+                f"{address}: the index {found.name} holds {count} passages instead of {found.manifest.passages}; "
+                "delete it and build it again"
+            )
+        return cls(address, found.name, found.manifest)
+
+    @property
+    def manifest(self) -> Manifest:
+        """Corpus digest, analyzer and parameters, as the index's ``_meta`` has them; and of a hybrid search its own."""
+        return self._manifest
+
+    @property
+    def index(self) -> str:
+        """The index that is searched, not its alias."""
+        return self._name
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
+        """Return at most ``k`` hits per query, best first, ties by passage id.
+
+        Raises:
+            BadQuery: ``k < 1`` or above 10,000, or a query is not a string.
+            SearchTimeout: No answer within the address's timeout.
+            SearchUnavailable: No connection, or the server is overloaded, also after the retries.
+            CorpusError: The index is gone.
+        """
+        return self._submit(queries, k).result()
+
+    async def asearch(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
+        """``search`` that lets the event loop go on."""
+        return await asyncio.wrap_future(self._submit(queries, k))
+
+    def close(self) -> None:
+        """Close the connections; calling it twice is fine."""
+        with self._lock():
+            self._closed = True
+            link, self._link = self._link, None
+        if link is not None:
+            link.close()
+
+    def __reduce__(self) -> tuple[Callable[..., ElasticsearchBackend], tuple[Address, str, Manifest]]:
+        return ElasticsearchBackend, (self._address, self._name, self._index_manifest)
+
+    def _submit(self, queries: Sequence[str], k: int) -> Future[list[list[Hit]]]:
+        check_request(queries, k)
+        k = min(k, self._manifest.passages)
+        if k > elastic_layout.MAX_HITS:
+            raise BadQuery(f"k is {k}; Elasticsearch returns at most {elastic_layout.MAX_HITS} hits of a query")
+        link = self._connection()
+        return link.run(self._answer(link, queries, k))
+
+    async def _answer(self, link: Link, queries: Sequence[str], k: int) -> list[list[Hit]]:
+        """On the link's event loop: make the requests, ask, fuse."""
+        words = {
+            query: " ".join(index_files.query_terms(self._analyzer, query)[: self._max_terms]) for query in queries
+        }
+        asked = [query for query in words if words[query]]
+        if self._hybrid and asked:
+            answers = await self._fused(link, self._hybrid, asked, [words[query] for query in asked], k)
+        else:
+            found = await link.ask([_match(words[query], k) for query in asked])
+            answers = [[Hit(_passage(hit), float(hit["_score"])) for hit in hits] for hits in found]
+        by_query = dict(zip(asked, answers, strict=True))
+        return [list(by_query.get(query, [])) for query in queries]
+
+    async def _fused(
+        self, link: Link, hybrid: Hybrid, queries: Sequence[str], words: Sequence[str], k: int
+    ) -> list[list[Hit]]:
+        """Ask for both rankings of every query, and fuse them."""
+        size = max(k, min(WINDOW, self._manifest.passages))
+        vectors = await asyncio.to_thread(open_embedder(hybrid.model).queries, queries)
+        bodies = [_match(one, size) for one in words]
+        bodies += [_nearest(vector, size, hybrid.candidates) for vector in vectors]
+        found = await link.ask(bodies)
+        answers = []
+        for lists in zip(found[: len(queries)], found[len(queries) :], strict=True):
+            passages = {hit["sort"][1]: hit for hits in lists for hit in hits}
+            ranked = fuse([[hit["sort"][1] for hit in hits] for hits in lists], hybrid.rrf)
+            answers.append([Hit(_passage(passages[place]), score) for place, score in ranked[:k]])
+        return answers
+
+    def _connection(self) -> Link:
+        """This process's connection: a fork's threads do not run on."""
+        with self._lock():
+            if self._closed:
+                raise SearchUnavailable(f"the backend {self._address} was closed")
+            if self._link is None or self._link.process != os.getpid():
+                sharded = self._manifest.parameters["shards"] > 1
+                self._link = Link(self._address, self._name, sharded)
+                weakref.finalize(self, self._link.close)  # also at the interpreter's end
+            return self._link
+
+    def _lock(self) -> threading.Lock:
+        if self._guard_process != os.getpid():  # a lock that was held while the process forked stays locked
+            self._guard, self._guard_process = threading.Lock(), os.getpid()
+        return self._guard
+
+
+def _with_vectors(manifest: Manifest, hybrid: Hybrid, address: Address) -> Manifest:
+    """The manifest of a hybrid search: the index's, and how the two rankings are made and fused.
+
+    Raises:
+        CorpusError: The index has no vectors, or those of another model.
+    """
+    embedder, made_with = open_embedder(hybrid.model).identity, manifest.parameters.get("embedder")
+    if made_with is None or made_with["digest"] != embedder["digest"]:
+        has = (
+            "has no vectors"
+            if made_with is None
+            else f"has vectors of {made_with['model']} ({made_with['digest'][:12]})"
+        )
+        raise CorpusError(
+            f"{address}: the index {has}, and hybrid={hybrid.model} ({embedder['digest'][:12]}) is asked for; load it "
+            "again with: at2po-agent index build"
+        )
+    return replace(manifest, parameters={**manifest.parameters, "hybrid": hybrid.to_json()})
+
+
+def _match(words: str, size: int) -> Body:
+    return _body(size) | {"query": {"match": {elastic_layout.CONTENT: {"query": words}}}}
+
+
+def _nearest(vector: list[float], size: int, candidates: int) -> Body:
+    nearest = {"field": elastic_layout.VECTOR, "query_vector": vector, "k": size}
+    return _body(size) | {"knn": nearest | {"num_candidates": max(candidates, size)}}
+
+
+def _body(size: int) -> Body:
+    return {
+        "size": size,
+        "sort": ["_score", {elastic_layout.RANK: "asc"}],
+        "track_total_hits": False,
+        "_source": elastic_layout.SOURCE,
+    }
+
+
+def _passage(found: dict[str, Any]) -> Passage:
+    source = found["_source"]
+    return Passage(source["id"], source["title"], source["text"])
+
+
+def open_uri(uri: str) -> ElasticsearchBackend:
+    """Open ``elasticsearch://HOST[:PORT]/INDEX?…``; see ``elastic_client.parse_address``."""
+    return ElasticsearchBackend.open(parse_address(uri))

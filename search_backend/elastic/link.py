@@ -1,0 +1,150 @@
+"""One process's connection to Elasticsearch: searches that wait at the same time go together, and are sent again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from elastic_transport import TransportError
+from elasticsearch import ApiError, AsyncElasticsearch
+
+from search_backend.base import SearchError, SearchUnavailable
+from search_backend.elastic.address import Address, Failure, failure, item_failure, waits
+
+BATCH = 64  # searches in one request
+BATCH_HITS = 2048  # hits that one request may ask for, about
+IN_FLIGHT = 4  # requests at once; what is asked meanwhile goes together in the next
+
+Body = dict[str, Any]
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class _Search:
+    body: Body
+    answer: asyncio.Future[list[dict[str, Any]]]
+
+
+class Link:
+    """A client on an event loop in a thread of its own.
+
+    Args:
+        address: Where the server is, and how patiently it is asked.
+        index: What is searched.
+        sharded: Whether the index has several shards.
+    """
+
+    def __init__(self, address: Address, index: str, sharded: bool) -> None:
+        self.process = os.getpid()
+        self._address, self._index = address, index
+        self._sharded = sharded
+        self._client = AsyncElasticsearch(**address.client_options())
+        self._gone: SearchUnavailable | None = None  # once it is closed
+        self._waiting: list[_Search] = []
+        self._running: set[asyncio.Task[None]] = set()
+        self._starting = 0  # tasks that have not taken any search yet
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="elasticsearch", daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, Result]) -> Future[Result]:
+        """Run a coroutine, which may call ``ask``, on the link's event loop."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def close(self) -> None:
+        """End what is under way, and the thread; nothing in a fork, which has no such thread."""
+        if self.process != os.getpid() or self._loop.is_closed():
+            return
+        self.run(self._stop()).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _stop(self) -> None:
+        self._gone = SearchUnavailable(f"the backend {self._address} was closed")
+        for search in self._waiting:
+            _fail(search, self._gone)
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}), return_exceptions=True)
+        await self._client.close()
+
+    async def ask(self, bodies: Sequence[Body]) -> list[list[dict[str, Any]]]:
+        """The hits of every search, as the server sends them.
+
+        Raises:
+            SearchError: One of them failed for good.
+        """
+        if self._gone:
+            raise self._gone
+        searches = [_Search(body, self._loop.create_future()) for body in bodies]
+        self._waiting += searches
+        while len(self._running) < IN_FLIGHT and self._starting < len(self._waiting):
+            self._starting += 1
+            task = self._loop.create_task(self._send_waiting())
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+        await asyncio.gather(*(search.answer for search in searches), return_exceptions=True)
+        return [search.answer.result() for search in searches]
+
+    async def _send_waiting(self) -> None:
+        self._starting -= 1
+        while self._waiting:
+            size = max(1, min(BATCH, BATCH_HITS // self._waiting[0].body["size"]))
+            batch, self._waiting = self._waiting[:size], self._waiting[size:]
+            try:
+                await self._send([search for search in batch if not search.answer.cancelled()])
+            except BaseException as error:
+                for search in batch:
+                    _fail(search, SearchUnavailable(f"{self._address}: the search was given up ({error!r})"))
+                raise
+
+    async def _send(self, batch: Sequence[_Search]) -> None:
+        """Answer every search of a batch, or fail it; what may succeed later is sent again."""
+        pauses = waits(self._address.retries)
+        while batch:
+            failed = await self._send_once(batch)
+            pause = next(pauses, None) if failed else None
+            batch = []
+            for search, why in failed:
+                if why.again and pause is not None:
+                    batch = [*batch, search]
+                else:
+                    _fail(search, why.error)
+            if batch and pause is not None:
+                await asyncio.sleep(pause)
+
+    def _kind(self, body: Body) -> dict[str, str]:
+        """Shards weigh words by their own counts, unless these are gathered first; vectors need no counts."""
+        return {"search_type": "dfs_query_then_fetch"} if self._sharded and "query" in body else {}
+
+    async def _send_once(self, batch: Sequence[_Search]) -> list[tuple[_Search, Failure]]:
+        """Send one request; return what it did not answer."""
+        lines: list[dict[str, Any]] = []
+        for search in batch:
+            lines += [{"allow_partial_search_results": False, **self._kind(search.body)}, search.body]
+        try:
+            response = await self._client.msearch(index=self._index, searches=lines)
+            items = response["responses"]
+        except (TransportError, ApiError) as error:
+            if getattr(error, "status_code", 0) == 413 and len(batch) > 1:
+                half = len(batch) // 2
+                return [*await self._send_once(batch[:half]), *await self._send_once(batch[half:])]
+            return [(search, failure(error, self._address)) for search in batch]
+        failed = []
+        for search, item in zip(batch, items, strict=True):
+            if "error" in item:
+                failed.append((search, item_failure(item, self._address)))
+            elif not search.answer.done():
+                search.answer.set_result(item["hits"]["hits"])
+        return failed
+
+
+def _fail(search: _Search, error: SearchError) -> None:
+    if not search.answer.done():
+        search.answer.set_exception(error)

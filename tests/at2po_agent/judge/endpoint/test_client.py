@@ -1,0 +1,291 @@
+"""The client against a real HTTP server that does to it what endpoints do."""
+
+import asyncio
+import json
+import time
+
+import pytest
+
+import at2po_agent.judge.endpoint.client as judged_endpoint
+from at2po_agent.judge.config import LimitConfig, ModelConfig
+from at2po_agent.judge.endpoint.client import Call, ChatEndpoint
+from at2po_agent.judge.endpoint.refusals import ContextFull, EndpointError, Refusal
+from at2po_agent.judge.endpoint.response_cache import ResponseCache
+from at2po_agent.policy.base import PolicyUnavailable
+from at2po_agent.rollouts.outages import Outages
+from tests.helpers.chat_server import ChatServer, Say, failure
+from tests.helpers.servers import free_port
+
+FAST = LimitConfig(retries=2, retry_seconds=0.01, max_retry_seconds=0.05, request_seconds=5)
+HELLO = Call(messages=({"role": "user", "content": "hello"},), max_tokens=16)
+
+
+def ask(server, *calls, limits=FAST, **options):
+    """The replies to calls one after another, or the error that one of them raised."""
+
+    async def run():
+        async with ChatEndpoint(ModelConfig("m", server.url), limits, **options) as endpoint:
+            return [await endpoint.complete(call) for call in calls or (HELLO,)], endpoint
+
+    return asyncio.run(run())
+
+
+def after(fault, times=1):
+    """A script: ``fault`` for the first requests, then an answer."""
+    return lambda asked: fault if asked.number < times else Say("hi")
+
+
+PASSING = {
+    "429 with Retry-After": Say(status=429, headers={"Retry-After": "0.2"}, raw=b"{}"),
+    "500": failure(500, "boom"),
+    "503 in HTML": Say(status=503, raw=b"<html>busy</html>", content_type="text/html"),
+    "408": failure(408),
+    "409": failure(409),
+    "dropped connection": Say(drop=True),
+    "half a JSON": Say(raw=b'{"choices": [{"message": {"con'),
+    "cut inside the body": Say("hi", cut_after=20),
+    "HTML with 200": Say(raw=b"<html>Bad gateway</html>", content_type="text/html"),
+    "an empty body": Say(raw=b""),
+    "JSON that is no completion": Say(raw=b'{"ok": true}'),
+    "a list": Say(raw=b"[]"),
+    "a message that is a number": Say(raw=b'{"choices": [{"message": {"content": 5}}]}'),
+    "an error with status 200": Say(raw=b'{"error": {"code": 502, "message": "upstream"}}'),
+    "an answer that the server aborted": Say("h", finish="abort"),
+    "10 MB": Say("x" * 10_000_000),
+}
+
+
+@pytest.mark.parametrize("name", PASSING)
+def test_a_fault_that_passes_is_outlasted(serve, name):
+    server = serve(after(PASSING[name]))
+    (reply,), _ = ask(server)
+    assert (reply.text, server.count) == ("hi", 2)
+    assert server.asked[0].body == server.asked[1].body
+
+
+@pytest.mark.parametrize("name", PASSING)
+def test_a_fault_that_stays_ends_in_one_error(serve, name):
+    server = serve(after(PASSING[name], times=100))
+    with pytest.raises(PolicyUnavailable, match="tried 3 times: ") as caught:
+        ask(server)
+    assert server.count == 3
+    assert len(str(caught.value)) < 500
+    assert not isinstance(caught.value, EndpointError)
+
+
+def test_an_address_where_nobody_listens_stops_everything():
+    limits = LimitConfig(retries=2, retry_seconds=0.01)
+
+    class Nobody:
+        url = f"http://127.0.0.1:{free_port()}/v1"
+
+    with pytest.raises(EndpointError, match="cannot be reached, tried 3 times: the connection failed") as caught:
+        ask(Nobody, limits=limits)
+    assert "Check the address (-b), and that the server runs" in str(caught.value)
+
+
+def test_an_endpoint_that_goes_away_later_ends_episodes_and_not_the_run():
+    server = ChatServer(lambda asked: Say("hi"))
+
+    async def run():
+        async with ChatEndpoint(ModelConfig("m", server.url), FAST) as endpoint:
+            await endpoint.complete(HELLO)
+            server.close()
+            await endpoint.complete(HELLO)
+
+    with pytest.raises(PolicyUnavailable) as caught:
+        asyncio.run(run())
+    assert not isinstance(caught.value, EndpointError)
+
+
+def test_an_endpoint_that_does_not_answer_for_a_while_is_said(serve, monkeypatch):
+    lines: list[str] = []
+    server = serve(after(failure(500, "warming up"), times=2))
+    ask(server, outages=Outages(lines.append))
+    assert lines == []  # single requests may fail
+    monkeypatch.setattr(judged_endpoint, "PATIENCE_SECONDS", 0.0)
+    server = serve(after(failure(500, "warming up"), times=2))
+    ask(server, outages=Outages(lines.append))
+    assert [line.split(";")[0] for line in lines] == [
+        "endpoint does not answer: HTTP 500: warming up",
+        "endpoint is back after 0 s",
+    ]
+
+
+@pytest.mark.parametrize(
+    "fault", [Say("late", delay=30), Say(trickle=0.02), Say("hi", headers={"X": "y"}, delay=30)], ids=str
+)
+def test_an_answer_that_does_not_end_is_cut_at_the_limit(serve, fault):
+    server = serve(after(fault, times=100))
+    started = time.monotonic()
+    limits = LimitConfig(retries=1, retry_seconds=0.01, request_seconds=0.4)
+    with pytest.raises(PolicyUnavailable, match=r"no whole answer within 0\.4 s"):
+        ask(server, limits=limits)
+    assert time.monotonic() - started < 10
+    assert server.count == 2
+
+
+def test_json_under_another_content_type_is_an_answer(serve):
+    server = serve(lambda asked: Say("hi", content_type="text/plain"))
+    assert ask(server)[0][0].text == "hi"
+
+
+def test_retry_after_is_the_least_that_is_waited_by_everybody(serve):
+    server = serve(after(Say(status=429, headers={"Retry-After": "1"}, raw=b"{}")))
+    times: list[float] = []
+    script = server.script
+    server.script = lambda asked: times.append(time.monotonic()) or script(asked)
+
+    async def run():
+        async with ChatEndpoint(ModelConfig("m", server.url), FAST, concurrency=8) as endpoint:
+            first = asyncio.create_task(endpoint.complete(HELLO))
+            while not times:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.3)  # the refusal has arrived
+            assert endpoint.pacer.limit == 4
+            await asyncio.gather(first, endpoint.complete(HELLO))
+
+    asyncio.run(run())
+    assert len(times) == 3
+    assert min(times[1:]) - times[0] >= 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (failure(401, "bad key"), "HTTP 401: bad key. Check the key"),
+        (failure(403), "HTTP 403"),
+        (failure(404, "no model m"), "no model m. Check the model's name"),
+        (failure(429, "pay", code="insufficient_quota"), "quota is used up"),
+        (failure(400, "temperature is odd"), "temperature is odd"),
+        (Say(status=405, raw=b"nope", content_type="text/plain"), "nope. Check the address"),
+    ],
+)
+def test_what_no_request_can_get_past_stops_at_once(serve, fault, message):
+    server = serve(lambda asked: fault)
+    with pytest.raises(EndpointError, match=message) as caught:
+        ask(server)
+    assert server.count == 1
+    assert f"{server.url} refuses model 'm'" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_refusal_after_answers_is_of_that_request_alone(serve):
+    server = serve(lambda asked: Say("hi") if asked.number == 0 else failure(400, "content policy"))
+    with pytest.raises(Refusal, match="content policy") as caught:
+        ask(server, HELLO, HELLO)
+    assert not isinstance(caught.value, EndpointError | ContextFull)
+    assert server.count == 2
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        failure(400, "This model's maximum context length is 8192 tokens", code="context_length_exceeded"),
+        failure(400, "the request exceeds the available context size", type="exceed_context_size_error"),
+        Say(status=400, raw=b'{"object": "error", "message": "The input (90 tokens) is longer than the model\'s"}'),
+        failure(413, "prompt is too long: 200001 tokens > 200000 maximum"),
+    ],
+)
+def test_a_conversation_that_is_too_long_is_told_apart(serve, fault):
+    with pytest.raises(ContextFull):
+        ask(serve(lambda asked: fault))
+
+
+def test_fields_that_an_endpoint_does_not_know_are_left_out_or_renamed(serve):
+    def script(asked):
+        if "stop" in asked.body:
+            return failure(400, "Unsupported parameter: 'stop'", param="stop", code="unsupported_parameter")
+        if "max_tokens" in asked.body:
+            return failure(400, "'max_tokens' is not supported. Use 'max_completion_tokens' instead.")
+        return Say("hi")
+
+    server = serve(script)
+    (first, second), endpoint = ask(server, *[Call(HELLO.messages, 16, stop=("x",))] * 2)
+    assert (first.text, second.text, server.count) == ("hi", "hi", 4)
+    assert server.asked[-1].body == {
+        "model": "m",
+        "messages": list(HELLO.messages),
+        "temperature": 0.0,
+        "max_completion_tokens": 16,
+    }
+    assert endpoint.renamed == {"stop": None, "max_tokens": "max_completion_tokens"}
+
+
+def test_everything_that_is_asked_is_sent_and_everything_that_comes_is_read(serve):
+    tokens = [{"token": "hi", "logprob": -0.5, "top_logprobs": [{"token": "hi", "logprob": -0.5}]}]
+    call = {"id": "c1", "type": "function", "function": {"name": "search", "arguments": "{}"}}
+    message = {"reasoning_content": "hm", "tool_calls": [call]}
+    choice = {"logprobs": {"content": tokens}, "matched_stop": "</search>"}
+    server = serve(lambda asked: Say(None, message=message, choice=choice, finish="tool_calls"))
+    tool = {"type": "function", "function": {"name": "search"}}
+    asked = Call(HELLO.messages, 9, 0.7, ("</a>",), seed=3, tools=(tool,), top_logprobs=2)
+    (reply,), _ = ask(server, asked, request={"top_p": 0.9})
+    assert server.asked[0].body == {
+        "model": "m",
+        "messages": [{"role": "user", "content": "hello"}],
+        "max_tokens": 9,
+        "temperature": 0.7,
+        "stop": ["</a>"],
+        "seed": 3,
+        "tools": [tool],
+        "logprobs": True,
+        "top_logprobs": 2,
+        "top_p": 0.9,
+    }
+    assert (reply.text, reply.reasoning, reply.finish, reply.matched) == ("", "hm", "tool_calls", "</search>")
+    assert (reply.tool_calls, reply.logprobs) == ((call,), tuple(tokens))
+    assert (reply.prompt_tokens, reply.completion_tokens) == (100, 0)
+    assert reply.seconds > 0
+
+
+def test_text_in_parts_and_lone_surrogates_become_text(serve):
+    parts = [{"type": "text", "text": "a\ud800"}, {"type": "other"}, {"type": "text", "text": "b"}]
+    server = serve(lambda asked: Say(raw=json.dumps({"choices": [{"message": {"content": parts}}]}).encode()))
+    (reply,), _ = ask(server)
+    assert (reply.text, reply.finish, reply.prompt_tokens) == ("a�b", "", 0)
+
+
+def test_nothing_of_another_account_is_sent(serve, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-another-endpoint")
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-elsewhere")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-elsewhere")
+    server = serve(lambda asked: Say("hi"))
+    ask(server)
+    assert not any("another" in value or "elsewhere" in value for value in server.asked[0].headers.values())
+
+
+def test_what_a_server_says_at_length_is_cut_but_never_inside_the_key(serve, monkeypatch):
+    key = "sk-0123456789-very-secret"
+    monkeypatch.setenv("LONG_KEY", key)
+    message = "x" * 290 + key + "y" * 1000  # the cut at 300 would leave a part that is not found
+    server = serve(lambda asked: failure(403, message))
+
+    async def run():
+        async with ChatEndpoint(ModelConfig("m", server.url, "LONG_KEY"), FAST) as endpoint:
+            await endpoint.complete(HELLO)
+
+    with pytest.raises(EndpointError, match=r"x\[key\]y+…") as caught:
+        asyncio.run(run())
+    assert "sk-" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+def test_the_cache_answers_equal_requests_of_equal_samples(serve, tmp_path):
+    server = serve(lambda asked: Say(f"answer {asked.number}"))
+    again = Call(HELLO.messages, 16, sample=1)
+    with ResponseCache(tmp_path / "answers.db") as cache:
+        replies, _ = ask(server, HELLO, HELLO, again, Call(HELLO.messages, 17), cache=cache)
+    assert [reply.text for reply in replies] == ["answer 0", "answer 0", "answer 1", "answer 2"]
+    with ResponseCache(tmp_path / "answers.db") as cache:  # another process, later
+        replies, _ = ask(server, again, HELLO, cache=cache)
+        assert [reply.text for reply in replies] == ["answer 1", "answer 0"]
+        assert ask(server, HELLO, cache=cache, request={"top_p": 0.5})[0][0].text == "answer 3"
+    assert server.count == 4
+
+
+def test_errors_are_not_cached(serve, tmp_path):
+    server = serve(after(failure(500), times=3))
+    with ResponseCache(tmp_path / "answers.db") as cache:
+        with pytest.raises(PolicyUnavailable):
+            ask(server, cache=cache)
+        assert ask(server, cache=cache)[0][0].text == "hi"

@@ -1,0 +1,73 @@
+import time
+from email.utils import formatdate
+
+import pytest
+
+from at2po_agent.judge.endpoint.refusals import ContextFull, read_refusal
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "7"}, 7),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"retry-after-ms": "250", "retry-after": "7"}, 0.25),
+        ({"retry-after": formatdate(time.time() + 3000, usegmt=True)}, 3000),
+        ({"retry-after": formatdate(time.time() - 30, usegmt=True)}, 0),
+        ({"retry-after": "soon"}, 0),
+        ({}, 0),
+    ],
+)
+def test_what_retry_after_asks_for(headers, seconds):
+    found = read_refusal(429, {}, headers)
+    assert found.again
+    assert found.asked == pytest.approx(seconds, abs=0.1 * seconds)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"error": {"message": "a\n b"}}, "a b"),
+        ({"error": "plain"}, "plain"),
+        ({"message": "vLLM and SGLang"}, "vLLM and SGLang"),
+        ({"detail": "FastAPI"}, "FastAPI"),
+        ("text", "text"),
+        (None, ""),
+        ([1], "[1]"),
+        ("\x1b[2Jgone", "�[2Jgone"),  # it is printed on a terminal
+    ],
+)
+def test_messages_are_found_where_endpoints_put_them(body, said):
+    assert read_refusal(400, body, {}).said == said
+
+
+@pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 502, 503, 504, 529])
+def test_statuses_that_may_pass(status):
+    found = read_refusal(status, {}, {})
+    assert found.again and not found.final
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 404, 405, 501])
+def test_statuses_that_stop_everything(status):
+    found = read_refusal(status, {}, {})
+    assert found.final and not found.again
+
+
+def test_an_ordinary_word_about_tokens_is_no_full_context():
+    assert read_refusal(400, {"error": {"message": "max_tokens must be positive"}}, {}).kind is not ContextFull
+    assert read_refusal(400, {"error": {"message": "prompt is too long"}}, {}).kind is ContextFull
+
+
+@pytest.mark.parametrize(
+    ("error", "field"),
+    [
+        ({"message": "no", "param": "seed"}, "seed"),
+        ({"message": "Unrecognized request argument supplied: 'stop'"}, "stop"),
+        ({"message": "Extra inputs are not permitted: `seed`"}, "seed"),
+        ({"message": "'temperature' is not supported", "param": "temperature"}, None),  # it decides what is measured
+        ({"message": "'stop' must not be empty"}, None),
+    ],
+)
+def test_only_what_does_not_change_the_measurement_is_left_out(error, field):
+    found = read_refusal(400, {"error": error}, {})
+    assert (found.unsupported.field if found.unsupported else None) == field

@@ -1,0 +1,36 @@
+"""What is read of an evaluation is what was written, whatever the process that wrote it died of."""
+
+import pytest
+
+from at2po_agent.judge.episodes.records import EPISODES, EpisodeRecord, RecordError, TurnRecord, read_episodes
+
+TURN = TurnRecord("<search>a</search>", {"kind": "search", "content": "a", "why": None}, "<result>", ({"id": "1"},))
+DONE = EpisodeRecord("q1", 0, "who?", ("A", "B"), "answer", prediction="a", em=1.0, turns=(TURN, TURN))
+
+
+def test_a_record_comes_back_as_it_was_written(tmp_path):
+    (tmp_path / EPISODES).write_text(DONE.to_line())
+    assert list(read_episodes(tmp_path)) == [DONE]
+
+
+def test_a_torn_last_line_is_left_out(tmp_path):
+    (tmp_path / EPISODES).write_text(DONE.to_line() + DONE.to_line()[:50])
+    assert list(read_episodes(tmp_path)) == [DONE]
+
+
+def test_a_later_line_replaces_the_error_that_an_earlier_one_recorded(tmp_path):
+    failed = EpisodeRecord("q1", 0, "who?", ("A", "B"), "error", error="timeout")
+    (tmp_path / EPISODES).write_text(failed.to_line() + DONE.to_line())
+    assert list(read_episodes(tmp_path)) == [DONE]
+
+
+@pytest.mark.parametrize("line", ["{}", "[]", "{", '{"question_id": "q", "unknown": 1}'])
+def test_a_whole_line_that_is_no_record_names_itself(tmp_path, line):
+    (tmp_path / EPISODES).write_text(DONE.to_line() + line + "\n")
+    with pytest.raises(RecordError, match=r"episodes\.jsonl:2: not an episode record"):
+        list(read_episodes(tmp_path))
+
+
+def test_another_directory_is_refused(tmp_path):
+    with pytest.raises(RecordError, match="not the directory of an evaluation"):
+        list(read_episodes(tmp_path))

@@ -1,0 +1,107 @@
+"""The table in the paper's layout, in every format, with nothing in a name that could break it."""
+
+import pytest
+
+from at2po_agent.commands.main import main
+from at2po_agent.judge.results.comparison import Column, Comparison
+from at2po_agent.judge.results.tables import notes, sheets
+from tests.helpers.evaluations import answered, failed, write_run
+
+MULTI = ("HotpotQA", "2WikiMultiHopQA", "MuSiQue", "Bamboogle")
+SINGLE = ("NQ", "TriviaQA", "PopQA")
+
+
+def column(benchmark, *values, split="test", group=None, errors=0, missing=0):
+    group = ("multi-hop" if benchmark in MULTI else "single-hop") if group is None else group
+    return Column(benchmark, split, group, values, errors, missing)
+
+
+def test_the_papers_layout():
+    columns = [column(name, [1.0, 0.0]) for name in (*MULTI, *SINGLE)]
+    (scores,) = sheets(Comparison("em", ("tiny",), tuple(columns), ()))
+    assert " ".join(scores.header) == "Model Hotpot 2Wiki MuSiQue Bamb Avg NQ TriviaQA PopQA Avg"
+    assert scores.rows == (("tiny", *["50.0"] * 9),)
+
+
+def test_averages_weigh_benchmarks_alike_and_say_when_some_are_missing():
+    columns = (column("HotpotQA", [1.0, 1.0, 1.0, 0.0]), column("MuSiQue", [0.0]), column("NQ", [1.0]))
+    (scores,) = sheets(Comparison("em", ("tiny",), columns, ()))
+    assert scores.header == ("Model", "Hotpot", "MuSiQue", "Avg of 2", "NQ")
+    assert scores.rows == (("tiny", "75.0", "0.0", "37.5", "100.0"),)
+
+
+def test_differences_are_paired():
+    # every question of the second model is 0.5 better: the interval has no width
+    columns = (column("HotpotQA", [0.0, 0.5], [0.5, 1.0], None), column("NQ", [0.0], [1.0], [1.0]))
+    scores, differences = sheets(Comparison("f1", ("a", "b", "c"), columns, ()))
+    assert differences.rows == (
+        ("b", "+50.0 [+50.0, +50.0]", "+100.0 [+100.0, +100.0]"),
+        ("c", "–", "+100.0 [+100.0, +100.0]"),
+    )
+    assert scores.rows[2] == ("c", "–", "100.0")
+    assert scores.best == ("", "75.0", "100.0")
+
+
+def test_amounts_are_no_percentages_and_none_is_best():
+    scores, differences = sheets(Comparison("searches", ("a", "b"), (column("NQ", [2.0], [3.5]),), ()))
+    assert (scores.title, scores.rows, scores.best) == ("searches", (("a", "2.0"), ("b", "3.5")), ("", ""))
+    assert differences.rows == (("b", "+1.5 [+1.5, +1.5]"),)
+
+
+def test_notes_say_what_was_left_out():
+    comparison = Comparison("em", ("a",), (column("NQ", [1.0], split="demo", errors=2, missing=1),), ("x: y differs",))
+    assert notes(comparison) == (
+        "NOT LIKE FOR LIKE: x: y differs",
+        "NQ demo: 1 questions that every run scored; left out: 2 ended by infrastructure, 1 not in every run",
+        "NQ demo: questions about an invented world, no result on the benchmark",
+    )
+    assert sheets(comparison)[0].header == ("Model", "NQ (demo)")
+
+
+@pytest.fixture
+def runs(tmp_path):
+    first = write_run(tmp_path / "a", [answered("q1"), answered("q2", "Rom"), failed("q3")], model={"name": "a_1|%"})
+    changes = {"model": {"name": "b"}, "limits": {"k": 5}}
+    return [str(first), str(write_run(tmp_path / "b", [answered("q1"), answered("q2")], **changes))]
+
+
+def test_markdown(runs, capsys):
+    assert main(["compare", *runs, "--format", "markdown", "--anyway"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "**Exact match, %**",
+        "",
+        "| Model | Hotpot |",
+        "| :-- | --: |",
+        "| a\\_1\\|% | 50.0 |",
+        "| b | **100.0** |",
+        "",
+        "**Difference from a\\_1\\|%, points, with its 95 % paired bootstrap interval**",
+        "",
+        "| Model | Hotpot |",
+        "| :-- | --: |",
+        "| b | +50.0 [+0.0, +100.0] |",
+        "",
+        "- NOT LIKE FOR LIKE: HotpotQA: b differs from a in limits.k: 3 → 5",
+        "- HotpotQA dev: 2 questions that every run scored; left out: 1 ended by infrastructure",
+    ]
+
+
+def test_latex(runs, capsys):
+    assert main(["compare", *runs, "--format", "latex", "--anyway"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert r"a\_1|\% & 50.0 \\" in lines
+    assert r"b & \textbf{100.0} \\" in lines
+    assert r"\begin{tabular}{lr}" in lines
+    assert lines[-2].startswith("% NOT LIKE FOR LIKE")
+
+
+def test_a_terminal(runs, capsys):
+    assert main(["compare", *runs, "--anyway"]) == 0
+    out = capsys.readouterr().out
+    assert "│ b     │ +50.0 [+0.0, +100.0] │" in out
+    assert "NOT LIKE FOR LIKE: HotpotQA: b differs from a" in out
+
+
+def test_refused_without_anyway(runs, capsys):
+    assert main(["compare", *runs]) == 2
+    assert "limits.k: 3 → 5. --anyway compares them and says so" in capsys.readouterr().err

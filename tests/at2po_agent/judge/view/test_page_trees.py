@@ -1,0 +1,122 @@
+"""A training run on its page: every number of a tree at the turn that it belongs to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from at2po_agent.environments import EnvConfig
+from at2po_agent.judge.view.page_trees import chosen_steps, training_page, tree_view
+from at2po_agent.method.tree import TurnNode, TurnTree
+from at2po_agent.training.config import PolicyConfig, TrainConfig
+from at2po_agent.training.metrics import Scores
+from at2po_agent.training.run_dir import RunDirectory, RunDirError, step_of
+from at2po_agent.training.stored_trees import tree_record
+
+WORDS = {
+    1: "prompt",
+    2: "<think>a <answer>b</answer></think><search> Somon born </search>",
+    3: "<result> y </result>",
+    4: "<answer>Walem</answer>",
+    5: "<answer>Rom</answer>",
+    6: "no idea </script>",
+}
+
+
+def grown(question_id: str = "q1") -> TurnTree:
+    """One search with a right and a wrong answer under it, and a chain that is malformed at once."""
+    tree = TurnTree((1,), question_id=question_id)
+    tree.add(TurnNode(parent=0, group=0, depth=1, action=(2,), logp=(-0.5,), observation=(3,)))
+    tree.add(TurnNode(parent=1, group=0, depth=2, action=(4,), logp=(-0.25,), leaf=True, reward=1.0, ended="answer"))
+    tree.add(TurnNode(parent=1, group=0, depth=2, action=(5,), logp=(-2.0,), leaf=True, reward=0.0, ended="answer"))
+    tree.add(TurnNode(parent=0, group=1, depth=1, action=(6,), logp=(-1.0,), leaf=True, reward=-1.0, ended="malformed"))
+    return tree
+
+
+def record(tree: TurnTree, **changes: object) -> dict[str, object]:
+    made = tree_record(
+        tree,
+        question="Where was Somon born?",
+        answers=["Walem"],
+        advantages=[[0.5, 1.5], [-0.25, -0.5], [-1.0]],
+        values=[0.0, 0.5, 1.5, -0.5, -1.0],
+        decode=lambda ids: " ".join(WORDS[i] for i in ids),
+    )
+    return json.loads(json.dumps(made)) | changes
+
+
+def write_training(path: Path, steps: int = 2, trees: int = 2) -> Path:
+    config = TrainConfig(run_dir=str(path), env=EnvConfig(id="AT2PO-MicroWiki-v0"), policy=PolicyConfig(path="p"))
+    with RunDirectory.create(config) as run:
+        run.log_evaluation(0, Scores(0, ("a", "b", "c"), (0.0, 0.0, 1.0), ("", "", "")), 1.0)
+        for step in range(1, steps + 1):
+            run.log(step, {"reward": step / 10, "entropy": 1 / step})
+            run.save_trees(step, [record(grown(f"q{step}-{n}")) for n in range(trees)])
+        run.log_evaluation(steps, Scores(steps, ("a", "b"), (1.0, 0.0), ("", "")), 1.0)
+        run.add_session({"python": "3"})
+    return path
+
+
+def test_the_numbers_of_a_tree():
+    view = tree_view(record(grown()))
+    assert view["prompt"] == "prompt"
+    assert [(node["parent"], node["kind"], node["label"]) for node in view["nodes"][1:]] == [
+        (0, "search", "Somon born"),
+        (1, "answer", "Walem"),
+        (1, "answer", "Rom"),
+        (0, "malformed", "no idea </script>"),
+    ]
+    assert [node["advantage"] for node in view["nodes"]] == [
+        None,
+        {"low": -0.25, "mean": 0.125, "high": 0.5},
+        {"low": 1.5, "mean": 1.5, "high": 1.5},
+        {"low": -0.5, "mean": -0.5, "high": -0.5},
+        {"low": -1.0, "mean": -1.0, "high": -1.0},
+    ]
+    assert [node["reward"] for node in view["nodes"][1:]] == [0.5, 1.0, 0.0, -1.0]
+    assert [node["entropy"] for node in view["nodes"]] == [0.0, 0.5, 0.25, 2.0, 1.0]
+    assert [node["value"] for node in view["nodes"]] == [0.0, 0.5, 1.5, -0.5, -1.0]
+    assert tree_view(record(grown(), values=None))["nodes"][1]["value"] is None
+
+
+def test_a_run_is_shown_from_its_last_step(tmp_path):
+    run = write_training(tmp_path / "run", steps=3)
+    head, chunks = training_page(run, "t", "s", False, [], chosen_steps(run, 100))
+    assert [(row["step"], row["index"]) for row in head["trees"]] == [(3, 0), (3, 1), (2, 0), (2, 1), (1, 0), (1, 1)]
+    assert all(chunks[row["chunk"]][row["at"]]["answers"] == ["Walem"] for row in head["trees"])
+    assert [chart["points"] for chart in head["charts"]] == [
+        [[1, 0.1], [2, 0.2], [3, 0.3]],
+        [[1, 1.0], [2, 0.5], [3, 1 / 3]],
+    ]
+
+
+def test_the_gain_is_over_the_questions_that_both_evaluations_scored(tmp_path):
+    run = write_training(tmp_path / "run")
+    result = training_page(run, "t", "s", False, [], chosen_steps(run, 100))[0]["result"]
+    assert (result["before"], result["after"], result["gain"]["mean"], result["gain"]["n"]) == (0.0, 0.5, 0.5, 2)
+
+
+def test_too_many_trees_are_thinned_evenly_and_the_last_step_stays(tmp_path):
+    run = write_training(tmp_path / "run", steps=9)
+    for most, steps in ((18, list(range(1, 10))), (6, [4, 7, 9]), (1, [9])):
+        assert [step_of(file) for file in chosen_steps(run, most)] == steps
+
+
+def test_what_cannot_be_shown(tmp_path):
+    with pytest.raises(RunDirError, match="no stored trees"):
+        chosen_steps(tmp_path, 10)
+    run = write_training(tmp_path / "run")
+    config = TrainConfig(run_dir=str(tmp_path / "x"), env=EnvConfig(id="X-v0"), policy=PolicyConfig(path="p"))
+    with RunDirectory.create(config) as other:
+        file = other.save_trees(1, [{"tree": {}}])
+    with pytest.raises(RunDirError, match=r"step_000001\.jsonl\.zst: not stored trees"):
+        training_page(run, "t", "s", False, [], [file])
+
+
+def test_a_tool_call_is_a_search():
+    called = record(grown())
+    called["texts"][1]["action"] = '<tool_call>{"name": "search", "arguments": {"query": "Somon"}}</tool_call>'  # type: ignore[index]
+    node = tree_view(called)["nodes"][1]
+    assert (node["kind"], node["label"]) == ("search", "Somon")

@@ -1,0 +1,149 @@
+"""Weights reach servers before they are used, at every turn of events. The servers are doubled at the transport."""
+
+import asyncio
+import time
+from contextlib import ExitStack, contextmanager
+
+import pytest
+import torch
+
+from at2po_agent.policy.base import Completion, PolicyError, PolicyUnavailable, Request, Sampling
+from at2po_agent.policy.sglang.engine import SGLangEngine
+from at2po_agent.policy.sglang.weight_sync import DiskSync
+from tests.helpers.sglang_control import Controlled
+from tests.helpers.sglang_double import serving
+from tests.helpers.tiny_models import CODEC, tiny
+
+GREEDY = Sampling(0.0)
+UPDATE = ["pause_generation", "update_weights_from_disk", "continue_generation"]
+
+
+@contextmanager
+def opened(folder, servers, model, **options):
+    urls = [server.url for server in servers]
+    engine = SGLangEngine(urls, model, CODEC, DiskSync(folder), patience=2.0, timeout=5.0, **options)
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+def ask(engine: SGLangEngine) -> Completion:
+    return asyncio.run(engine.generate([Request((1, 2, 3), 3, (0,))], GREEDY))[0]
+
+
+@torch.no_grad()
+def expected(model) -> float:
+    return float(torch.log_softmax(model(torch.tensor([[1, 2, 3]])).logits[0, -1], -1).max())
+
+
+@torch.no_grad()
+def change(model) -> None:
+    for parameter in model.parameters():
+        parameter.mul_(1.3)
+
+
+def eventually(check, seconds: float = 10.0) -> None:
+    until = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_what_is_published_is_what_samples(tmp_path) -> None:
+    model = tiny()
+    other = tiny()
+    change(other)
+    with serving(Controlled(other)) as server, opened(tmp_path, [server], model) as engine:
+        first = ask(engine)
+        assert first.version == engine.version == 0 and first.logprobs[0] == pytest.approx(expected(model), abs=1e-4)
+        assert server.calls == UPDATE and server.version.endswith("-0")  # although it served another model
+        change(model)
+        assert ask(engine).logprobs == first.logprobs
+        engine.publish(model, 7)
+        second = ask(engine)
+    assert second.version == 7 and second.logprobs[0] == pytest.approx(expected(model), abs=1e-4) != first.logprobs[0]
+    assert server.calls == UPDATE * 2 and server.version.endswith("-7")
+
+
+def test_memory_is_given_up_for_the_update_and_taken_back_in_two_parts(tmp_path) -> None:
+    model = tiny()
+    with serving(Controlled(model)) as server:
+        with pytest.raises(PolicyError, match="enable-memory-saver"):
+            SGLangEngine([server.url], model, CODEC, DiskSync(tmp_path), release_memory=True)
+        assert not server.calls
+        server.memory_saver = True
+        with opened(tmp_path, [server], model, release_memory=True) as engine:
+            server.calls.clear()
+            engine.release()
+            engine.publish(model, 1)
+            assert server.calls == [
+                "release_memory_occupation kv_cache+weights",
+                "resume_memory_occupation weights",
+                *UPDATE,
+                "resume_memory_occupation kv_cache",
+            ]
+            server.calls.clear()
+            engine.publish(model, 2)
+            assert server.calls == UPDATE  # nothing was released
+
+
+def test_without_release_memory_it_is_kept(tmp_path) -> None:
+    model = tiny()
+    with serving(Controlled(model)) as server, opened(tmp_path, [server], model) as engine:
+        engine.release()
+        assert server.calls == UPDATE
+
+
+def test_a_server_that_comes_back_with_older_weights_gets_the_new_ones_before_it_is_used(tmp_path) -> None:
+    model, notes = tiny(), []
+    with serving(Controlled(tiny())) as server, opened(tmp_path, [server], model, note=notes.append) as engine:
+        change(model)
+        engine.publish(model, 1)
+        server.model, server.version = tiny(), "default"  # started again with what it began with
+        answers = []
+
+        def again() -> bool:
+            try:
+                answers.append(ask(engine))
+            except PolicyUnavailable as error:
+                assert "'default'" in str(error)
+            return bool(answers)
+
+        eventually(again)
+        assert answers[0].version == 1 and answers[0].logprobs[0] == pytest.approx(expected(model), abs=1e-4)
+        assert any("weights again" in note for note in notes)
+
+
+def test_a_server_that_is_away_holds_nobody_up(tmp_path) -> None:
+    model, notes = tiny(), []
+    with ExitStack() as stack:
+        here, there = (stack.enter_context(serving(Controlled(tiny()))) for _ in range(2))
+        with opened(tmp_path, [here, there], model, note=notes.append) as engine:
+            there.refuse["/pause_generation"] = 503
+            change(model)
+            engine.publish(model, 1)
+            assert here.version.endswith("-1") and there.version.endswith("-0")
+            assert any("going on without it" in note for note in notes)
+            for key in range(6):  # some of these would be at home there
+                found = asyncio.run(engine.generate([Request((1, 2, 3), 3, (key,))], GREEDY))[0]
+                assert found.version == 1 and found.logprobs[0] == pytest.approx(expected(model), abs=1e-4)
+            eventually(lambda: there.version.endswith("-1"))
+
+
+def test_nobody_there_is_said_after_some_patience(tmp_path) -> None:
+    model = tiny()
+    with serving(Controlled(model)) as server, opened(tmp_path, [server], model) as engine:
+        url, engine._servers[0].url = server.url, "http://127.0.0.1:9"
+        with pytest.raises(PolicyUnavailable, match=r"no server took the weights.*127.0.0.1:9"):
+            engine.publish(model, 1)
+        engine._servers[0].url = url
+
+
+def test_a_refusal_ends_the_run_in_the_servers_words(tmp_path) -> None:
+    model = tiny()
+    with serving(Controlled(model)) as server, opened(tmp_path, [server], model) as engine:
+        server.refuse["/update_weights_from_disk"] = 400
+        with pytest.raises(PolicyError, match="not now"):
+            engine.publish(model, 1)
+        assert server.calls[-1] == "continue_generation"  # it is not left standing

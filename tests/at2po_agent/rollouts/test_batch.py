@@ -1,0 +1,77 @@
+"""Many trees together: determinism under latency, free running, and what is dropped."""
+
+import asyncio
+import random
+
+import pytest
+
+from at2po_agent.rollouts.batch import rollout
+from at2po_agent.rollouts.grow import Limits
+from tests.helpers.toys import BranchEveryFirstTurn, Bytes, ChainsThenBranches, Scripted, ToyEnv
+
+
+def test_other_errors_of_the_policy_reach_the_caller_at_once():
+    class Broken(Scripted):
+        async def generate(self, requests, sampling):
+            raise ZeroDivisionError("a bug")
+
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        asyncio.run(rollout(ToyEnv(), ["x", "y"], Broken(), Bytes(), ChainsThenBranches()))
+
+
+def shapes(trees):
+    return [[(n.parent, n.group, n.action, n.logp, n.observation, n.reward) for n in tree.nodes] for tree in trees]
+
+
+def test_deterministic_mode_does_not_see_latency():
+    def once(delay: float):
+        policy = Scripted(jitter=delay)
+        env = ToyEnv(delay=lambda: random.random() * delay)
+        questions = [f"question {i}" for i in range(6)]
+        grown = asyncio.run(rollout(env, questions, policy, Bytes(), BranchEveryFirstTurn(), key=(0, 7)))
+        batches = [[request.key for request in call] for call in policy.calls]
+        return shapes(grown.trees), batches
+
+    quiet, slow = once(0.0), once(0.004)
+    assert quiet == slow  # the trees, and which requests ran together in which order
+    assert len(quiet[1][0]) == 24  # six trees' four chains in one batch
+
+
+def test_free_running_mode_does_not_wait_for_the_slowest():
+    async def scenario() -> list[str]:
+        finished = []
+        env = ToyEnv()
+        slow = iter([0.2])
+
+        def delay() -> float:
+            return next(slow, 0.0)
+
+        env.delay = delay
+        await rollout(
+            env,
+            ["slow", "fast"],
+            Scripted(),
+            Bytes(),
+            ChainsThenBranches(),
+            key=(0, 1),
+            deterministic=False,
+            on_tree=lambda tree: finished.append(tree.question_id),
+        )
+        return finished
+
+    assert asyncio.run(scenario()) == ["fast", "slow"]
+
+
+def test_too_long_prompts_are_dropped_and_reported_and_the_rest_goes_on():
+    grown = asyncio.run(
+        rollout(
+            ToyEnv(),
+            ["ok", "x" * 50, "fine"],
+            Scripted(),
+            Bytes(),
+            ChainsThenBranches(),
+            limits=Limits(max_prompt_tokens=20),
+        )
+    )
+    assert [tree.question_id for tree in grown.trees] == ["ok", "fine"]
+    assert list(grown.dropped) == ["x" * 50] and "52 tokens" in grown.dropped["x" * 50]

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from at2po_agent.environments import EnvConfig
+from at2po_agent.method.tree import TurnNode, TurnTree
+from at2po_agent.training.config import PolicyConfig, TrainConfig
+from at2po_agent.training.run_dir import RunDirectory, RunDirError
+from at2po_agent.training.stored_trees import find_tree, render, tree_record
+
+WORDS = {
+    1: "question",
+    2: "<search> x </search>",
+    3: "<result> y </result>",
+    4: "right",
+    5: "wrong",
+    6: "\x1b[2J[red]evil\x07",
+}
+
+
+def grown(question_id: str = "q1") -> TurnTree:
+    """One search turn with two answers under it, and an answer at once."""
+    tree = TurnTree((1,), question_id=question_id)
+    tree.add(TurnNode(parent=0, group=0, depth=1, action=(2,), logp=(-0.5,), observation=(3,)))
+    tree.add(TurnNode(parent=1, group=0, depth=2, action=(4,), logp=(-0.25,), leaf=True, reward=1.0, ended="answer"))
+    tree.add(TurnNode(parent=1, group=0, depth=2, action=(5,), logp=(-2.0,), leaf=True, reward=0.0, ended="answer"))
+    tree.add(TurnNode(parent=0, group=1, depth=1, action=(6,), logp=(-1.0,), leaf=True, reward=-1.0, ended="malformed"))
+    return tree
+
+
+def record(tree: TurnTree, **changes: object) -> dict[str, object]:
+    made = tree_record(
+        tree,
+        question="Who [b]?",
+        answers=["A", "B"],
+        advantages=[[0.5, 1.5], [-0.25, -0.5], [-1.0]],
+        values=[0.0, 0.5, 1.5, -0.5, -1.0],
+        decode=lambda ids: " ".join(WORDS[i] for i in ids),
+    )
+    return json.loads(json.dumps(made)) | changes
+
+
+def shown(stored: dict[str, object], width: int = 300) -> str:
+    console = Console(file=io.StringIO(), width=160)
+    console.print(render(stored, width=width))
+    file = console.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue()
+
+
+def test_a_tree_is_shown_with_its_numbers():
+    lines = [line.strip(" │├└─") for line in shown(record(grown())).splitlines()]
+    assert lines == [
+        "Who [b]?  gold: A | B",
+        "question",
+        "turn 1  chain 0  1 tokens  H 0.500  V +0.500  A -0.250 to +0.500 by leaf",
+        "<search> x </search>",
+        "<result> y </result>",
+        "turn 2  chain 0  1 tokens  H 0.250  V +1.500  A +1.500  reward 1 (answer)",
+        "right",
+        "turn 3  chain 0  1 tokens  H 2.000  V -0.500  A -0.500  reward 0 (answer)",
+        "wrong",
+        "turn 4  chain 1  1 tokens  H 1.000  V -1.000  A -1.000  reward -1 (malformed)",
+        "�[2J[red]evil�",
+    ]
+
+
+def test_siblings_stand_under_their_parent():
+    indent = {
+        line.strip(" │├└─")[:6]: len(line) - len(line.lstrip(" │├└─")) for line in shown(record(grown())).splitlines()
+    }
+    assert indent["turn 1"] == indent["turn 4"] < indent["turn 2"] == indent["turn 3"]
+
+
+def test_a_credit_without_values_shows_none():
+    assert " V " not in shown(record(grown(), values=None))
+
+
+def test_long_texts_are_cut_where_asked():
+    assert "<searc… (20 characters)" in shown(record(grown()), width=6)
+    assert "<search> x </search>" in shown(record(grown()), width=0)
+
+
+def test_the_tree_itself_comes_back():
+    again = TurnTree.from_json(record(grown())["tree"])
+    assert [node.action for node in again.nodes] == [node.action for node in grown().nodes]
+    assert again.prompt_ids(1) == (1, 2, 3)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Path]:
+    config = TrainConfig(run_dir=str(tmp_path / "run"), env=EnvConfig(id="X-v0"), policy=PolicyConfig(path="p"))
+    with RunDirectory.create(config) as run:
+        run.save_trees(2, [record(grown("a")), record(grown("b"))])
+        run.save_trees(4, [record(grown("c")), record(grown("b"))])
+        yield run.path
+
+
+def test_finding_a_tree(run: Path):
+    def where(**wanted: object) -> tuple[int, int, str]:
+        step, index, found = find_tree(run, **wanted)  # type: ignore[arg-type]
+        return step, index, found["tree"]["question_id"]
+
+    assert where() == (4, 0, "c")
+    assert where(step=2, index=1) == (2, 1, "b")
+    assert where(question="a") == (2, 0, "a")
+    assert where(question="b") == (4, 1, "b")
+    for wanted, message in (
+        ({"step": 3}, "no trees of step 3; it has steps 2, 4"),
+        ({"index": 5}, "step 4 has trees 0 to 1, not 5"),
+        ({"question": "zz"}, "no tree of question 'zz' in any stored step"),
+        ({"question": "c", "step": 2}, "no tree of question 'c' in step 2"),
+    ):
+        with pytest.raises(RunDirError, match=message):
+            find_tree(run, **wanted)  # type: ignore[arg-type]
+    with pytest.raises(RunDirError, match="no stored trees"):
+        find_tree(run / "trees")

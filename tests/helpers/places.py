@@ -1,0 +1,8 @@
+"""Where things are that tests read, wherever the test stands."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = ROOT / "examples" / "configs"
+SHARED = ROOT.parent / "shared"  # servers and real data that some machines have beside the checkout
+GOLDEN = ROOT / "tests" / "golden"  # numbers of the official code

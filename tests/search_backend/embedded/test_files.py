@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from search_backend import CorpusError, EmbeddedIndex, Passage
+from search_backend.embedded.files import make_analyzer, pack, unpack
+
+
+def test_the_corpus_digest_is_over_length_prefixed_fields_in_id_order(tmp_path):
+    passages = [Passage("b", "Ö", ""), Passage("a", "T", "xyz")]
+    by_hand = b"\0\0\0\1a" + b"\0\0\0\1T" + b"\0\0\0\3xyz" + b"\0\0\0\1b" + b"\0\0\0\2\xc3\x96" + b"\0\0\0\0"
+    index = EmbeddedIndex.build(tmp_path / "index", passages)
+    assert index.manifest.corpus_digest == hashlib.sha256(by_hand).hexdigest()
+
+
+@given(st.builds(Passage, st.text(), st.text(), st.text()))
+def test_what_was_packed_is_unpacked(passage):
+    assert unpack(pack(passage)) == passage
+
+
+def test_terms_are_lower_case_runs_of_letters_and_digits_of_bounded_length():
+    assert make_analyzer("standard").analyze("Foo_bar's 2nd—Ünïcode <b>") == ["foo", "bar", "s", "2nd", "ünïcode", "b"]
+    assert make_analyzer("standard").analyze(f"{'x' * 255} {'y' * 256}") == ["x" * 255]
+    assert make_analyzer("english").analyze("Paintings painted") == ["paint", "paint"]
+    with pytest.raises(CorpusError, match="standard, english"):
+        make_analyzer("other")
+
+
+def test_a_directory_that_never_was_an_index_is_left_alone_in_the_advice(tmp_path):
+    (tmp_path / "dear").mkdir()
+    (tmp_path / "dear" / "thesis.tex").touch()
+    with pytest.raises(CorpusError, match=r"dear is not an index .*; name one that was built") as caught:
+        EmbeddedIndex.open(tmp_path / "dear")
+    assert "delete it" not in str(caught.value)
+    EmbeddedIndex.build(tmp_path / "cut", [Passage("a", "T", "x")]).close()
+    (tmp_path / "cut" / "manifest.json").unlink()
+    with pytest.raises(CorpusError, match=r"not a finished index .*; delete it and build it again"):
+        EmbeddedIndex.open(tmp_path / "cut")
