@@ -38,7 +38,7 @@ from rich.table import Table
 
 from at2po_agent.atomic_files import new_directory, write_text
 from at2po_agent.commands.train import stopping
-from at2po_agent.intervals import paired_interval
+from at2po_agent.intervals import paired_share_interval
 from at2po_agent.rollouts.evaluate import evaluate
 from at2po_agent.settings import ConfigError
 from at2po_agent.training.config import TrainConfig, load_config
@@ -195,7 +195,7 @@ def stage_table(stages: Mapping[str, EM]) -> Table:
 
 def gain(before: list[float], after: list[float]) -> str:
     """The mean paired difference with its 95 % interval, in points."""
-    found = paired_interval(before, after)
+    found = paired_share_interval(before, after)
     return f"{100 * found.mean:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
 
 

@@ -76,14 +76,14 @@ def _selected(run: Finished, chosen: str | None, question: str | None) -> list[E
 
 
 def _list(console: Console, run: Finished, episodes: Sequence[EpisodeRecord]) -> None:
-    from at2po_agent.intervals import mean_interval
+    from at2po_agent.intervals import share_interval
     from at2po_agent.judge.results.metrics import MEASURES, by_question, question_means
     from at2po_agent.judge.view.transcript import episode_table
 
     console.print(episode_table(episodes, _title(run, episodes), console.width))
     scored = question_means(by_question(run.episodes).values(), MEASURES["em"])
     if scored:
-        em = mean_interval(scored)
+        em = share_interval(scored)
         console.print(f"EM {em.mean:.1%} [{em.low:.1%}, {em.high:.1%}] over {em.n} questions", markup=False)
 
 

@@ -8,7 +8,7 @@ from statistics import fmean
 
 from rich.console import Console
 
-from at2po_agent.intervals import mean_interval
+from at2po_agent.intervals import share_interval
 from at2po_agent.judge.episodes.records import EpisodeRecord
 from at2po_agent.terminal import Screen
 from at2po_agent.training.display import clock
@@ -16,7 +16,6 @@ from at2po_agent.training.display import clock
 PLAIN_SECONDS = 10.0  # between lines that nobody redraws
 _REDRAW_SECONDS = 0.5
 _REASONS = 5  # of errors that are said; every episode's own is in its record
-_RESAMPLES = 1000  # for a running interval; the summary's has ten times as many
 
 
 class EvaluationDisplay(Screen):
@@ -74,7 +73,7 @@ class EvaluationDisplay(Screen):
         left = (self._total - self._done) * seconds / self._fresh if self._fresh else float("inf")
         parts = [f"{self._tokens / seconds:,.0f} tokens/s", f"{self._errors} errors", f"{clock(left)} left"]
         if self._em:
-            em = mean_interval([fmean(values) for values in self._em.values()], resamples=_RESAMPLES)
+            em = share_interval([fmean(values) for values in self._em.values()])
             parts.insert(0, f"EM {em.mean:.1%} [{em.low:.1%}, {em.high:.1%}]")
         return "  ".join(parts)
 

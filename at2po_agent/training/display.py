@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import TaskID
 
-from at2po_agent.intervals import mean_interval
+from at2po_agent.intervals import share_interval
 from at2po_agent.terminal import Screen
 from at2po_agent.training.metrics import Scores
 
@@ -81,12 +81,12 @@ class Display(Screen):
             self._phase = None
 
     def evaluation(self, scores: Scores) -> None:
-        """Show an evaluation: mean EM with its 95 % bootstrap interval."""
+        """Show an evaluation: mean EM with its 95 % interval."""
         self.end_phase()
         if not scores.em:
             self.note(f"evaluation after step {scores.step}: no question was scored")
             return
-        em = mean_interval(scores.em)
+        em = share_interval(scores.em)
         of = f" of {scores.source}" if scores.source else ""
         more = "".join(f"  {name} {value:.3g}" for name, value in scores.means.items())
         self.note(

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text as Line
 
-from at2po_agent.intervals import paired_interval
+from at2po_agent.intervals import paired_share_interval
 from at2po_agent.training.display import clock
 from at2po_agent.training.metrics import Result, Scores
 
@@ -53,7 +53,7 @@ def _of(scores: Scores) -> str:
 
 
 def _add_row(table: Table, name: str, before: Sequence[float], after: Sequence[float]) -> None:
-    gain = paired_interval(before, after)
+    gain = paired_share_interval(before, after)
     table.add_row(
         name,
         str(gain.n),

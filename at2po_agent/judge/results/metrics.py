@@ -1,6 +1,6 @@
 """What an evaluation comes to: a mean with its interval for everything that its episodes are measured by.
 
-The question is the unit. Samples of one question are averaged first, and the interval resamples questions
+The question is the unit. Samples of one question are averaged first, and intervals are over questions
 (:mod:`at2po_agent.intervals`). An episode that infrastructure ended has no score: it is counted, and nothing else.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from at2po_agent.intervals import Interval, mean_interval
+from at2po_agent.intervals import Interval, mean_interval, share_interval
 from at2po_agent.judge.episodes.records import EpisodeRecord, malformed
 
 
@@ -50,6 +50,9 @@ MEASURES: Mapping[str, Measure] = {
 }
 """Means of an evaluation, by name, in the order in which they are shown; ``cost`` follows where prices are known."""
 
+SHARES = frozenset({"em", "f1", "contains", "malformed", "recall"})
+"""Measures that lie between 0 and 1: their intervals are those of shares, and they are shown in percent."""
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -85,7 +88,7 @@ class Summary:
 
 
 def summarise(episodes: Iterable[EpisodeRecord], prices: Prices | None = None, *, independent: bool = True) -> Summary:
-    """Every mean over the episodes of one run, with its 95 % bootstrap interval over questions.
+    """Every mean over the episodes of one run, with its 95 % interval over questions.
 
     Where questions have several samples the mean of ``em`` is mean@k and ``pass_at`` holds pass@k for 2, 4, … and the
     most samples that a question has.
@@ -102,7 +105,7 @@ def summarise(episodes: Iterable[EpisodeRecord], prices: Prices | None = None, *
     for name, measure in measures.items():
         values = question_means(questions.values(), measure)
         if values:
-            means[name] = mean_interval(values)
+            means[name] = share_interval(values) if name in SHARES else mean_interval(values)
     return Summary(
         questions=len(questions),
         episodes=sum(map(len, questions.values())),
@@ -151,5 +154,5 @@ def _pass_at(questions: Sequence[Sequence[EpisodeRecord]]) -> dict[int, Interval
     for k in sorted({most, *(2**power for power in range(1, most.bit_length()) if 2**power < most)}):
         enough = [samples for samples in questions if len(samples) >= k]  # a question may have lost some to errors
         values = [pass_at_k(len(samples), sum(episode.em == 1 for episode in samples), k) for samples in enough]
-        found[k] = mean_interval(values)
+        found[k] = share_interval(values)
     return found

@@ -12,9 +12,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text as Line
 
-from at2po_agent.intervals import grouped_interval
+from at2po_agent.intervals import average_interval, paired_mean_interval, paired_share_interval
 from at2po_agent.judge.results.comparison import GROUPS, Column, Comparison
-from at2po_agent.judge.results.metrics import Summary
+from at2po_agent.judge.results.metrics import SHARES, Summary
 from at2po_agent.terminal import amount, counted, visible
 
 Format = Literal["rich", "markdown", "latex"]
@@ -69,7 +69,7 @@ def sheets(comparison: Comparison) -> tuple[Sheet, ...]:
             if row
         )
         unit = ", points" if scale == 100 else ""
-        title = f"Difference from {comparison.rows[0]}{unit}, with its 95 % paired bootstrap interval"
+        title = f"Difference from {comparison.rows[0]}{unit}, with its 95 % paired interval"
         made.append(Sheet(title, header, differences))
     return tuple(made)
 
@@ -124,8 +124,8 @@ def _difference(field: _Field, row: int, scale: float) -> str:
     first, other = field.values(0), field.values(row)
     if first is None or other is None:
         return _NONE
-    pairs = [np.subtract(after, before).tolist() for before, after in zip(first, other, strict=True)]
-    gain = grouped_interval(pairs)
+    paired = paired_share_interval if scale == 100 else paired_mean_interval
+    gain = average_interval([paired(before, after) for before, after in zip(first, other, strict=True)])
     return f"{scale * gain.mean:+.1f} [{scale * gain.low:+.1f}, {scale * gain.high:+.1f}]"
 
 
@@ -177,9 +177,6 @@ def _latex_text(text: str) -> str:
     return re.sub(r"[\\~^–&%$#_{}]", lambda at: _LATEX.get(at[0], "\\" + at[0]), " ".join(visible(text).split()))
 
 
-_IN_PERCENT = ("em", "f1", "contains", "malformed", "recall")
-
-
 def summary_table(summary: Summary, title: str) -> Table:
     """Every mean with its interval; below them what was counted, and paid for, in all."""
     table = Table(title=title)
@@ -191,7 +188,7 @@ def summary_table(summary: Summary, title: str) -> Table:
     if samples > 1:
         rows = {f"em (mean@{samples})" if name == "em" else name: value for name, value in rows.items()}
     for name, value in (rows | {f"pass@{k}": value for k, value in summary.pass_at.items()}).items():
-        form = _share if name.split()[0] in _IN_PERCENT or name.startswith("pass@") else amount
+        form = _share if name.split()[0] in SHARES or name.startswith("pass@") else amount
         table.add_row(name, form(value.mean), f"{form(value.low)} to {form(value.high)}")
     scored = f"{counted(summary.questions, 'question')}, {counted(summary.episodes, 'episode')} scored"
     paid = f"{summary.prompt_tokens:,} prompt and {summary.completion_tokens:,} completion tokens"

@@ -14,7 +14,7 @@ from typing import Any
 from rich.table import Table
 
 from at2po_agent.atomic_files import write_text
-from at2po_agent.intervals import Interval, mean_interval, paired_interval
+from at2po_agent.intervals import Interval, paired_share_interval, share_interval
 from at2po_agent.judge.config import JudgeConfig, TreeConfig
 from at2po_agent.judge.display import EvaluationDisplay
 from at2po_agent.judge.episodes.records import EpisodeRecord
@@ -71,8 +71,8 @@ def tree_result(questions: Sequence[Sampled], errors: int) -> TreeResult:
         budget=fmean(one.budget for one in questions),
         methods={
             name: MethodResult(
-                em=mean_interval(em[name]),
-                against_chains=paired_interval(em[BASELINE], em[name]),
+                em=share_interval(em[name]),
+                against_chains=paired_share_interval(em[BASELINE], em[name]),
                 tokens=fmean(sum(path.tokens for path in paths) for paths in used[name]),
                 paths=fmean(map(len, used[name])),
             )

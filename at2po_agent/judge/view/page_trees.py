@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from at2po_agent.intervals import paired_interval
+from at2po_agent.intervals import paired_share_interval
 from at2po_agent.method.tree import ROOT, TurnTree
 from at2po_agent.training.run_dir import RunDirError, read_metrics, read_trees, step_of, tree_files
 from at2po_env.dialects import NATIVE, TAGS
@@ -146,7 +146,7 @@ def _result(run: Path) -> dict[str, Any] | None:
     if not common:
         return None
     start, end = [before[id] for id in common], [after[id] for id in common]
-    gain = paired_interval(start, end)
+    gain = paired_share_interval(start, end)
     return {
         "before": sum(start) / len(start),
         "after": sum(end) / len(end),

@@ -34,7 +34,7 @@ def test_plain_lines_now_and_then():
             display.finished([record(f"q{second}", em)])
     reason, line = out.getvalue().splitlines()  # at 12 s; the next would have been due at 22 s
     assert reason == "error, q3: away"
-    assert line.startswith("nq test: 4/10  EM 66.7% [0.0%, 100.0%]  25 tokens/s  1 errors  0:24 left")
+    assert line.startswith("nq test: 4/10  EM 66.7% [9.4%, 99.2%]  25 tokens/s  1 errors  0:24 left")
     assert display.line().startswith("EM 50.0% [")
 
 
@@ -44,7 +44,7 @@ def test_a_terminal_shows_the_same_numbers_in_place():
         clock.now = 2.0
         display.finished([record("a", 1.0)])
     assert "nq test" in out.getvalue() and "1/10" in out.getvalue()
-    assert "EM 100.0% [100.0%, 100.0%]  50 tokens/s  0 errors  0:18 left" in out.getvalue()
+    assert "EM 100.0% [2.5%, 100.0%]  50 tokens/s  0 errors  0:18 left" in out.getvalue()
 
 
 def test_why_episodes_have_no_score_is_said_once_for_a_reason():

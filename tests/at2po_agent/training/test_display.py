@@ -31,7 +31,7 @@ def test_without_a_terminal_everything_is_a_plain_line():
         display.note("[bold]not markup[/bold]")
     assert text(console).splitlines() == [
         "evaluation …",
-        "evaluation after step 0: EM 50.0% [0.0%, 100.0%] over 4 questions of nq demo  f1 0.5",
+        "evaluation after step 0: EM 50.0% [6.8%, 93.2%] over 4 questions of nq demo  f1 0.5",
         "step 10/40  reward -0.250  EM 42.1%  entropy 0.500  tokens/s 1,234  3:00 left",
         "[bold]not markup[/bold]",
     ]
@@ -83,7 +83,7 @@ def test_in_a_terminal_the_last_step_is_redrawn_and_evaluations_stay():
         for step in range(1, 4):
             display.step(step, METRICS, seconds=float(step))
     shown = text(console)
-    assert "EM 100.0% [100.0%, 100.0%] over 1 questions" in shown
+    assert "EM 100.0% [2.5%, 100.0%] over 1 questions" in shown
     last = shown[shown.rindex("training") :]
     assert "3/40" in last
     assert "tokens/s 1,234" in last

@@ -36,9 +36,9 @@ def test_questions_are_paired_by_id_and_split_by_group():
     before = Scores(0, ids, (0.0, 1.0, 0.0, 0.0), groups)
     after = Scores(7, ids[::-1], (1.0, 1.0, 0.0, 1.0), groups[::-1])  # another order
     lines = shown(result(before, after))
-    assert ["all", "4", "25.0%", "75.0%", "+50.0", "-50.0 to +100.0"] in lines
-    assert ["1 hop", "2", "50.0%", "50.0%", "+0.0", "-100.0 to +100.0"] in lines  # one won, one lost
-    assert ["2 hops", "2", "0.0%", "100.0%", "+100.0", "+100.0 to +100.0"] in lines
+    assert ["all", "4", "25.0%", "75.0%", "+50.0", "-42.1 to +100.0"] in lines
+    assert ["1 hop", "2", "50.0%", "50.0%", "+0.0", "-98.0 to +98.0"] in lines  # one won, one lost
+    assert ["2 hops", "2", "0.0%", "100.0%", "+100.0", "-34.9 to +100.0"] in lines
     assert ["7 steps, 5:01 of training, 56 trees, 12,345 generated tokens"] in lines
     assert ["2 trees were dropped: they had fewer than two scored leaves"] in lines
     assert ["checkpoint: runs/x/checkpoints/step_000007"] in lines
@@ -48,7 +48,7 @@ def test_questions_that_were_scored_once_are_left_out_and_said():
     before = Scores(0, ("a", "b"), (0.0, 1.0), ("", ""))
     after = Scores(7, ("b", "c"), (1.0, 1.0), ("", ""))
     lines = shown(result(before, after))
-    assert ["all", "1", "100.0%", "100.0%", "+0.0", "+0.0 to +0.0"] in lines
+    assert ["all", "1", "100.0%", "100.0%", "+0.0", "-92.4 to +92.4"] in lines
     assert any("2 questions were scored only once" in line[0] for line in lines)
 
 

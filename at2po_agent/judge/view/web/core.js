@@ -75,7 +75,7 @@ function measure(name, value, share) {
   const range = share ? `${(100 * value.low).toFixed(1)} – ${(100 * value.high).toFixed(1)}`
                       : `${shown(value.low)} – ${shown(value.high)}`;
   return h("div", { class: "measure" }, h("dt", {}, name), h("dd", {}, h("b", {}, shown(value.mean)),
-    h("span", { class: "interval", title: `95 % bootstrap interval over ${count(value.n, "question")}` }, range),
+    h("span", { class: "interval", title: `95 % interval over ${count(value.n, "question")}` }, range),
     share ? whisker(value) : null));
 }
 

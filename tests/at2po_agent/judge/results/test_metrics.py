@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from at2po_agent.intervals import mean_interval
+from at2po_agent.intervals import share_interval
 from at2po_agent.judge.episodes.records import EpisodeRecord, TurnRecord
 from at2po_agent.judge.results.metrics import Prices, Summary, pass_at_k, summarise
 
@@ -29,7 +29,7 @@ def failed(question: str, sample: int = 0) -> EpisodeRecord:
 def test_an_error_is_counted_and_scores_nothing():
     found = summarise([episode("a", 1), failed("b"), episode("c", 0)])
     assert (found.questions, found.episodes, found.errors) == (2, 2, 1)
-    assert found.means["em"] == mean_interval([1.0, 0.0])
+    assert found.means["em"] == share_interval([1.0, 0.0])
     assert (found.prompt_tokens, found.completion_tokens) == (50, 10)  # its tokens were paid for
 
 
@@ -37,7 +37,7 @@ def test_samples_are_averaged_before_questions_are():
     # a: 1 of 4, b: 1 of 1 (3 were lost): (0.25 + 1) / 2, not 2 of 5
     episodes = [episode("a", em, sample) for sample, em in enumerate((1, 0, 0, 0))]
     found = summarise([*episodes, episode("b", 1), *(failed("b", sample) for sample in (1, 2, 3))])
-    assert found.means["em"] == mean_interval([0.25, 1.0])
+    assert found.means["em"] == share_interval([0.25, 1.0])
     assert found.means["em"].n == found.questions == 2
 
 

@@ -52,7 +52,7 @@ def test_the_command_prints_old_and_new(tmp_path, capsys):
     assert main(["rescore", str(run)]) == 0
     out = capsys.readouterr().out
     (row,) = [line.split("│")[1:-1] for line in out.splitlines() if "│ em" in line]
-    assert [cell.strip() for cell in row] == ["em", "50.0%", "100.0%", "[100.0%, 100.0%]"]
+    assert [cell.strip() for cell in row] == ["em", "50.0%", "100.0%", "[15.8%, 100.0%]"]
     assert "1 of 2 episodes has another score" in out
 
 

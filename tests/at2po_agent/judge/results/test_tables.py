@@ -35,8 +35,8 @@ def test_differences_are_paired():
     columns = (column("HotpotQA", [0.0, 0.5], [0.5, 1.0], None), column("NQ", [0.0], [1.0], [1.0]))
     scores, differences = sheets(Comparison("f1", ("a", "b", "c"), columns, ()))
     assert differences.rows == (
-        ("b", "+50.0 [+50.0, +50.0]", "+100.0 [+100.0, +100.0]"),
-        ("c", "–", "+100.0 [+100.0, +100.0]"),
+        ("b", "+50.0 [-48.5, +98.5]", "+100.0 [-73.4, +100.0]"),
+        ("c", "–", "+100.0 [-73.4, +100.0]"),
     )
     assert scores.rows[2] == ("c", "–", "100.0")
     assert scores.best == ("", "75.0", "100.0")
@@ -75,11 +75,11 @@ def test_markdown(runs, capsys):
         "| a\\_1\\|% | 50.0 |",
         "| b | **100.0** |",
         "",
-        "**Difference from a\\_1\\|%, points, with its 95 % paired bootstrap interval**",
+        "**Difference from a\\_1\\|%, points, with its 95 % paired interval**",
         "",
         "| Model | Hotpot |",
         "| :-- | --: |",
-        "| b | +50.0 [+0.0, +100.0] |",
+        "| b | +50.0 [-56.3, +100.0] |",
         "",
         "- NOT LIKE FOR LIKE: HotpotQA: b differs from a in limits.k: 3 → 5",
         "- HotpotQA dev: 2 questions that every run scored; left out: 1 ended by infrastructure",
@@ -98,7 +98,7 @@ def test_latex(runs, capsys):
 def test_a_terminal(runs, capsys):
     assert main(["compare", *runs, "--anyway"]) == 0
     out = capsys.readouterr().out
-    assert "│ b     │ +50.0 [+0.0, +100.0] │" in out
+    assert "│ b     │ +50.0 [-56.3, +100.0] │" in out
     assert "NOT LIKE FOR LIKE: HotpotQA: b differs from a" in out
 
 
