@@ -37,10 +37,10 @@ from rich.console import Console
 from rich.table import Table
 
 from at2po_agent.atomic_files import new_directory, write_text
-from at2po_agent.commands.train import stopping
 from at2po_agent.intervals import paired_interval
 from at2po_agent.rollouts.evaluate import evaluate
 from at2po_agent.settings import ConfigError
+from at2po_agent.signals import stopping
 from at2po_agent.training.config import TrainConfig, load_config
 from at2po_agent.training.display import Display, clock
 from at2po_agent.training.metrics import Result

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 import transformers
 
-from at2po_agent import signals as interruption
+from at2po_agent import signals
 from at2po_agent.judge.config import JudgeConfig
 from at2po_agent.judge.episodes.play import Metered, record_of
 from at2po_agent.judge.episodes.records import EpisodeRecord
@@ -72,7 +72,7 @@ class LocalModel:
             for start in range(0, len(ids), size):
                 batch = ids[start : start + size]
                 if missing := {question for question in batch if (question, sample) not in done}:
-                    records = interruption.run(self._batch(env, batch, sample, start, outages))
+                    records = signals.run(self._batch(env, batch, sample, start, outages))
                     on_records([record for record in records if record.question_id in missing])
 
     async def _batch(

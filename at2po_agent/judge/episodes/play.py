@@ -17,6 +17,7 @@ from at2po_agent.judge.endpoint.replies import Reply
 from at2po_agent.judge.episodes.records import EpisodeRecord, TurnRecord
 from at2po_agent.policy.base import PolicyUnavailable
 from at2po_agent.rollouts.outages import Outages
+from at2po_agent.tasks import run_pool
 from at2po_env.core import StepResult
 from at2po_env.search_qa import SearchQAEnv
 from at2po_env.state import EpisodeState, Turn, plain
@@ -231,15 +232,9 @@ async def run_episodes(
         EndpointError: no request can work; nothing more is asked.
         SearchError: nor can any search.
     """
-    left, shared = iter(todo), outages or Outages()
+    shared = outages or Outages()
 
-    async def work() -> None:
-        for question_id, sample in left:
-            on_record(await play(env.clone(), endpoint, config, question_id, sample, shared))
+    async def work(key: Key) -> None:
+        on_record(await play(env.clone(), endpoint, config, *key, shared))
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(config.concurrency):
-                group.create_task(work())
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None  # the others were only cancelled, or say the same
+    await run_pool(todo, work, config.concurrency)

@@ -28,6 +28,7 @@ from at2po_agent.policy.base import Sampling
 from at2po_agent.rollouts.grow import Limits, grow
 from at2po_agent.rollouts.outages import Outages
 from at2po_agent.settings import ConfigError
+from at2po_agent.tasks import run_pool
 from at2po_env.search_qa import SearchQAEnv
 from at2po_env.state import plain
 
@@ -73,21 +74,13 @@ async def search_trees(
         SearchError: no search can work.
     """
     await probe(env, endpoint, question_ids[0])
-    left = iter(question_ids)
 
-    async def work() -> None:
-        for question_id in left:
-            own = env.clone()
-            own.reset(options={"question_id": question_id})
-            on_records(await search_tree(own, endpoint, config, outages))
+    async def work(question_id: str) -> None:
+        own = env.clone()
+        own.reset(options={"question_id": question_id})
+        on_records(await search_tree(own, endpoint, config, outages))
 
-    at_a_time = max(1, config.concurrency // config.expansion.chains)
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(at_a_time):
-                group.create_task(work())
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None  # the others were only cancelled, or say the same
+    await run_pool(question_ids, work, max(1, config.concurrency // config.expansion.chains))
 
 
 async def search_tree(
