@@ -1,4 +1,4 @@
-"""Signal handlers, and a real process that evaluates and is killed, interrupted and terminated: what it leaves goes on."""
+"""Signal handlers, and a real process that is killed, interrupted and terminated; what it leaves goes on."""
 
 import asyncio
 import json

@@ -9,7 +9,7 @@ import pytest
 
 from at2po_agent.method.expansion import Chains
 from at2po_agent.policy.base import Completion, Request, Sampling
-from at2po_agent.rollouts.grow import grow
+from at2po_agent.rollouts.grow import Actor, grow
 from at2po_agent.warmstart.demonstrations import begin_all, play, write_down
 from at2po_agent.warmstart.teacher import ScriptedTeacher, TeacherConfig
 from at2po_env.dataset import Dataset
@@ -60,7 +60,7 @@ def test_a_demonstration_is_id_for_id_the_rollout_of_a_policy_that_writes_the_te
 
     env.reset(options={"question_id": "a"})
     turns = [turn.text for turn in state.turns()]
-    tree = asyncio.run(grow(env, Recites(turns), Bytes(), Chains(1)))
+    tree = asyncio.run(grow(env, Actor(Recites(turns), Bytes()), Chains(1)))
     leaf = tree.leaves[0]
     assert made.ids == (*tree.prompt_ids(leaf), END)
     assert state.ended == "answer" and tree[leaf].info["em"] == 1.0
