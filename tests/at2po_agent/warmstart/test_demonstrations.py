@@ -13,6 +13,7 @@ from at2po_agent.rollouts.grow import Actor, grow
 from at2po_agent.warmstart.demonstrations import begin_all, play, write_down
 from at2po_agent.warmstart.teacher import ScriptedTeacher, TeacherConfig
 from at2po_env.dataset import Dataset
+from at2po_env.rules import Rules
 from at2po_env.search_qa import SearchQAEnv
 from at2po_env.state import Action, Question
 from search_backend.base import Passage
@@ -34,7 +35,8 @@ END = 0
 
 @pytest.fixture
 def env(tmp_path: Path) -> Iterator[SearchQAEnv]:
-    with_index = SearchQAEnv(Dataset.of(QUESTIONS), EmbeddedIndex.build(tmp_path / "index", PASSAGES), k=1)
+    index = EmbeddedIndex.build(tmp_path / "index", PASSAGES)
+    with_index = SearchQAEnv(Dataset.of(QUESTIONS), index, Rules.of(k=1))
     yield with_index
     with_index.search.close()
 
