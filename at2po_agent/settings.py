@@ -66,6 +66,11 @@ def load(schema: type[Schema], path: Path | None, overrides: Sequence[str]) -> S
     except OmegaConfBaseException as error:
         key = error.full_key or ""
         raise ConfigError(f"{origin.of(key)}: {key}: {_first_line(error)}") from error
+    except ValueError as error:
+        # A section checks itself when it is made, and says "chains is 0, …" of its field.
+        section = next(key for key in _sections(schema) if _refuses_itself(OmegaConf.select(merged, key)))
+        key = f"{section}.{str(error).partition(' ')[0]}"
+        raise ConfigError(f"{origin.of(key)}: {section}.{error}") from error
     _check_ranges(config, origin)
     return config
 
@@ -166,23 +171,45 @@ def _keys_under(key: str, values: Any) -> Iterator[str]:
 
 def _check_keys(values: Mapping[Any, Any], schema: type, where: _Where, root: type, prefix: str = "") -> None:
     """Unknown keys and sections that are not sections, told better than a merge can."""
-    hints = get_type_hints(schema)
+    hints = _hints(schema)
     for key, value in values.items():
         full = f"{prefix}{key}"
         if key not in hints:
             raise ConfigError(f"{where.of(full)}: there is no key {full!r}{_near(full, root)}")
         if dataclasses.is_dataclass(hints[key]):
             if not isinstance(value, Mapping):
-                known = ", ".join(get_type_hints(hints[key]))
+                known = ", ".join(_hints(hints[key]))
                 raise ConfigError(f"{where.of(full)}: {full} is a section (with {known}), not {value!r}")
             _check_keys(value, cast(type, hints[key]), where, root, f"{full}.")
 
 
 def _all_keys(schema: type, prefix: str = "") -> Iterator[str]:
-    for key, hint in get_type_hints(schema).items():
+    for key, hint in _hints(schema).items():
         yield f"{prefix}{key}"
         if dataclasses.is_dataclass(hint):
             yield from _all_keys(cast(type, hint), f"{prefix}{key}.")
+
+
+def _hints(schema: type) -> dict[str, Any]:
+    """The types of a dataclass's fields; a ClassVar is no setting."""
+    hints = get_type_hints(schema)
+    return {entry.name: hints[entry.name] for entry in dataclasses.fields(schema)}
+
+
+def _sections(schema: type, prefix: str = "") -> Iterator[str]:
+    """Keys of the sections, inner ones first."""
+    for key, hint in _hints(schema).items():
+        if dataclasses.is_dataclass(hint):
+            yield from _sections(cast(type, hint), f"{prefix}{key}.")
+            yield f"{prefix}{key}"
+
+
+def _refuses_itself(section: Any) -> bool:
+    try:
+        OmegaConf.to_object(section)
+    except ValueError:
+        return True
+    return False
 
 
 def _replace_settings(sources: Sequence[tuple[dict[str, Any], _Where]], schema: type) -> None:
@@ -200,7 +227,7 @@ def _replace_settings(sources: Sequence[tuple[dict[str, Any], _Where]], schema: 
 
 def _settings(schema: type, prefix: str = "") -> Iterator[str]:
     """Keys that hold settings without a schema."""
-    for key, hint in get_type_hints(schema).items():
+    for key, hint in _hints(schema).items():
         if dataclasses.is_dataclass(hint):
             yield from _settings(cast(type, hint), f"{prefix}{key}.")
         elif get_origin(hint) is dict:

@@ -1,15 +1,19 @@
-"""Ending by Ctrl-C or SIGTERM: what is under way is dropped whole, and the caller learns which signal it was."""
+"""Ending by Ctrl-C or SIGTERM: the first signal ends the work in order, the second ends the process at once."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from threading import Event
+from types import FrameType
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SHOW_CURSOR = b"\x1b[?25h"
 
 
 class Interrupted(Exception):
@@ -20,38 +24,63 @@ class Interrupted(Exception):
         self.number = number
 
 
-def run(work: Coroutine[Any, Any, Result]) -> Result:
-    """``asyncio.run`` in the main thread, which the first of ``SIGNALS`` cancels and the second ends at once.
+@contextmanager
+def two_signals(on_first: Callable[[], None]) -> Iterator[list[int]]:
+    """Call ``on_first`` at the first of ``SIGNALS``, end the process at the second; yield the signals received.
 
-    Ending at once is safe: what a run writes appears whole or not at all, or is repaired on resume.
+    Ending at once is safe: what a run writes appears whole or not at all, or is repaired on resume. Only the main
+    thread can do this.
+    """
+    received: list[int] = []
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        if len(received) == 1:
+            on_first()
+            return
+        # A live display hides the cursor, and has no chance to show it again.
+        os.write(2, _SHOW_CURSOR if os.isatty(2) else b"")
+        os._exit(128 + number)
+
+    before = {number: signal.signal(number, on_signal) for number in SIGNALS}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def stopping(stop: Event, say: bool = True) -> AbstractContextManager[list[int]]:
+    """Set ``stop`` at the first signal, as ``two_signals`` does; ``say`` announces it on stderr."""
+
+    def on_first() -> None:
+        stop.set()
+        if say:
+            # Not by print: it may be in the middle of another one.
+            os.write(2, b"\nstopping after this step, with a checkpoint; once more to end at once\n")
+
+    return two_signals(on_first)
+
+
+def run(work: Coroutine[Any, Any, Result]) -> Result:
+    """``asyncio.run``, whose work the first signal cancels, as ``two_signals`` does.
 
     Raises:
         Interrupted: by the first signal, after everything under way was cancelled.
     """
-    received: list[int] = []
+    runner = asyncio.Runner()
+    loop = runner.get_loop()
+    task = loop.create_task(work)
 
-    async def guarded() -> Result:
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        assert task is not None
+    def cancel() -> None:
+        # Through the loop, which may be asleep: this wakes it up.
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(task.cancel)
 
-        def on_signal(number: int) -> None:
-            if received:
-                os.write(2, b"\x1b[?25h" if os.isatty(2) else b"")  # the live display hides the cursor
-                os._exit(128 + number)
-            received.append(number)
-            task.cancel()
-
-        for number in SIGNALS:
-            loop.add_signal_handler(number, on_signal, number)
-        return await work
-
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    try:
-        return asyncio.run(guarded())
-    except asyncio.CancelledError:
-        if not received:
-            raise
-        raise Interrupted(received[0]) from None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with two_signals(cancel) as received, runner:
+        try:
+            return loop.run_until_complete(task)
+        except asyncio.CancelledError:
+            if not received:
+                raise
+            raise Interrupted(received[0]) from None

@@ -16,6 +16,7 @@ import platformdirs
 
 import search_backend
 from at2po_env.dataset import Benchmark, Dataset
+from at2po_env.rules import Rules
 from at2po_env.search_qa import SearchQAEnv
 from search_backend.base import Passage, SearchBackend
 
@@ -41,7 +42,8 @@ BENCHMARKS: Mapping[str, BenchmarkEntry] = {
     "microwiki": BenchmarkEntry("AT2PO-MicroWiki-v0", "microwiki", ("multi-hop", "generated")),
 }
 
-_ENV_ARGUMENTS = frozenset(inspect.signature(SearchQAEnv).parameters) - {"dataset", "search"}
+_OF_RULES = {*inspect.signature(Rules).parameters, *inspect.signature(Rules.of).parameters} - {"limits"}
+_OF_ENV = {"order", "render_mode"}
 
 
 def load_benchmark(name: str) -> Benchmark:
@@ -110,7 +112,8 @@ def make(
         data_dir: where the data is; :func:`default_data_dir` where it is not given.
         search: a URI for ``search_backend.open`` or a backend. Without it, the passages that come with the benchmark
             are indexed once, in the cache directory.
-        **arguments: of ``SearchQAEnv``, and options of the benchmark (``world=`` of MicroWiki).
+        **arguments: of ``Rules.of``, ``order`` and ``render_mode`` of ``SearchQAEnv``, and options of the benchmark
+            (``world=`` of MicroWiki).
 
     Raises:
         DataNotFound: no data is installed; the message says how to get it.
@@ -118,10 +121,10 @@ def make(
         ValueError: an argument with a wrong value.
     """
     source = load_benchmark(benchmark)
-    options = {name: value for name, value in arguments.items() if name not in _ENV_ARGUMENTS}
+    options = {name: value for name, value in arguments.items() if name not in _OF_RULES | _OF_ENV}
     known = {p.name for p in inspect.signature(source.load).parameters.values() if p.kind is p.KEYWORD_ONLY}
     if unknown := sorted(set(options) - known):
-        known |= _ENV_ARGUMENTS | {"split", "data_dir", "search"}
+        known |= _OF_RULES | _OF_ENV | {"split", "data_dir", "search"}
         raise TypeError(f"{BENCHMARKS[benchmark].id} has no argument {unknown[0]!r}: it has {', '.join(sorted(known))}")
     folder = default_data_dir() if data_dir is None else Path(data_dir).expanduser()
     if split is None:
@@ -131,8 +134,9 @@ def make(
         backend = search_backend.open(search)
     else:
         backend = search or _own_passages(source, dataset, folder, options)
-    defaults = dict(BENCHMARKS[benchmark].defaults)
-    env = SearchQAEnv(dataset, backend, **defaults | {n: v for n, v in arguments.items() if n in _ENV_ARGUMENTS})
+    chosen = {**BENCHMARKS[benchmark].defaults, **arguments}
+    rules = Rules.of(**{name: value for name, value in chosen.items() if name in _OF_RULES})
+    env = SearchQAEnv(dataset, backend, rules, **{name: value for name, value in chosen.items() if name in _OF_ENV})
     env.closes_search = not isinstance(search, SearchBackend)
     return env
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, get_args
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
-from at2po_env.dialects import Dialect
-from at2po_env.scoring import Outcome, Reward, judge
+from at2po_env.dialects import DIALECTS, Dialect
+from at2po_env.scoring import REWARDS, Outcome, Reward, judge
 from at2po_env.state import Action, EndReason, EpisodeState, Text, Turn, chain
 from search_backend.base import Hit
 
@@ -17,7 +17,7 @@ NO_TEXT: Text = ()
 
 @dataclass(frozen=True)
 class Rules:
-    """What an episode may do, and what it earns.
+    """What an episode may do, and what it earns; ``Rules.of`` makes them from names and plain values.
 
     A turn is, in this order of precedence: an answer, which ends the episode; malformed, which ends it too unless
     ``on_malformed`` is ``"continue"``; a search after the notice, which truncates it; the last allowed turn, which
@@ -26,11 +26,40 @@ class Rules:
 
     dialect: Dialect
     reward: Reward
-    k: int = 3
-    max_searches: int = 6
+    k: int = 3  # passages per search
+    max_searches: int = 6  # that are run; the first one past them brings a notice that asks for the answer
     max_turns: int | None = None  # None: every search, the notice and the answer have room
-    max_observation_chars: int = 6000
-    on_malformed: OnMalformed = "end"
+    max_observation_chars: int = 6000  # of titles and texts that one result may show
+    on_malformed: OnMalformed = "end"  # the episode, or bring an error and "continue"
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        dialect: str | Dialect = "tags",
+        reward: str | Reward = "em_or_format",
+        require_think: bool = False,
+        require_boxed: bool = False,
+        **limits: Any,
+    ) -> Rules:
+        r"""Rules from plain values, as the Gymnasium ids take them.
+
+        Args:
+            dialect: a name in ``at2po_env.dialects.DIALECTS``, or a dialect.
+            reward: ``em``, ``f1``, ``em_or_format``, or a function of an :class:`~at2po_env.scoring.Outcome`.
+            require_think: an action without a thought before it is malformed.
+            require_boxed: an answer without ``\boxed{…}`` is malformed.
+            **limits: the other fields: ``k``, ``max_searches``, ``max_turns``, …
+
+        Raises:
+            TypeError: there is no such field.
+            ValueError: there is no such dialect or reward, or a limit is out of range.
+        """
+        spoken = _named(dialect, DIALECTS, "dialect") if isinstance(dialect, str) else dialect
+        if require_think or require_boxed:
+            think, boxed = spoken.require_think or require_think, spoken.require_boxed or require_boxed
+            spoken = replace(spoken, require_think=think, require_boxed=boxed)
+        return cls(spoken, _named(reward, REWARDS, "reward") if isinstance(reward, str) else reward, **limits)
 
     def __post_init__(self) -> None:
         for name, least in (("k", 1), ("max_searches", 0), ("max_turns", 1), ("max_observation_chars", 1)):
@@ -97,3 +126,9 @@ class Rules:
     def _judge(self, state: EpisodeState, ended: EndReason, action: Action | None, turns: int) -> Outcome:
         prediction = action.content if ended == "answer" and action is not None else None
         return judge(state.question, ended, prediction, state.searches, turns)
+
+
+def _named(name: str, known: Mapping[str, Any], what: str) -> Any:
+    if name not in known:
+        raise ValueError(f"unknown {what} {name!r}: one of {sorted(known)}")
+    return known[name]

@@ -2,40 +2,32 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, get_args
 
 from gymnasium.error import ResetNeeded
 
 from at2po_env.core import ForkableEnv, StepResult
 from at2po_env.dataset import Dataset
-from at2po_env.dialects import DIALECTS, Dialect
+from at2po_env.dialects import Dialect
 from at2po_env.rendering import well_formed
-from at2po_env.rules import OnMalformed, Rules
-from at2po_env.scoring import REWARDS, Reward
+from at2po_env.rules import Rules
 from at2po_env.spaces import UnicodeText
 from at2po_env.state import Action, EndReason, EpisodeState, Question, SnapshotError, Text, plain
 from search_backend.base import Hit, SearchBackend
 
 Order = Literal["random", "file"]
+_FROM_OUTSIDE: tuple[EndReason, ...] = ("length_limit", "turn_limit", "search_limit")
 
 
 class SearchQAEnv(ForkableEnv[EpisodeState]):
-    r"""Questions of one dataset, answered with one search backend. An action is the text of one model turn.
+    """Questions of one dataset, answered with one search backend. An action is the text of one model turn.
 
     Args:
         dataset: the questions; ``Dataset.of`` makes one of your own.
         search: finds the passages. It is shared with clones and forks and closed by whoever opened it.
-        k: passages per search.
-        max_searches: searches that are run; the first one past them brings a notice that asks for the answer.
-        max_turns: turns of an episode; None leaves room for every search, the notice and the answer.
-        max_observation_chars: characters of titles and texts that one result may show.
-        on_malformed: what a malformed action does: ``"end"`` the episode, or bring an error and ``"continue"``.
-        dialect: a name in ``at2po_env.dialects.DIALECTS``, or a dialect.
-        reward: ``em``, ``f1``, ``em_or_format``, or a function of an :class:`~at2po_env.scoring.Outcome`.
-        require_think: an action without a thought before it is malformed.
-        require_boxed: an answer without ``\boxed{…}`` is malformed.
+        rules: limits, dialect and reward; ``Rules.of()`` where they are not given.
         order: which question ``reset()`` takes when it is not told one: a random one, or the next of the file.
         render_mode: ``"ansi"`` makes ``render()`` return the episode as text.
 
@@ -49,16 +41,8 @@ class SearchQAEnv(ForkableEnv[EpisodeState]):
         self,
         dataset: Dataset,
         search: SearchBackend,
+        rules: Rules | None = None,
         *,
-        k: int = 3,
-        max_searches: int = 6,
-        max_turns: int | None = None,
-        max_observation_chars: int = 6000,
-        on_malformed: OnMalformed = "end",
-        dialect: str | Dialect = "tags",
-        reward: str | Reward = "em_or_format",
-        require_think: bool = False,
-        require_boxed: bool = False,
         order: Order = "random",
         render_mode: str | None = None,
     ) -> None:
@@ -66,20 +50,8 @@ class SearchQAEnv(ForkableEnv[EpisodeState]):
             raise ValueError(f"render_mode must be None or 'ansi', got {render_mode!r}")
         if order not in get_args(Order):
             raise ValueError(f"order must be one of {get_args(Order)}, got {order!r}")
-        spoken = _named(dialect, DIALECTS, "dialect") if isinstance(dialect, str) else dialect
-        if require_think or require_boxed:
-            think, boxed = spoken.require_think or require_think, spoken.require_boxed or require_boxed
-            spoken = dataclasses.replace(spoken, require_think=think, require_boxed=boxed)
-        self.rules = Rules(
-            dialect=spoken,
-            reward=_named(reward, REWARDS, "reward") if isinstance(reward, str) else reward,
-            k=k,
-            max_searches=max_searches,
-            max_turns=max_turns,
-            max_observation_chars=max_observation_chars,
-            on_malformed=on_malformed,
-        )
-        self.stop = spoken.stop
+        self.rules = Rules.of() if rules is None else rules
+        self.stop = self.rules.dialect.stop
         self.closes_search = False  # whoever opened the search closes it; ``make`` hands that over
         self.dataset = dataset
         self.search = search
@@ -192,13 +164,11 @@ class SearchQAEnv(ForkableEnv[EpisodeState]):
         state = self.state
         if state.ended is not None:
             raise ResetNeeded(f"the episode has ended ({state.ended}): call reset()")
-        reasons: tuple[EndReason, ...] = ("length_limit", "turn_limit", "search_limit")
-        for known in reasons:
-            if reason == known:
-                self._state = self.rules.close(state, known)
-                assert self._state.closed is not None
-                return self._result(self._state.closed)
-        raise ValueError(f"an episode can be ended from outside for {reasons}, got {reason!r}")
+        if reason not in _FROM_OUTSIDE:
+            raise ValueError(f"an episode can be ended from outside for {_FROM_OUTSIDE}, got {reason!r}")
+        self._state = self.rules.close(state, reason)
+        assert self._state.closed is not None
+        return self._result(self._state.closed)
 
     def _result(self, reward: float) -> StepResult:
         ended = self.state.ended
@@ -237,8 +207,8 @@ class SearchQAEnv(ForkableEnv[EpisodeState]):
 
     def clone(self) -> SearchQAEnv:
         """A new environment over the same dataset and search, not yet reset."""
-        env = type(self).__new__(type(self))
-        env.__dict__.update(self.__dict__)
+        # A shallow copy, because growing a tree clones for every path: nothing is computed again.
+        env = copy.copy(self)
         env.action_space, env.observation_space = UnicodeText(), UnicodeText()
         env._state, env._np_random, env._np_random_seed = None, None, None
         env.closes_search = False
@@ -271,9 +241,3 @@ class SearchQAEnv(ForkableEnv[EpisodeState]):
             info.update(ended=outcome.ended, em=outcome.em, f1=outcome.f1, contains=outcome.contains)
             info["prediction"] = outcome.prediction
         return info
-
-
-def _named(name: str, known: Mapping[str, Any], what: str) -> Any:
-    if name not in known:
-        raise ValueError(f"unknown {what} {name!r}: one of {sorted(known)}")
-    return known[name]

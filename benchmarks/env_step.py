@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from at2po_env import Dataset, Question, SearchQAEnv
+from at2po_env.rules import Rules
 from search_backend.base import Hit, Manifest, Passage
 
 DEPTHS = (1, 10, 100, 1000)
@@ -52,7 +53,7 @@ class InstantSearch:
 def make_env(questions: int) -> SearchQAEnv:
     """An environment that may search without end, over so many questions."""
     dataset = Dataset.of(Question(f"q{n}", f"Where is thing {n}?", ("Paris",)) for n in range(questions))
-    return SearchQAEnv(dataset, InstantSearch(), max_searches=10_000)
+    return SearchQAEnv(dataset, InstantSearch(), Rules.of(max_searches=10_000))
 
 
 def at_depth(depth: int, questions: int) -> SearchQAEnv:
@@ -105,7 +106,7 @@ async def play(turns: int) -> tuple[float, float]:
     dataset = make_env(EPISODES).dataset
     search = InstantSearch()
     tracemalloc.start()
-    envs = [SearchQAEnv(dataset, search, max_searches=10_000) for _ in range(EPISODES)]
+    envs = [SearchQAEnv(dataset, search, Rules.of(max_searches=10_000)) for _ in range(EPISODES)]
     for number, env in enumerate(envs):
         env.reset(seed=number)
     written = 0

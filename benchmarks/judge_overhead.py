@@ -30,6 +30,7 @@ from at2po_agent.judge.episodes.play import run_episodes
 from at2po_agent.judge.episodes.records import EpisodeRecord
 from at2po_agent.judge.results.directory import JudgeDirectory
 from at2po_env import Dataset, Question, SearchQAEnv
+from at2po_env.rules import Rules
 from search_backend.base import Hit, Manifest, Passage
 
 EPISODES, AT_A_TIME, ROUNDS = 128, 64, 5
@@ -154,7 +155,9 @@ def main() -> None:
     process.start()
     url = f"http://127.0.0.1:{here.recv()}/v1"
     ids = [f"q{n}" for n in range(EPISODES)]
-    env = SearchQAEnv(Dataset.of([Question(i, "Where?", ("Paris",)) for i in ids]), InstantSearch(), dialect="chat")
+    env = SearchQAEnv(
+        Dataset.of([Question(i, "Where?", ("Paris",)) for i in ids]), InstantSearch(), Rules.of(dialect="chat")
+    )
     table = [
         f"Python {platform.python_version()}, {platform.machine()}; ms of processor time per two-turn episode",
         f"{EPISODES} episodes, {AT_A_TIME} at a time; the median of {ROUNDS} rounds, turn and turn about",

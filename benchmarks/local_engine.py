@@ -36,6 +36,7 @@ from at2po_agent.policy.codec import Codec
 from at2po_agent.policy.loading import load_policy, resolve_policy
 from at2po_agent.policy.local.policy import LocalPolicy
 from at2po_agent.rollouts.batch import rollout
+from at2po_agent.rollouts.grow import Actor
 
 VOCAB = 600
 PROMPT, ACTION, RESULT, TURNS = 60, 15, 22, 3
@@ -132,7 +133,7 @@ def prefilled() -> str:
     env = make_env("AT2PO-MicroWiki-v0", "train", {"k": 1, "dialect": "bare", "max_searches": 4})
     policy = LocalPolicy(model, codec)
     ids = [question.id for question in env.questions[:32]]
-    grown = asyncio.run(rollout(env, ids, policy, codec, EntropyGuided(10, 6, 2)))
+    grown = asyncio.run(rollout(env, ids, Actor(policy, codec), EntropyGuided(10, 6, 2)))
     read, unique = policy.stats.prefilled_tokens, sum(len(n.observation) for tree in grown.trees for n in tree.nodes)
     asked = policy.stats.prompt_tokens
     policy.close()

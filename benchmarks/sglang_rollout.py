@@ -5,7 +5,7 @@
 URL is a server of the MicroWiki policy (``python -m sglang.launch_server --model-path at2po_agent/data/microwiki …``).
 
 *Schedules.* The official implementation takes one turn on every open path of the whole batch, waits for the longest
-of them, searches for all, and goes on. That is ``rollout(deterministic=True)`` here; ``deterministic=False`` lets every
+of them, searches for all, and goes on. That is ``Actor(deterministic=True)`` here; ``deterministic=False`` lets every
 path go on by itself. Both grow the same trees on the same engine: what a path says, how long it thinks and when it
 answers is a function of the path alone, and the server samples as many tokens as the turn has. Turn lengths are
 log-normal, as those of thinking models are; episodes have one to four searches. Once the search takes no time, as the
@@ -43,7 +43,7 @@ from at2po_agent.policy.sglang.fleet import Fleet
 from at2po_agent.policy.sglang.policy import SGLangPolicy
 from at2po_agent.policy.sglang.server import Server, sampling_params
 from at2po_agent.rollouts.batch import rollout
-from at2po_agent.rollouts.grow import Limits
+from at2po_agent.rollouts.grow import Actor, Limits
 from at2po_env.search_qa import SearchQAEnv
 from at2po_env.state import Segment
 from search_backend import Hit, SearchBackend
@@ -132,15 +132,8 @@ class Bench:
                 fleet.expect(await server.weight_version())
                 await server.flush()
                 started = perf_counter()
-                grown = await rollout(
-                    self.env,
-                    self.ids,
-                    Scripted(fleet, self.codec),
-                    self.codec,
-                    expansion,
-                    limits=LIMITS,
-                    deterministic=barrier,
-                )
+                actor = Actor(Scripted(fleet, self.codec), self.codec, limits=LIMITS, deterministic=barrier)
+                grown = await rollout(self.env, self.ids, actor, expansion)
                 return perf_counter() - started, grown
 
         seconds, grown = asyncio.run(timed())
@@ -154,7 +147,8 @@ class Bench:
         try:
             policy.clear_cache()
             expansion = EntropyGuided(*CUTS[0])
-            asyncio.run(rollout(self.env, self.ids, policy, self.codec, expansion, limits=LIMITS, deterministic=False))
+            actor = Actor(policy, self.codec, limits=LIMITS, deterministic=False)
+            asyncio.run(rollout(self.env, self.ids, actor, expansion))
         finally:
             policy.close()
         return policy

@@ -37,10 +37,10 @@ from rich.console import Console
 from rich.table import Table
 
 from at2po_agent.atomic_files import new_directory, write_text
-from at2po_agent.commands.train import stopping
 from at2po_agent.intervals import paired_share_interval
 from at2po_agent.rollouts.evaluate import evaluate
 from at2po_agent.settings import ConfigError
+from at2po_agent.signals import stopping
 from at2po_agent.training.config import TrainConfig, load_config
 from at2po_agent.training.display import Display, clock
 from at2po_agent.training.metrics import Result
@@ -152,8 +152,8 @@ def exact_match(config: TrainConfig, policy: Path) -> EM:
     """Greedy exact match of ``policy`` on the questions that the training run is judged on."""
     with closing(open_session(replace(config, policy=replace(config.policy, path=str(policy))))) as session:
         ids = [question.id for question in session.eval_env.questions[: config.eval.questions]]
-        found = asyncio.run(evaluate(session.eval_env, ids, session.engine, session.codec, limits=session.limits))
-    return {episode.question_id: episode.em for episode in found.episodes}
+        evaluation = asyncio.run(evaluate(session.eval_env, ids, session.actor.greedy()))
+    return {episode.question_id: episode.em for episode in evaluation.episodes}
 
 
 def reinforce(config: TrainConfig, folder: Path) -> Result:

@@ -17,6 +17,7 @@ from at2po_agent.training.display import Display
 from at2po_agent.training.run_dir import RunDirectory
 from at2po_agent.training.trainer import train
 from at2po_env.dataset import Dataset
+from at2po_env.rules import Rules
 from at2po_env.scoring import Outcome
 from at2po_env.search_qa import SearchQAEnv
 from at2po_env.state import Question
@@ -61,7 +62,8 @@ def make_env(split: str, folder: str, **kwargs: Any) -> SearchQAEnv:
     questions = tuple(Question(row["id"], row["question"], tuple(row["answers"])) for row in rows)
     passages = Path(folder, "passages.jsonl")
     search = build_or_open(Path(folder, "index"), lambda: read_passages(passages), expected_key="lighthouses")
-    return SearchQAEnv(Dataset.of(questions, name="lighthouses", split=split), search, reward=brevity_reward, **kwargs)
+    dataset = Dataset.of(questions, name="lighthouses", split=split)
+    return SearchQAEnv(dataset, search, Rules.of(reward=brevity_reward, **kwargs))
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import at2po_env  # noqa: F401 (registers the environment ids)
 from at2po_agent.method.algorithms import build
 from at2po_agent.policy.loading import resolve_policy
 from at2po_agent.policy.local.policy import LocalPolicy
-from at2po_agent.rollouts.grow import grow
+from at2po_agent.rollouts.grow import Actor, grow
 from at2po_agent.training.stored_trees import render, tree_record
 from at2po_agent.update.packing import Credited
 from at2po_agent.update.schedule import UpdateConfig
@@ -27,7 +27,8 @@ def main() -> None:
 
     # (1) Expansion: four chains, then twice the two most uncertain turns are sampled again: 4 + 2·2 = 8 leaves.
     method = build("at2po", expansion={"chains": 4, "per_round": 2, "rounds": 2})
-    tree = asyncio.run(grow(env, policy, policy.codec, method.expansion, key=(0,), question_id=env.questions[3].id))
+    actor = Actor(policy, policy.codec)
+    tree = asyncio.run(grow(env, actor, method.expansion, question_id=env.questions[3].id))
 
     # (2) Credit: the leaves' rewards, carried back to every turn.
     rewards = {leaf: tree[leaf].reward or 0.0 for leaf in tree.leaves}

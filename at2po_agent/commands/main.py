@@ -152,7 +152,6 @@ def _policy_em(env_id: str, policy: str, kwargs: Mapping[str, Any]) -> Callable[
     """Greedy exact match of a policy, question by question, on the split that the gates are measured on."""
     from at2po_agent.environments import EnvConfig
     from at2po_agent.rollouts.evaluate import evaluate
-    from at2po_agent.rollouts.outages import Outages
     from at2po_agent.training.config import EvalConfig, PolicyConfig, TrainConfig
     from at2po_agent.training.session import open_session
 
@@ -162,14 +161,10 @@ def _policy_em(env_id: str, policy: str, kwargs: Mapping[str, Any]) -> Callable[
         env=EnvConfig(env_id, split, passed_on), policy=PolicyConfig(policy), eval=EvalConfig(split=split)
     )
 
-    outages = Outages(lambda line: print(line, file=sys.stderr))
-
     def exact_match(ids: Sequence[str]) -> dict[str, float]:
-        with closing(open_session(config)) as session:
-            found = asyncio.run(
-                evaluate(session.eval_env, ids, session.engine, session.codec, limits=session.limits, outages=outages)
-            )
-        return {episode.question_id: episode.em for episode in found.episodes}
+        with closing(open_session(config, note=lambda line: print(line, file=sys.stderr))) as session:
+            evaluation = asyncio.run(evaluate(session.eval_env, ids, session.actor.greedy()))
+        return {episode.question_id: episode.em for episode in evaluation.episodes}
 
     return exact_match
 

@@ -72,7 +72,7 @@ def _measure(arguments: argparse.Namespace) -> list[TurnDrift]:
     from at2po_agent.policy.loading import load_policy, positions, resolve_policy
     from at2po_agent.policy.local.policy import LocalPolicy
     from at2po_agent.rollouts.batch import rollout
-    from at2po_agent.rollouts.grow import Limits
+    from at2po_agent.rollouts.grow import Actor, Limits
 
     for text in arguments.overrides:
         if not text.partition("=")[1]:
@@ -84,18 +84,10 @@ def _measure(arguments: argparse.Namespace) -> list[TurnDrift]:
         closing(make_env(arguments.env, arguments.split, kwargs)) as env,
         closing(LocalPolicy(model, codec)) as policy,
     ):
-        grown = asyncio.run(
-            rollout(
-                env,
-                [question.id for question in env.questions[: arguments.questions]],
-                policy,
-                codec,
-                Chains(arguments.chains),
-                sampling=Sampling(temperature=arguments.temperature),
-                limits=Limits(max_turn_tokens=arguments.max_turn_tokens, max_context_tokens=positions(model)),
-                key=(arguments.seed,),
-            )
-        )
+        limits = Limits(max_turn_tokens=arguments.max_turn_tokens, max_context_tokens=positions(model))
+        actor = Actor(policy, codec, Sampling(arguments.temperature), limits)
+        ids = [question.id for question in env.questions[: arguments.questions]]
+        grown = asyncio.run(rollout(env, ids, actor, Chains(arguments.chains), key=(arguments.seed,)))
     for tree in grown.trees:
         tree.prune()
     return measure(model, codec, grown.trees, arguments.temperature)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from at2po_agent.settings import ConfigError
+from at2po_agent.signals import stopping
 
 if TYPE_CHECKING:
     from at2po_agent.training.run_dir import RunDirectory
@@ -88,28 +85,3 @@ def _follow(processes: Processes) -> int:
     with stopping(stop, say=False):
         result = train_together(config, Recorder(path), stop, processes)
     return 128 + signal.SIGTERM if result.stopped else 0
-
-
-@contextmanager
-def stopping(stop: threading.Event, say: bool = True) -> Iterator[list[int]]:
-    """The first Ctrl-C or SIGTERM sets ``stop``, the second ends the process at once; yields the signals received.
-
-    Ending at once is safe: what a run writes appears whole or not at all, or is repaired on resume.
-    """
-    received: list[int] = []
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        if stop.is_set():
-            os.write(2, b"\x1b[?25h" if os.isatty(2) else b"")  # the live display hides the cursor
-            os._exit(128 + number)
-        stop.set()
-        if say:  # print may not re-enter
-            os.write(2, b"\nstopping after this step, with a checkpoint; once more to end at once\n")
-
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

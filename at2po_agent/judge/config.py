@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 from omegaconf import MISSING
 
+from at2po_agent.method.expansion import EntropyGuided
+from at2po_agent.rollouts.grow import Limits, TokenLimits
 from at2po_agent.settings import ConfigError, above, at_least, load
 
 Format = Literal["tags", "native"]
@@ -31,12 +33,9 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class LimitConfig:
-    """What an episode may take. The token limits are those of training, which are the paper's."""
+class LimitConfig(TokenLimits):
+    """Limits of an episode, its requests and its searches. Reasoning models need more ``max_turn_tokens``."""
 
-    max_turn_tokens: int = at_least(512, 1)  # generated in a turn; reasoning models need more
-    max_prompt_tokens: int = at_least(2000, 1)  # of a local model's first prompt
-    max_response_tokens: int = at_least(6192, 1)  # of a whole episode: generated and observed
     episode_seconds: float = above(1800.0, 0)  # then an episode at an endpoint is an error
     request_seconds: float = above(300.0, 0)  # then the request is tried again
     answer_bytes: int = at_least(8_000_000, 1)  # a longer answer of the server is refused
@@ -46,25 +45,16 @@ class LimitConfig:
     search_retries: int = at_least(10, 0)  # of one search
     search_retry_seconds: float = at_least(2.0, 0)  # before the first; doubles each time, up to 15: two minutes in all
 
-
-@dataclass(frozen=True)
-class TreeConfig:
-    """The tree that ``--tree`` grows for every question; the numbers are the paper's."""
-
-    chains: int = at_least(10, 1)  # M
-    per_round: int = at_least(6, 1)  # K
-    rounds: int = at_least(2, 0)  # L
-    alpha: float = at_least(0.05, 0)  # nats per sibling
-
-    @property
-    def leaves(self) -> int:
-        """``M + K·L``."""
-        return self.chains + self.per_round * self.rounds
-
-    @property
-    def most_chains(self) -> int:
-        """Chains that are sampled at most, to spend what a tree took: twice its leaves."""
-        return 2 * self.leaves
+    def rollout(self, max_context_tokens: int | None = None) -> Limits:
+        """The limits of rollouts: a turn is retried as often as a search, requests have retries of their own."""
+        return Limits(
+            max_prompt_tokens=self.max_prompt_tokens,
+            max_response_tokens=self.max_response_tokens,
+            max_turn_tokens=self.max_turn_tokens,
+            max_context_tokens=max_context_tokens,
+            retries=self.search_retries,
+            retry_seconds=self.search_retry_seconds,
+        )
 
 
 @dataclass(frozen=True)
@@ -81,7 +71,7 @@ class JudgeConfig:
     seed: int = at_least(0, 0)
     format: Format = "tags"  # how a model at an endpoint acts: in tags, or with the endpoint's tool calls
     tree: bool = False  # grow a tree for every question, beside chains at equal generated tokens (--tree)
-    expansion: TreeConfig = field(default_factory=TreeConfig)
+    expansion: EntropyGuided = field(default_factory=EntropyGuided)  # the tree of --tree
     search: str | None = None  # URI; null: the passages that come with the questions
     env: dict[str, Any] = field(default_factory=dict)  # k, max_searches, dialect, …: passed to gymnasium.make
     request: dict[str, Any] = field(default_factory=dict)  # added to every request, e.g. top_p, reasoning_effort

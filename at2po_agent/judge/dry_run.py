@@ -12,7 +12,7 @@ from rich.console import Console
 from at2po_agent.judge.config import JudgeConfig
 from at2po_agent.judge.endpoint.conversation import converse
 from at2po_agent.judge.episodes.records import EpisodeRecord
-from at2po_agent.judge.tree.search import sampled
+from at2po_agent.judge.tree.search import most_chains, sampled
 from at2po_agent.terminal import counted
 from at2po_env.search_qa import SearchQAEnv
 from at2po_env.state import plain
@@ -79,7 +79,7 @@ def _episodes(config: JudgeConfig, questions: int) -> str:
     tree = config.expansion
     return (
         f"{questions * tree.leaves:,} in trees ({tree.chains} chains and {tree.rounds} rounds of {tree.per_round} "
-        f"branches a question) and as many tokens in further chains, at most {tree.most_chains} chains a question"
+        f"branches a question) and as many tokens in further chains, at most {most_chains(tree)} chains a question"
     )
 
 
@@ -114,7 +114,7 @@ def token_bound(config: JudgeConfig, env: SearchQAEnv, ids: Sequence[str]) -> tu
     generated = min(rules.turn_limit * limits.max_turn_tokens, limits.max_response_tokens)
     prompt = rules.turn_limit * (prompts + _TEMPLATE * len(ids)) + len(ids) * sum(before)
     tree = config.expansion
-    samples = tree.leaves - tree.chains + tree.most_chains if config.tree else config.samples
+    samples = tree.leaves - tree.chains + most_chains(tree) if config.tree else config.samples
     return samples * prompt, samples * len(ids) * generated
 
 

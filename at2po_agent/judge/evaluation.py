@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from at2po_agent import signals as interruption
+from at2po_agent import signals
 from at2po_agent.environments import import_tasks, make_env
 from at2po_agent.judge.config import Format, JudgeConfig
 from at2po_agent.judge.display import EvaluationDisplay
@@ -155,7 +155,7 @@ class _Evaluation:
                     self._grow_missing([id_ for id_ in self.ids if id_ not in whole], display)
                 else:
                     self._run_missing(done, display)
-            except interruption.Interrupted as ended:
+            except signals.Interrupted as ended:
                 display.note(
                     f"stopped with {len(directory.records()):,} of {total:,} episodes recorded; go on with: "
                     f"at2po-agent eval --resume {directory.path}"
@@ -178,7 +178,7 @@ class _Evaluation:
             await search_trees(self.env, endpoint, self.config, todo, on_records, outages)
 
         if todo:
-            interruption.run(self._ask(search, outages))
+            signals.run(self._ask(search, outages))
 
     def _run_missing(self, done: set[tuple[str, int]], display: EvaluationDisplay) -> None:
         def on_records(records: Sequence[EpisodeRecord]) -> None:
@@ -192,7 +192,7 @@ class _Evaluation:
         samples = range(self.config.samples)
         todo = [(id_, sample) for id_ in self.ids for sample in samples if (id_, sample) not in done]
         if todo:
-            interruption.run(
+            signals.run(
                 self._ask(
                     lambda endpoint: run_episodes(
                         self.env, endpoint, self.config, todo, lambda record: on_records([record]), outages

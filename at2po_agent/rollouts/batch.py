@@ -2,85 +2,56 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from at2po_agent.method.expansion import Expansion
 from at2po_agent.method.groups import Rollout
 from at2po_agent.method.tree import TurnTree
-from at2po_agent.policy.base import Policy, Sampling
-from at2po_agent.rollouts.grow import Encoder, Limits, PromptTooLong, grow
+from at2po_agent.rollouts.grow import Actor, PromptTooLong, grow
 from at2po_agent.rollouts.lockstep import Lockstep
-from at2po_agent.rollouts.outages import Outages
+from at2po_agent.tasks import run_all
 from at2po_env.core import ForkableEnv
 
 
 async def rollout(
     env: ForkableEnv[Any],
     question_ids: Sequence[str],
-    policy: Policy,
-    encoder: Encoder,
+    actor: Actor,
     expansion: Expansion,
     *,
-    sampling: Sampling | None = None,
-    limits: Limits | None = None,
     key: tuple[int, ...] = (0,),
     first: int = 0,
-    deterministic: bool = True,
-    on_tree: Callable[[TurnTree], None] = lambda tree: None,
-    outages: Outages | None = None,
 ) -> Rollout:
     """Grow the trees of many questions together; one engine serves them all.
 
     Args:
         env: cloned and reset to each question by ``options={"question_id": …}``.
         question_ids: one tree each.
-        policy: samples the turns; it sees requests of all trees together.
-        encoder: see ``grow``.
+        actor: samples the turns; its policy sees requests of all trees together, in lockstep where the actor is
+            deterministic.
         expansion: see ``grow``.
-        sampling: see ``grow``.
-        limits: see ``grow``.
         key: ``(seed, step)``; every tree adds its number.
         first: number of the first tree; the others follow it.
-        deterministic: admit requests in lockstep, so that two runs are equal bit for bit whatever the search latency.
-        on_tree: called with every tree when it is complete, for progress.
-        outages: says when the search or the engine does not answer, and when it is back.
     """
-    outages = outages or Outages()
-    gate = Lockstep(policy, members=len(question_ids)) if deterministic else None
+    gate = Lockstep(actor.policy, members=len(question_ids)) if actor.deterministic else None
+    acting = replace(actor, policy=gate) if gate else actor
     dropped: dict[str, str] = {}
 
-    async def one(position: int, question_id: str) -> TurnTree | None:
+    async def one(number: int, question_id: str) -> TurnTree | None:
         fork = env.clone()
         try:
             fork.reset(options={"question_id": question_id})
-            tree = await grow(
-                fork,
-                gate or policy,
-                encoder,
-                expansion,
-                sampling=sampling,
-                limits=limits,
-                key=(*key, first + position),
-                question_id=question_id,
-                lockstep=deterministic,
-                outages=outages,
-            )
+            return await grow(fork, acting, expansion, key=(*key, number), question_id=question_id)
         except PromptTooLong as error:
             dropped[question_id] = str(error)
             return None
         finally:
             if gate:
                 gate.leave()
-        on_tree(tree)
-        return tree
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(i, question_id)) for i, question_id in enumerate(question_ids)]
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None  # one tree's error ends the batch; the others were only cancelled
-    trees = tuple(tree for task in tasks if (tree := task.result()) is not None)
+    grown = await run_all(one(number, question_id) for number, question_id in enumerate(question_ids, start=first))
+    trees = tuple(tree for tree in grown if tree is not None)
     lost = sum(tree.started - len(tree.leaves) for tree in trees)
     return Rollout(trees, dropped, lost, len(question_ids))

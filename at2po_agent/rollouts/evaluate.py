@@ -1,4 +1,4 @@
-"""Greedy evaluation: one chain per question, through the same ``rollout`` as training."""
+"""Evaluation in training: one chain per question, through the same ``rollout``."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ import numpy as np
 
 from at2po_agent.method.expansion import Chains
 from at2po_agent.method.tree import TurnNode, TurnTree
-from at2po_agent.policy.base import Policy, Sampling
 from at2po_agent.rollouts.batch import rollout
-from at2po_agent.rollouts.grow import Encoder, Limits
-from at2po_agent.rollouts.outages import Outages
+from at2po_agent.rollouts.grow import Actor
 from at2po_env.core import ForkableEnv
 
 
@@ -58,16 +56,10 @@ class Evaluation:
 async def evaluate(
     env: ForkableEnv[Any],
     question_ids: Sequence[str],
-    policy: Policy,
-    encoder: Encoder,
+    actor: Actor,
     *,
-    limits: Limits | None = None,
-    temperature: float = 0.0,
-    key: tuple[int, ...] = (0,),
     batch: int = 256,
-    deterministic: bool = True,
     on_episode: Callable[[Episode], None] = lambda episode: None,
-    outages: Outages | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Evaluation:
     """Run one episode per question and score it.
@@ -75,15 +67,9 @@ async def evaluate(
     Args:
         env: an environment whose ``info`` carries ``em``, ``f1`` and ``searches`` when an episode ends.
         question_ids: each is run once.
-        policy: samples the turns.
-        encoder: see ``rollout.grow``.
-        limits: tokens and retries.
-        temperature: 0 is greedy.
-        key: addresses the sampling noise where the temperature is above 0.
+        actor: acts in the episodes, sampled as it says: ``actor.greedy()`` for greedy ones.
         batch: episodes that run together.
-        deterministic: see ``rollout.rollout``.
         on_episode: called with every scored episode, for progress.
-        outages: see ``forest.rollout``.
         stop: asked before every batch whether to give up.
 
     Raises:
@@ -95,18 +81,7 @@ async def evaluate(
         if stop():
             raise EvaluationStopped
         part = question_ids[start : start + batch]
-        grown = await rollout(
-            env,
-            part,
-            policy,
-            encoder,
-            Chains(1),
-            sampling=Sampling(temperature=temperature),
-            limits=limits,
-            key=(*key, start),
-            deterministic=deterministic,
-            outages=outages,
-        )
+        grown = await rollout(env, part, actor, Chains(1), key=(0, start))
         scored = {tree.question_id: _episode(tree) for tree in grown.trees if tree.leaves}
         for question_id in part:
             if question_id in scored:

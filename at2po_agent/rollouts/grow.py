@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -18,13 +18,16 @@ from at2po_agent.method.expansion import Expansion
 from at2po_agent.method.tree import ROOT, Branch, TurnNode, TurnTree
 from at2po_agent.policy.base import Completion, Policy, PolicyUnavailable, Request, Sampling
 from at2po_agent.rollouts.outages import Outages
+from at2po_agent.settings import at_least
 from at2po_env.core import ForkableEnv
 from at2po_env.state import Text
 from search_backend.base import SearchUnavailable
 
+Result = TypeVar("Result")
+
 
 class Encoder(Protocol):
-    """What ``grow`` needs of ``encoding.Codec``."""
+    """Text to token ids and back, as ``policy.codec.Codec`` does it."""
 
     def prompt(self, text: Text) -> tuple[int, ...]:
         """Ids of the first prompt, ready for the policy's turn."""
@@ -40,15 +43,42 @@ class Encoder(Protocol):
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Token and retry limits of a rollout; the token limits are the paper's."""
+class TokenLimits:
+    """Limits of an episode in tokens, the paper's; the settings that training and evaluation share."""
 
-    max_prompt_tokens: int = 2000
-    max_response_tokens: int = 6192  # all turns of a trajectory with their observations
-    max_turn_tokens: int = 512
-    max_context_tokens: int | None = None  # what the model can read and write in all; None: no such limit
+    max_prompt_tokens: int = at_least(2000, 1)  # of the first prompt
+    max_response_tokens: int = at_least(6192, 1)  # of a whole path: generated and observed
+    max_turn_tokens: int = at_least(512, 1)  # generated in a turn
+
+
+@dataclass(frozen=True)
+class Limits(TokenLimits):
+    """Token and retry limits of a rollout; ``RolloutConfig`` and the judge's ``LimitConfig`` make them."""
+
+    max_context_tokens: int | None = None  # the model's context, prompt and answer together; None: unlimited
     retries: int = 10  # of a turn that the search or the engine failed: two minutes in all
     retry_seconds: float = 2.0  # before the first retry; doubles each time, up to 15
+
+
+@dataclass(frozen=True)
+class Actor:
+    """A policy as it acts in episodes: how it reads and writes, is sampled, and is limited.
+
+    The stop strings are the environment's where ``sampling`` names none. An actor that is ``deterministic`` takes one
+    turn on every open path at a time, so that neither the order of nodes nor the engine's batches depend on latency:
+    two runs are equal bit for bit. Otherwise every path goes on as soon as it can.
+    """
+
+    policy: Policy
+    codec: Encoder
+    sampling: Sampling = field(default_factory=Sampling)
+    limits: Limits = field(default_factory=Limits)
+    deterministic: bool = True
+    outages: Outages = field(default_factory=Outages)  # reports a search or an engine that does not answer
+
+    def greedy(self) -> Actor:
+        """The same actor at temperature 0, as evaluations take it."""
+        return replace(self, sampling=replace(self.sampling, temperature=0.0))
 
 
 class PromptTooLong(ValueError):
@@ -60,49 +90,29 @@ class _Path:
     number: int  # in order of proposal; with the turn it addresses the sampling noise
     group: int
     node: int  # the node under which the next turn is sampled
+    reward: float  # summed from the root to the end of the last turn
     env: ForkableEnv[Any]
 
 
 class _Grower:
-    """The state of one ``grow``: the tree, its policy and the accumulated reward of every node."""
+    """The state of one ``grow``: the tree, who acts in it, and the accumulated reward of every node."""
 
-    def __init__(
-        self,
-        env: ForkableEnv[Any],
-        policy: Policy,
-        encoder: Encoder,
-        sampling: Sampling,
-        limits: Limits,
-        key: tuple[int, ...],
-        question_id: str,
-        outages: Outages,
-    ) -> None:
-        prompt = encoder.prompt(env.observation())
-        if len(prompt) > limits.max_prompt_tokens:
-            raise PromptTooLong(
-                f"question {question_id!r}: the prompt has {len(prompt)} tokens, rollout.max_prompt_tokens is "
-                f"{limits.max_prompt_tokens}"
-            )
-        context = limits.max_context_tokens
-        if context is not None and len(prompt) >= context:
-            raise PromptTooLong(
-                f"question {question_id!r}: the prompt has {len(prompt)} tokens, and the model's context {context}"
-            )
-        self.env, self.policy, self.encoder = env, policy, encoder
-        self.sampling = replace(sampling, stop=sampling.stop or env.stop)
+    def __init__(self, env: ForkableEnv[Any], actor: Actor, key: tuple[int, ...], question_id: str) -> None:
+        prompt = actor.codec.prompt(env.observation())
+        _check_prompt(len(prompt), actor.limits, question_id)
+        self.env, self.actor, self.limits, self.key = env, actor, actor.limits, key
         self.rewards = [0.0]  # [nodes] summed from the root to each node
-        self.limits, self.key, self.outages = limits, key, outages
         self.tree = TurnTree(prompt, snapshot=env.snapshot(), question_id=question_id)
 
     def start(self, branch: Branch, number: int) -> _Path:
         env = self.env.clone()
         env.restore(self.tree[branch.node].snapshot)
-        return _Path(number, branch.group, branch.node, env)
+        return _Path(number, branch.group, branch.node, self.rewards[branch.node], env)
 
     async def take_turns(self, paths: Sequence[_Path]) -> list[TurnNode | None]:
         """One turn on each path; None where infrastructure failed it for good."""
         requests = [self._request(path) for path in paths]
-        completions = await self._outlast("engine", lambda: self.policy.generate(requests, self.sampling))
+        completions = await self._outlast("engine", lambda: self.actor.policy.generate(requests, self.actor.sampling))
         if completions is None:
             return [None] * len(paths)
         return await asyncio.gather(*map(self._step, paths, completions))
@@ -120,21 +130,26 @@ class _Grower:
         return room if context is None else min(room, context - used)
 
     async def _step(self, path: _Path, completion: Completion) -> TurnNode | None:
-        env, parent = path.env, self.tree[path.node]
-        text = self.encoder.decode_action(completion.ids)
+        """The node of a sampled turn, not yet in the tree; None where the search failed it for good."""
+        env, parent, codec = path.env, self.tree[path.node], self.actor.codec
+        # The environment reads the turn as text. A search that failed is tried again from before the turn.
+        text = codec.decode_action(completion.ids)
         result = await self._outlast("search", lambda: env.astep(text), lambda: env.restore(parent.snapshot))
         if result is None:
             return None
         _, reward, terminated, truncated, info = result
+        # The model reads the observation before its next turn. Where that leaves no room for another token, this turn
+        # ends the path: the observation would never be read, and the episode is rewarded as one without an answer.
         observation: tuple[int, ...] = ()
         if not (terminated or truncated):
-            observation = self.encoder.observation(env.observation())
+            observation = codec.observation(env.observation())
             used = len(self.tree.prompt_ids(path.node)) + len(completion.ids) + len(observation)
-            if self._room(used) < 1:  # no room for another token: this turn is the leaf
+            if self._room(used) < 1:
                 observation = ()
                 _, reward, terminated, truncated, info = env.end("length_limit")
+        # Rewards are summed along the path. Only a leaf carries the sum: credit distributes it to the turns.
+        path.reward += reward
         leaf = terminated or truncated
-        total = self.rewards[path.node] + reward
         return TurnNode(
             parent=path.node,
             group=path.group,
@@ -144,7 +159,7 @@ class _Grower:
             observation=observation,
             snapshot=env.snapshot(),
             leaf=leaf,
-            reward=total,
+            reward=path.reward if leaf else None,
             ended=info.get("ended") if leaf else None,
             top_logprobs=completion.top_logprobs,
             version=completion.version,
@@ -153,74 +168,76 @@ class _Grower:
         )
 
     async def _outlast(
-        self, backend: str, attempt: Callable[[], Awaitable[Any]], undo: Callable[[], None] = lambda: None
-    ) -> Any:
-        """What the attempt returns; None where its backend did not come back."""
+        self, backend: str, attempt: Callable[[], Awaitable[Result]], undo: Callable[[], None] = lambda: None
+    ) -> Result | None:
+        """The attempt's result; None where its backend did not come back."""
         limits = self.limits
         try:
-            return await self.outages.outlast(
+            return await self.actor.outages.outlast(
                 backend, attempt, undo=undo, retries=limits.retries, seconds=limits.retry_seconds
             )
         except (SearchUnavailable, PolicyUnavailable):
             return None
 
     def add(self, path: _Path, node: TurnNode) -> int:
-        self.rewards.append(node.reward or 0.0)
-        if not node.leaf:
-            node.reward = None
+        """Put a path's turn into the tree; its next turn is sampled under it."""
+        self.rewards.append(path.reward)
         path.node = self.tree.add(node)
         return path.node
 
 
+def _check_prompt(tokens: int, limits: Limits, question_id: str) -> None:
+    context = limits.max_context_tokens
+    if tokens > limits.max_prompt_tokens:
+        raise PromptTooLong(
+            f"question {question_id!r}: the prompt has {tokens} tokens, rollout.max_prompt_tokens is "
+            f"{limits.max_prompt_tokens}"
+        )
+    if context is not None and tokens >= context:
+        raise PromptTooLong(
+            f"question {question_id!r}: the prompt has {tokens} tokens, and the model's context {context}"
+        )
+
+
 async def grow(
-    env: ForkableEnv[Any],
-    policy: Policy,
-    encoder: Encoder,
-    expansion: Expansion,
-    *,
-    sampling: Sampling | None = None,
-    limits: Limits | None = None,
-    key: tuple[int, ...] = (0,),
-    question_id: str = "",
-    lockstep: bool = False,
-    outages: Outages | None = None,
+    env: ForkableEnv[Any], actor: Actor, expansion: Expansion, *, key: tuple[int, ...] = (0,), question_id: str = ""
 ) -> TurnTree:
     """Grow one tree from the episode that ``env`` is at, and return it.
 
     Args:
         env: an environment that was reset; it is forked, never stepped.
-        policy: samples the turns.
-        encoder: turns text into token ids and back.
-        expansion: decides where to grow; see ``expansion.py``.
-        sampling: temperature and stops; the environment's stop strings where it names none.
-        limits: tokens and retries.
+        actor: samples the turns.
+        expansion: decides where to grow; see ``method.expansion``.
         key: addresses this tree's sampling noise, ``(seed, step, tree)`` in training.
         question_id: stored with the tree.
-        lockstep: take one turn on every open path at a time, so that the order of nodes does not depend on latency.
-        outages: says when the search or the engine does not answer, and when it is back; share it between trees.
 
     Paths that infrastructure ended for good are left without a leaf; ``TurnTree.prune`` removes them.
 
     Raises:
         PromptTooLong: the prompt alone exceeds ``limits.max_prompt_tokens``, or fills the model's context.
     """
-    sampling = replace(sampling or Sampling(), top_logprobs=expansion.top_logprobs)
-    grower = _Grower(env, policy, encoder, sampling, limits or Limits(), key, question_id, outages or Outages())
+    sampling = replace(actor.sampling, stop=actor.sampling.stop or env.stop, top_logprobs=expansion.top_logprobs)
+    grower = _Grower(env, replace(actor, sampling=sampling), key, question_id)
     tree, rng = grower.tree, np.random.default_rng(key)
+    # Turns under way, with their paths; and paths whose next turn can begin.
     pending: dict[asyncio.Task[list[TurnNode | None]], Sequence[_Path]] = {}
     ready: list[_Path] = []
     try:
         while True:
+            # Ask the expansion where to branch: first of the bare root, then after every event.
             branches = tuple(expansion.propose(tree, rng))
             ready += [grower.start(branch, tree.started + i) for i, branch in enumerate(branches)]
             if branches:
                 tree.proposals.append(branches)
                 tree.open_paths += len(branches)
-            for unit in [ready] if lockstep and ready else [[path] for path in ready]:
+            # Begin the next turns: as one batch in lockstep, otherwise each path on its own.
+            for unit in [ready] if actor.deterministic and ready else [[path] for path in ready]:
                 pending[asyncio.create_task(grower.take_turns(unit))] = unit
+            # Nothing is open and nothing was proposed: the tree is complete.
             if not pending:
                 return tree
             done, _ = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            # Add the turns that ended, in the order of their paths, and see which paths go on.
             ready, fresh = [], []
             for task in sorted(done, key=lambda task: pending[task][0].number):
                 for path, node in zip(pending.pop(task), task.result(), strict=True):
@@ -232,6 +249,7 @@ async def grow(
                         ready.append(path)
             tree.fresh = tuple(fresh)
     finally:
+        # After an error or a cancellation nothing of this tree goes on.
         for task in pending:
             task.cancel()
         await asyncio.gather(*pending, return_exceptions=True)

@@ -16,6 +16,7 @@ from omegaconf import MISSING
 from at2po_agent.environments import EnvConfig
 from at2po_agent.policy.engine import EngineConfig
 from at2po_agent.policy.loading import refuse_endpoint
+from at2po_agent.rollouts.grow import Limits, TokenLimits
 from at2po_agent.settings import above, at_least, load
 from at2po_agent.update.schedule import UpdateConfig
 
@@ -39,20 +40,27 @@ class LoraConfig:
 
 
 @dataclass(frozen=True)
-class RolloutConfig:
+class RolloutConfig(TokenLimits):
     """How trees are grown."""
 
     questions: int = at_least(64, 1)  # per step, one tree each
     temperature: float = above(1.0, 0)  # the log-probabilities that training uses are of this distribution
-    max_prompt_tokens: int = at_least(2000, 1)
-    max_response_tokens: int = at_least(6192, 1)  # of a whole path: generated and observed
-    max_turn_tokens: int = at_least(512, 1)
     tokens: Literal["exact", "retokenise"] = "exact"  # retokenise: the policy reads re-encoded text, to see the cost
-    retries: int = at_least(
-        10, 0
-    )  # of a turn whose search or engine failed, from its snapshot; then its path is pruned
+    # Of a turn whose search or engine failed, from its snapshot; then its path is pruned.
+    retries: int = at_least(10, 0)
     retry_seconds: float = at_least(2.0, 0)  # before the first retry; doubles each time, up to 15: two minutes in all
     max_batch: int = at_least(256, 1)  # requests that the engine runs together
+
+    def limits(self, max_context_tokens: int | None) -> Limits:
+        """The limits of the rollouts of a model with this context."""
+        return Limits(
+            max_prompt_tokens=self.max_prompt_tokens,
+            max_response_tokens=self.max_response_tokens,
+            max_turn_tokens=self.max_turn_tokens,
+            max_context_tokens=max_context_tokens,
+            retries=self.retries,
+            retry_seconds=self.retry_seconds,
+        )
 
 
 @dataclass(frozen=True)

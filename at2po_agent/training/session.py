@@ -15,12 +15,14 @@ from transformers import PreTrainedModel
 from at2po_agent.environments import import_tasks, make_env
 from at2po_agent.method import algorithms
 from at2po_agent.method.algorithms import Algorithm
+from at2po_agent.policy.base import Sampling
 from at2po_agent.policy.codec import Codec
 from at2po_agent.policy.engine import Engine
 from at2po_agent.policy.loading import load_policy, positions, resolve_policy
 from at2po_agent.policy.lora import add_lora
 from at2po_agent.provenance import describe_code, describe_env
-from at2po_agent.rollouts.grow import Limits
+from at2po_agent.rollouts.grow import Actor
+from at2po_agent.rollouts.outages import Outages
 from at2po_agent.training.config import PolicyConfig, TrainConfig
 from at2po_agent.training.engines import open_engine
 from at2po_agent.update.processes import ONE, Processes
@@ -40,7 +42,7 @@ class Session:
     codec: Codec  # its tokenizer
     engine: Engine  # samples with the model's weights, for this process's share
     algorithm: Algorithm
-    limits: Limits
+    actor: Actor  # the engine as it acts in rollouts; evaluations take it greedily
     reference: PreTrainedModel | None  # of the KL term, if any: a frozen copy, or the model where it has adapters
     device: torch.device  # where the update is computed
 
@@ -81,7 +83,7 @@ def open_session(
     Args:
         config: of the run.
         folder: where an engine in other processes keeps its logs, and weights on their way to it; made when needed.
-        note: told about what takes long.
+        note: told about what takes long, and about a search or an engine that does not answer.
         processes: those that open one each.
 
     Raises:
@@ -102,14 +104,7 @@ def open_session(
     device = model.device
     if processes.count > 1 and config.engine.reads_host_memory:
         model = model.to("cpu")  # the whole one is sent from there, and trained is a copy that all processes share
-    limits = Limits(
-        max_prompt_tokens=rollout.max_prompt_tokens,
-        max_response_tokens=rollout.max_response_tokens,
-        max_turn_tokens=rollout.max_turn_tokens,
-        max_context_tokens=positions(model),
-        retries=rollout.retries,
-        retry_seconds=rollout.retry_seconds,
-    )
+    limits = rollout.limits(positions(model))
     algorithm = algorithm.opened(vocab_size=codec.vocab_size, max_response_tokens=limits.max_response_tokens)
     if config.lora.rank:
         add_lora(model, **vars(config.lora), seed=config.seed)
@@ -117,7 +112,8 @@ def open_session(
     if reference is not None and reference is not model and processes.count > 1:
         reference = reference.to("cpu")  # likewise
     engine = open_engine(config, model, codec, folder, note, processes)
-    return Session(env, eval_env, model, codec, engine, algorithm, limits, reference, device)
+    actor = Actor(engine, codec, Sampling(rollout.temperature), limits, config.deterministic, Outages(note))
+    return Session(env, eval_env, model, codec, engine, algorithm, actor, reference, device)
 
 
 def _reference(config: TrainConfig, model: Any) -> Any:

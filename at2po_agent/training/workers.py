@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from threading import Event
 
 from at2po_agent.method.groups import Rollout, draw_questions
-from at2po_agent.policy.base import Policy, Sampling
 from at2po_agent.policy.retokenised import Retokenised
 from at2po_agent.rollouts.batch import rollout
 from at2po_agent.rollouts.evaluate import Evaluation, EvaluationStopped, evaluate
-from at2po_agent.rollouts.outages import Outages
 from at2po_agent.training.config import TrainConfig
 from at2po_agent.training.recorder import Recorder
 from at2po_agent.training.session import Session
@@ -25,9 +23,9 @@ class RolloutWorkers:
 
     def __init__(self, config: TrainConfig, session: Session, processes: Processes, recorder: Recorder) -> None:
         self.config, self.session, self.processes, self.recorder = config, session, processes, recorder
-        kept = config.rollout.tokens == "exact"
-        self.sampler: Policy = session.engine if kept else Retokenised(session.engine, session.codec)
-        self.outages = Outages(recorder.note)
+        self.sampler = session.actor
+        if config.rollout.tokens == "retokenise":
+            self.sampler = replace(session.actor, policy=Retokenised(session.engine, session.codec))
         self.questions = {question.id: question for question in session.env.questions}
 
     def engine_stats(self) -> dict[str, int]:
@@ -57,14 +55,9 @@ class RolloutWorkers:
             session.env,
             questions[share],
             self.sampler,
-            session.codec,
             session.algorithm.expansion,
-            sampling=Sampling(temperature=config.rollout.temperature),
-            limits=session.limits,
             key=(config.seed, step),
             first=first + share.start,
-            deterministic=config.deterministic,
-            outages=self.outages,
         )
 
     def evaluate(self, questions: Sequence[Question], stop: Event) -> Evaluation | None:
@@ -82,13 +75,9 @@ class RolloutWorkers:
             return await evaluate(
                 session.eval_env,
                 ids,
-                session.engine,
-                session.codec,
-                limits=session.limits,
+                session.actor.greedy(),
                 batch=config.eval.batch,
-                deterministic=config.deterministic,
                 on_episode=lambda episode: self.recorder.evaluated(),
-                outages=self.outages,
                 stop=stop.is_set,
             )
         except EvaluationStopped:

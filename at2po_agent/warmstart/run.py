@@ -11,7 +11,7 @@ import json
 import shlex
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -23,11 +23,12 @@ from omegaconf import MISSING
 
 from at2po_agent.atomic_files import new_directory, write_text
 from at2po_agent.environments import EnvConfig, group_of, import_tasks, make_env
+from at2po_agent.policy.base import Sampling
 from at2po_agent.policy.codec import Codec
 from at2po_agent.policy.loading import load_policy, positions, resolve_policy
 from at2po_agent.policy.local.policy import LocalPolicy
 from at2po_agent.rollouts.evaluate import Evaluation, evaluate
-from at2po_agent.rollouts.grow import Limits
+from at2po_agent.rollouts.grow import Actor, Limits
 from at2po_agent.rollouts.outages import Outages
 from at2po_agent.settings import ConfigError, at_least, load
 from at2po_agent.warmstart.demonstrations import begin_all, play, write_down
@@ -217,13 +218,12 @@ def _judge(config: WarmStartConfig, folder: Path, say: Callable[[str], None]) ->
     questions = env.questions[: config.eval.questions]
     policy = LocalPolicy.from_pretrained(folder)
     limits = Limits(max_context_tokens=positions(policy.model))
+    actor = Actor(policy, policy.codec, limits=limits, outages=Outages(say))
     found: dict[str, Any] = {"questions": len(questions), "split": config.eval.split}
     try:
         for temperature in config.eval.temperatures:
             ids = [question.id for question in questions]
-            evaluation = asyncio.run(
-                evaluate(env, ids, policy, policy.codec, limits=limits, temperature=temperature, outages=Outages(say))
-            )
+            evaluation = asyncio.run(evaluate(env, ids, replace(actor, sampling=Sampling(temperature))))
             found[f"temperature {temperature:g}"] = result = _by_group(evaluation, questions)
             say(f"EM at temperature {temperature:g}: " + ", ".join(f"{name} {em:.1%}" for name, em in result.items()))
     finally:

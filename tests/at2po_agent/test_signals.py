@@ -1,22 +1,92 @@
-"""A real process that evaluates is killed, interrupted and terminated; what it leaves goes on."""
+"""Signal handlers, and a real process that is killed, interrupted and terminated; what it leaves goes on."""
 
+import asyncio
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from at2po_agent import signals
 from at2po_agent.judge.episodes.records import read_episodes
 from tests.helpers.chat_server import Say, failure, search_then_answer
 from tests.helpers.places import ROOT
 
 N, R = 30, 4
 WORDS = ["-e", "AT2PO-HotpotQA-v0", "--split", "demo", "-m", "m", "-n", str(N), "-r", str(R), "-T", "1", "-c", "8"]
+
+
+def test_the_first_signal_stops_and_signal_handlers_are_given_back():
+    before = [signal.getsignal(number) for number in signals.SIGNALS]
+    stop = threading.Event()
+    with signals.stopping(stop) as received:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.wait(5)
+    assert received == [signal.SIGTERM]
+    assert [signal.getsignal(number) for number in signals.SIGNALS] == before
+
+
+@pytest.mark.parametrize("number", signals.SIGNALS)
+def test_the_first_signal_cancels_work_that_waits(number):
+    before = [signal.getsignal(each) for each in signals.SIGNALS]
+    ended = []
+
+    async def work() -> None:
+        threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append("in order")
+
+    with pytest.raises(signals.Interrupted) as interrupted:
+        signals.run(work())
+    assert (interrupted.value.number, ended) == (number, ["in order"])
+    assert [signal.getsignal(each) for each in signals.SIGNALS] == before
+
+
+def test_work_without_a_signal_returns_or_raises_as_it_does():
+    async def work(error: Exception | None = None) -> int:
+        await asyncio.sleep(0)
+        if error is not None:
+            raise error
+        return 7
+
+    assert signals.run(work()) == 7
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        signals.run(work(ZeroDivisionError("a bug")))
+
+
+STUBBORN = """
+import asyncio, os, signal
+from at2po_agent.signals import run
+
+async def work():
+    while True:
+        try:
+            print("working", flush=True)
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            print("not yet", flush=True)
+
+run(work())
+"""
+
+
+@pytest.mark.parametrize("number", signals.SIGNALS)
+def test_the_second_signal_ends_the_process_at_once(number):
+    known = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, "-c", STUBBORN], env=known, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "working\n"
+        process.send_signal(number)
+        assert process.stdout.readline() == "not yet\n"
+        process.send_signal(number)
+        assert process.wait(30) == 128 + number
 
 
 def start(folder: Path, *words: str, **environment: str) -> subprocess.Popen[str]:
@@ -90,15 +160,22 @@ def test_a_signal_ends_it_with_nothing_half_and_says_how_to_go_on(serve, tmp_pat
 
 
 def test_two_processes_cannot_share_a_run(serve, tmp_path):
-    first = start(tmp_path, *WORDS, "-b", serve(slowly).url)
-    while first.poll() is None and lines_of(tmp_path) < 1:
-        time.sleep(0.01)
-    (run,) = tmp_path.glob("runs/*")
-    second = start(tmp_path, "--resume", str(run))
-    _, err = second.communicate(timeout=60)
-    assert (second.returncode, "in use by another process" in err) == (2, True)
-    first.kill()
-    first.communicate()
+    over = threading.Event()
+    server = serve(lambda asked: Say("<answer>x", wait_for=over))
+    first = start(tmp_path, *WORDS, "-b", server.url)
+    try:
+        while first.poll() is None and not server.asked:
+            time.sleep(0.01)
+        # No question is answered before `over`, so the first process cannot have ended.
+        (run,) = tmp_path.glob("runs/*")
+        second = start(tmp_path, "--resume", str(run))
+        _, err = second.communicate(timeout=60)
+        assert (second.returncode, "in use by another process" in err) == (2, True)
+        assert first.poll() is None
+    finally:
+        first.kill()
+        first.communicate()
+        over.set()
 
 
 def test_the_key_is_in_nothing_that_a_run_writes(serve, tmp_path):

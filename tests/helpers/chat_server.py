@@ -39,6 +39,7 @@ class Say:
     choice: dict[str, Any] = field(default_factory=dict)  # more fields of the choice
     content_type: str = "application/json"
     delay: float = 0.0  # before the head
+    wait_for: threading.Event | None = None  # before the head too
     cut_after: int | None = None  # bytes of the body, then the connection is dropped
     drop: bool = False  # the connection, before anything is said
     trickle: float = 0.0  # seconds between single spaces that come instead of a body, for ever
@@ -116,6 +117,8 @@ class ChatServer:
 
     async def _answer(self, say: Say, writer: asyncio.StreamWriter) -> bool:
         await asyncio.sleep(say.delay)
+        if say.wait_for is not None:
+            await asyncio.to_thread(say.wait_for.wait)
         if say.drop:
             return False
         body = say.raw if say.raw is not None else json.dumps(completion(say)).encode()

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Sequence
 
 from at2po_env.dataset import Dataset
-from at2po_env.search_qa import SearchQAEnv
+from at2po_env.rules import Rules
+from at2po_env.search_qa import Order, SearchQAEnv
 from at2po_env.state import Question
 from search_backend.base import Hit, Manifest, Passage, SearchError
 
@@ -58,5 +59,13 @@ class FakeSearch:
         self.closed = True
 
 
-def make_env(search: FakeSearch | None = None, questions: Sequence[Question] = QUESTIONS, **arguments) -> SearchQAEnv:
-    return SearchQAEnv(Dataset.of(questions), search or FakeSearch(), **arguments)
+def make_env(
+    search: FakeSearch | None = None,
+    questions: Sequence[Question] = QUESTIONS,
+    *,
+    order: Order = "random",
+    render_mode: str | None = None,
+    **rules,
+) -> SearchQAEnv:
+    dataset, backend = Dataset.of(questions), search or FakeSearch()
+    return SearchQAEnv(dataset, backend, Rules.of(**rules), order=order, render_mode=render_mode)

@@ -19,6 +19,7 @@ from at2po_env.dataset import Dataset
 from at2po_env.dialect import Dialect
 from at2po_env.dialects import DIALECTS
 from at2po_env.rendering import OPENS_A_TAG
+from at2po_env.rules import Rules
 from at2po_env.search_qa import SearchQAEnv
 from at2po_env.state import ActionKind, EndReason, EpisodeState, Question, Segment, Text, plain
 from search_backend.base import Hit, Passage, SearchBackend
@@ -134,7 +135,8 @@ class Reader:
     def __init__(self, codec: Codec, dialect: Dialect, search: SearchBackend) -> None:
         self.codec, self.dialect, self.search = codec, dialect, search
         self.control = frozenset(codec.tokenizer.added_tokens_decoder)
-        env = SearchQAEnv(Dataset.of([Question("q", "Who?", ("Paris",))]), search, dialect=dialect, max_searches=2)
+        rules = Rules.of(dialect=dialect, max_searches=2)
+        env = SearchQAEnv(Dataset.of([Question("q", "Who?", ("Paris",))]), search, rules)
         env.reset(seed=0)
         self.env, self.root = env, env.snapshot()
         question, passage = self._prompt("plain"), self._result("plain")

@@ -11,6 +11,7 @@ from typing import Any
 
 import gymnasium
 
+from at2po_env.rules import Rules
 from at2po_env.search_qa import SearchQAEnv
 from search_backend.base import Hit, Manifest, SearchBackend, SearchUnavailable
 
@@ -47,9 +48,8 @@ class Unreliable:
 def make(delay: float = 0.0, down: float = 0.0, **kwargs: Any) -> SearchQAEnv:
     env = gymnasium.make("AT2PO-MicroWiki-v0", **kwargs).unwrapped
     assert isinstance(env, SearchQAEnv)
-    return SearchQAEnv(
-        env.dataset, Unreliable(env.search, delay, down), dialect="bare", k=1, max_searches=4, reward=env.rules.reward
-    )
+    rules = Rules.of(dialect="bare", k=1, max_searches=4, reward=env.rules.reward)
+    return SearchQAEnv(env.dataset, Unreliable(env.search, delay, down), rules)
 
 
 gymnasium.register(ID, entry_point=f"{__name__}:make")

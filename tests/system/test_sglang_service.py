@@ -20,7 +20,7 @@ from at2po_agent.policy.sglang.check import known_prompt
 from at2po_agent.policy.sglang.policy import SGLangPolicy
 from at2po_agent.rollouts.batch import rollout
 from at2po_agent.rollouts.evaluate import evaluate
-from at2po_agent.rollouts.grow import Limits
+from at2po_agent.rollouts.grow import Actor, Limits
 from search_backend.background import BackgroundLoop
 from tests.helpers.policy_contract import MICROWIKI_CODEC, MODEL, Engine, PolicyContract, microwiki
 from tests.helpers.sglang_server import MICROWIKI
@@ -113,11 +113,8 @@ def test_a_rollout_trains_on_the_ids_that_crossed_the_wire_and_reads_no_prefix_t
                 rollout(
                     env,
                     [question.id for question in env.questions[:6]],
-                    policy,
-                    MICROWIKI_CODEC,
+                    Actor(policy, MICROWIKI_CODEC, limits=LIMITS, deterministic=False),
                     EntropyGuided(chains=6, per_round=4, rounds=1),
-                    limits=LIMITS,
-                    deterministic=False,
                 )
             )
         finally:
@@ -145,10 +142,8 @@ def test_greedy_evaluation_is_the_local_engine_s_episode_for_episode(policy: SGL
     questions = [question.id for question in env.questions[:24]]
     local = LocalPolicy(MODEL, MICROWIKI_CODEC)
     try:
-        found, expected = (
-            asyncio.run(evaluate(env, questions, one, MICROWIKI_CODEC, limits=LIMITS, deterministic=False))
-            for one in (policy, local)
-        )
+        actors = [Actor(one, MICROWIKI_CODEC, limits=LIMITS, deterministic=False) for one in (policy, local)]
+        found, expected = (asyncio.run(evaluate(env, questions, actor.greedy())) for actor in actors)
     finally:
         local.close()
     assert found.episodes == expected.episodes and not found.errors

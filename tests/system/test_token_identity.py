@@ -13,7 +13,7 @@ from at2po_agent.method.expansion import EntropyGuided
 from at2po_agent.method.tree import ROOT
 from at2po_agent.policy.codec import Codec
 from at2po_agent.policy.local.policy import LocalPolicy
-from at2po_agent.rollouts.grow import Limits, grow
+from at2po_agent.rollouts.grow import Actor, Limits, grow
 from at2po_agent.update.packing import pack_tree
 from tests.helpers.real_tokenizers import NAMES, load
 
@@ -54,7 +54,8 @@ def test_every_trajectory_is_what_went_through_the_engine(name):
     env.reset(seed=1)
     policy = Recording(engine)
     expansion = EntropyGuided(chains=3, per_round=2, rounds=1)
-    tree = asyncio.run(grow(env, policy, codec, expansion, limits=Limits(max_turn_tokens=12), key=(5,)))
+    actor = Actor(policy, codec, limits=Limits(max_turn_tokens=12), deterministic=False)
+    tree = asyncio.run(grow(env, actor, expansion, key=(5,)))
     engine.close()
 
     packed = pack_tree(tree, [[0.0] * len(path) for _, path in tree.trajectories()])

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 import transformers
 
-from at2po_agent import signals as interruption
+from at2po_agent import signals
 from at2po_agent.judge.config import JudgeConfig
-from at2po_agent.judge.episodes.play import Metered, record_of
+from at2po_agent.judge.episodes.play import Metered, Played, record_of
 from at2po_agent.judge.episodes.records import EpisodeRecord
 from at2po_agent.method.expansion import Chains
 from at2po_agent.method.tree import TurnTree
 from at2po_agent.policy.base import Sampling
-from at2po_agent.policy.codec import Codec
 from at2po_agent.policy.loading import positions
 from at2po_agent.policy.local.policy import LocalPolicy
 from at2po_agent.rollouts.batch import rollout
-from at2po_agent.rollouts.grow import Limits
+from at2po_agent.rollouts.grow import Actor
 from at2po_agent.rollouts.outages import Outages
 from at2po_agent.training.config import PolicyConfig
 from at2po_agent.training.session import load_model
@@ -34,8 +33,7 @@ class LocalModel:
     """A model in this process, that evaluates in batches as training does."""
 
     engine: LocalPolicy
-    codec: Codec
-    positions: int | None  # that the model can read and write in all
+    actor: Actor  # the engine as it acts in episodes
     config: JudgeConfig
 
     @classmethod
@@ -52,7 +50,8 @@ class LocalModel:
         transformers.utils.logging.disable_progress_bar()  # the display has its own
         found, codec = load_model(PolicyConfig(path=str(path), dtype=model.dtype, device=model.device))
         engine = LocalPolicy(found, codec, max_batch=model.max_batch, deterministic=True)
-        return cls(engine, codec, positions(found), config)
+        limits = config.limits.rollout(positions(found))
+        return cls(engine, Actor(engine, codec, Sampling(config.temperature), limits), config)
 
     def run(
         self,
@@ -72,32 +71,15 @@ class LocalModel:
             for start in range(0, len(ids), size):
                 batch = ids[start : start + size]
                 if missing := {question for question in batch if (question, sample) not in done}:
-                    records = interruption.run(self._batch(env, batch, sample, start, outages))
+                    records = signals.run(self._batch(env, batch, sample, start, outages))
                     on_records([record for record in records if record.question_id in missing])
 
     async def _batch(
         self, env: SearchQAEnv, ids: Sequence[str], sample: int, start: int, outages: Outages
     ) -> list[EpisodeRecord]:
-        limits, began = self.config.limits, time.perf_counter()
-        grown = await rollout(
-            env,
-            ids,
-            self.engine,
-            self.codec,
-            Chains(1),
-            sampling=Sampling(temperature=self.config.temperature),
-            limits=Limits(
-                max_prompt_tokens=limits.max_prompt_tokens,
-                max_response_tokens=limits.max_response_tokens,
-                max_turn_tokens=limits.max_turn_tokens,
-                max_context_tokens=self.positions,
-                retries=limits.search_retries,
-                retry_seconds=limits.search_retry_seconds,
-            ),
-            key=(self.config.seed, sample, start),
-            deterministic=True,
-            outages=outages,
-        )
+        began = time.perf_counter()
+        actor = replace(self.actor, outages=outages)
+        grown = await rollout(env, ids, actor, Chains(1), key=(self.config.seed, sample, start))
         each = (time.perf_counter() - began) / len(ids)  # a batch has one time; an episode has its share
         trees = {tree.question_id: tree for tree in grown.trees}
         return [self._record(env, id_, sample, trees.get(id_), grown.dropped.get(id_), each) for id_ in ids]
@@ -110,10 +92,10 @@ class LocalModel:
         prompt = plain(own.observation())
         if tree is None or not tree.leaves:
             error = dropped or "the search or the engine failed for good"
-            return record_of(own, own.state, (), sample=sample, prompt=prompt, seconds=seconds, error=error)
+            return record_of(own, own.state, Played(sample, prompt, (), seconds=seconds, error=error))
         leaf, path = next(tree.trajectories())
         metered = [Metered(len(tree.prompt_ids(tree[node].parent)), len(tree[node].action)) for node in path]
-        return record_of(own, tree[leaf].snapshot, metered, sample=sample, prompt=prompt, seconds=seconds)
+        return record_of(own, tree[leaf].snapshot, Played(sample, prompt, metered, seconds=seconds))
 
     def close(self) -> None:
         """Stop the engine."""

@@ -17,6 +17,7 @@ from at2po_agent.judge.endpoint.replies import Reply
 from at2po_agent.judge.episodes.records import EpisodeRecord, TurnRecord
 from at2po_agent.policy.base import PolicyUnavailable
 from at2po_agent.rollouts.outages import Outages
+from at2po_agent.tasks import run_pool
 from at2po_env.core import StepResult
 from at2po_env.search_qa import SearchQAEnv
 from at2po_env.state import EpisodeState, Turn, plain
@@ -131,53 +132,39 @@ class _Episode:
         unanswered = None
         if len(self.replies) > self.env.state.depth:  # a turn whose search failed was paid for too
             unanswered = Turn(self.action, self.env.dialect.parse(self.action), (), (), 0.0)
-        return record_of(
-            self.env,
-            self.env.state,
-            metered,
-            sample=self.sample,
-            prompt=self.prompt,
-            messages=self.conversation.messages,
-            seconds=time.perf_counter() - self.started,
-            error=error,
-            unanswered=unanswered,
-        )
+        seconds = time.perf_counter() - self.started
+        messages = self.conversation.messages
+        played = Played(self.sample, self.prompt, metered, messages, seconds, error, unanswered)
+        return record_of(self.env, self.env.state, played)
 
 
-def record_of(
-    env: SearchQAEnv,
-    state: EpisodeState,
-    metered: Sequence[Metered],
-    *,
-    sample: int,
-    prompt: str,
-    messages: Sequence[Mapping[str, Any]] = (),
-    seconds: float = 0.0,
-    error: str | None = None,
-    unanswered: Turn | None = None,
-) -> EpisodeRecord:
-    """The record of an episode that is at ``state``.
+@dataclass(frozen=True)
+class Played:
+    """How an episode was played: everything in its record that its state does not know."""
 
-    Args:
-        env: whose rules score it.
-        state: ended, unless ``error`` says why not.
-        metered: one per turn, ``unanswered`` included.
-        sample: which episode of its question this is.
-        prompt: what the model read first.
-        messages: the conversation, where there was one.
-        seconds: wall time.
-        error: what infrastructure ended it with.
-        unanswered: a turn that the model took and the environment could not answer.
+    sample: int  # which episode of its question this is
+    prompt: str  # what the model read first
+    metered: Sequence[Metered]  # one per turn, ``unanswered`` included
+    messages: Sequence[Mapping[str, Any]] = ()  # the conversation, where there was one
+    seconds: float = 0.0  # wall time
+    error: str | None = None  # what infrastructure ended it with
+    unanswered: Turn | None = None  # a turn that the model took and the environment could not answer
+
+
+def record_of(env: SearchQAEnv, state: EpisodeState, played: Played) -> EpisodeRecord:
+    """The record of an episode that is at ``state``: ended, unless ``played.error`` says why not.
+
+    The rules of ``env`` score it.
     """
-    question = state.question
-    turns = [*state.turns(), *([unanswered] if unanswered else [])]
-    records = tuple(_turn(turn, cost) for turn, cost in zip(turns, metered, strict=True))
+    question, error = state.question, played.error
+    turns = [*state.turns(), *([played.unanswered] if played.unanswered else [])]
+    records = tuple(_turn(turn, cost) for turn, cost in zip(turns, played.metered, strict=True))
     outcome = env.rules.outcome(state) if error is None else None
     wanted = set(question.supporting_titles)
     found = {hit["title"] for turn in records for hit in turn.hits}
     return EpisodeRecord(
         question_id=question.id,
-        sample=sample,
+        sample=played.sample,
         question=question.question,
         answers=question.answers,
         ended=outcome.ended if outcome else "error",
@@ -188,11 +175,11 @@ def record_of(
         gold_titles=question.supporting_titles,
         recall=len(wanted & found) / len(wanted) if wanted and outcome else None,
         searches=state.searches,
-        seconds=seconds,
+        seconds=played.seconds,
         error=error,
-        prompt=prompt,
+        prompt=played.prompt,
         turns=records,
-        messages=tuple(messages),
+        messages=tuple(played.messages),
     )
 
 
@@ -231,15 +218,9 @@ async def run_episodes(
         EndpointError: no request can work; nothing more is asked.
         SearchError: nor can any search.
     """
-    left, shared = iter(todo), outages or Outages()
+    shared = outages or Outages()
 
-    async def work() -> None:
-        for question_id, sample in left:
-            on_record(await play(env.clone(), endpoint, config, question_id, sample, shared))
+    async def work(key: Key) -> None:
+        on_record(await play(env.clone(), endpoint, config, *key, shared))
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(config.concurrency):
-                group.create_task(work())
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None  # the others were only cancelled, or say the same
+    await run_pool(todo, work, config.concurrency)

@@ -53,7 +53,10 @@ def manifest(config: JudgeConfig, env: SearchQAEnv, ids: Sequence[str], model: M
         "created": f"{datetime.now().astimezone():%Y-%m-%dT%H:%M:%S%z}",
     }
     if config.tree:
-        described["tree"] = dataclasses.asdict(config.expansion)
+        described["tree"] = tree = dataclasses.asdict(config.expansion)
+        # Said only where they are not the paper's: older manifests do not name them, and can be resumed.
+        if tree["candidates"] == "turns":
+            del tree["candidates"]
     as_read_back: dict[str, Any] = json.loads(json.dumps(described))
     return as_read_back
 

@@ -9,10 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from at2po_agent.judge.config import TreeConfig
 from at2po_agent.judge.episodes.records import EpisodeRecord, RecordError, in_order, read_episodes
 from at2po_agent.judge.results.directory import read_manifest
 from at2po_agent.judge.results.metrics import Prices, Summary, summarise
+from at2po_agent.method.expansion import EntropyGuided
 from at2po_agent.training.run_dir import RunDirError
 
 _ID = re.compile(r"(?:.*[:/])?AT2PO-(.+)-v\d+")
@@ -79,9 +79,9 @@ class Finished:
         return self.summarised(self.episodes)
 
     @property
-    def tree(self) -> TreeConfig | None:
+    def tree(self) -> EntropyGuided | None:
         """The tree that was grown for every question, of an evaluation with ``--tree``."""
-        return TreeConfig(**self.manifest["tree"]) if "tree" in self.manifest else None
+        return EntropyGuided(**self.manifest["tree"]) if "tree" in self.manifest else None
 
     def summarised(self, episodes: Iterable[EpisodeRecord]) -> Summary:
         """The numbers of episodes of this evaluation."""

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from at2po_agent.atomic_files import write_text
 from at2po_agent.intervals import Interval, paired_share_interval, share_interval
-from at2po_agent.judge.config import JudgeConfig, TreeConfig
+from at2po_agent.judge.config import JudgeConfig
 from at2po_agent.judge.display import EvaluationDisplay
 from at2po_agent.judge.episodes.records import EpisodeRecord
 from at2po_agent.judge.resolve import label
@@ -23,6 +23,7 @@ from at2po_agent.judge.results.directory import JudgeDirectory
 from at2po_agent.judge.results.metrics import Prices, summarise
 from at2po_agent.judge.tree.search import sampled
 from at2po_agent.judge.tree.voting import METHODS, Sampled, budgets, curve, exact_match_at
+from at2po_agent.method.expansion import EntropyGuided
 
 TREE, CURVE = "tree.json", "curve.svg"
 BASELINE = "majority of chains"
@@ -163,7 +164,7 @@ def svg(result: TreeResult, title: str) -> str:
 
 
 def write_tree(
-    path: Path, env: str, split: str, model: str, records: Sequence[EpisodeRecord], shape: TreeConfig
+    path: Path, env: str, split: str, model: str, records: Sequence[EpisodeRecord], shape: EntropyGuided
 ) -> TreeResult | None:
     """Write ``tree.json`` and ``curve.svg`` into a run; None, and nothing, where no question has a whole tree."""
     whole = sampled(records, shape)

@@ -42,7 +42,7 @@ class SampledTurn:
 
 
 class TreePolicy:
-    """The policy and the encoder of one tree; see ``rollout.grow``.
+    """The policy and the encoder of one tree; see ``rollouts.grow.Actor``.
 
     Args:
         env: reset to the question.

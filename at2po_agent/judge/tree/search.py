@@ -1,6 +1,6 @@
 """Black-box tree evaluation: the tree of training, grown through a chat endpoint, beside chains that cost as much.
 
-For every question ``rollout.grow`` grows the entropy-guided tree unchanged, over ``TreePolicy``. Then chains are added
+For every question ``grow`` grows the entropy-guided tree unchanged, over ``TreePolicy``. Then chains are added
 to those that the tree began with until they have taken as many generated tokens as the tree. Every path to an end is
 one record of ``episodes.jsonl``; its ``sample`` is its number: the tree's chains first, then its branches in the order
 in which they were proposed, then the further chains. Turns that a record shares with an earlier one cost nothing there.
@@ -14,20 +14,21 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from statistics import fmean
 
-from at2po_agent.judge.config import JudgeConfig, TreeConfig
+from at2po_agent.judge.config import JudgeConfig
 from at2po_agent.judge.endpoint.client import Call, ChatEndpoint
 from at2po_agent.judge.endpoint.conversation import converse
 from at2po_agent.judge.endpoint.refusals import EndpointError, Refusal
-from at2po_agent.judge.episodes.play import Metered, record_of
+from at2po_agent.judge.episodes.play import Metered, Played, record_of
 from at2po_agent.judge.episodes.records import EpisodeRecord
 from at2po_agent.judge.tree.policy import LOGPROBS, EndpointLost, TreePolicy, no_logprobs
 from at2po_agent.judge.tree.voting import Candidate, Sampled
 from at2po_agent.method.expansion import Chains, EntropyGuided, Expansion
 from at2po_agent.method.tree import TurnTree
 from at2po_agent.policy.base import Sampling
-from at2po_agent.rollouts.grow import Limits, grow
+from at2po_agent.rollouts.grow import Actor, grow
 from at2po_agent.rollouts.outages import Outages
 from at2po_agent.settings import ConfigError
+from at2po_agent.tasks import run_pool
 from at2po_env.search_qa import SearchQAEnv
 from at2po_env.state import plain
 
@@ -73,21 +74,13 @@ async def search_trees(
         SearchError: no search can work.
     """
     await probe(env, endpoint, question_ids[0])
-    left = iter(question_ids)
 
-    async def work() -> None:
-        for question_id in left:
-            own = env.clone()
-            own.reset(options={"question_id": question_id})
-            on_records(await search_tree(own, endpoint, config, outages))
+    async def work(question_id: str) -> None:
+        own = env.clone()
+        own.reset(options={"question_id": question_id})
+        on_records(await search_tree(own, endpoint, config, outages))
 
-    at_a_time = max(1, config.concurrency // config.expansion.chains)
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(at_a_time):
-                group.create_task(work())
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None  # the others were only cancelled, or say the same
+    await run_pool(question_ids, work, max(1, config.concurrency // config.expansion.chains))
 
 
 async def search_tree(
@@ -97,12 +90,11 @@ async def search_tree(
     seconds = config.limits.episode_seconds * config.expansion.leaves
     try:
         async with asyncio.timeout(seconds):
-            shape = config.expansion
-            guided = EntropyGuided(shape.chains, shape.per_round, shape.rounds, shape.alpha)
-            records = await _grown(env, endpoint, config, guided, 0, outages)
+            expansion = config.expansion
+            records = await _grown(env, endpoint, config, expansion, 0, outages)
             budget = sum(record.completion_tokens for record in records)
-            chains = records[: shape.chains]
-            while n := _further(chains, budget, shape.most_chains):
+            chains = records[: expansion.chains]
+            while n := _further(chains, budget, most_chains(expansion)):
                 more = await _grown(env, endpoint, config, Chains(n), len(records), outages)
                 records += more
                 chains += more
@@ -112,7 +104,7 @@ async def search_tree(
     except (EndpointLost, Refusal, _PathLost) as reason:
         error = str(reason)
     prompt = plain(env.observation())
-    return [record_of(env, env.state, (), sample=0, prompt=prompt, error=error)]
+    return [record_of(env, env.state, Played(0, prompt, (), error=error))]
 
 
 def _further(chains: Sequence[EpisodeRecord], budget: int, most: int) -> int:
@@ -130,24 +122,9 @@ class _PathLost(Exception):
 async def _grown(
     env: SearchQAEnv, endpoint: ChatEndpoint, config: JudgeConfig, expansion: Expansion, first: int, outages: Outages
 ) -> list[EpisodeRecord]:
-    policy, limits = TreePolicy(env, endpoint, config, first), config.limits
-    tree = await grow(
-        env,
-        policy,
-        policy,
-        expansion,
-        sampling=Sampling(temperature=config.temperature),
-        limits=Limits(
-            max_response_tokens=limits.max_response_tokens,
-            max_turn_tokens=limits.max_turn_tokens,
-            retries=limits.search_retries,
-            retry_seconds=limits.search_retry_seconds,
-        ),
-        key=(config.seed,),
-        question_id=env.state.question.id,
-        lockstep=True,
-        outages=outages,
-    )
+    policy = TreePolicy(env, endpoint, config, first)
+    actor = Actor(policy, policy, Sampling(config.temperature), config.limits.rollout(), outages=outages)
+    tree = await grow(env, actor, expansion, key=(config.seed,), question_id=env.state.question.id)
     if len(tree.leaves) < tree.started:
         raise _PathLost(f"the search failed {tree.started - len(tree.leaves)} of {tree.started} paths for good")
     return list(_records(env, policy, tree))
@@ -173,19 +150,17 @@ def _records(env: SearchQAEnv, policy: TreePolicy, tree: TurnTree) -> Iterator[E
                 )
             )
         paid.update(path)
-        record = record_of(
-            env,
-            tree[leaf].snapshot,
-            metered,
-            sample=last[leaf].path,
-            prompt=prompt,
-            messages=last[leaf].conversation.messages,
-            seconds=seconds,
-        )
+        played = Played(last[leaf].path, prompt, metered, last[leaf].conversation.messages, seconds)
+        record = record_of(env, tree[leaf].snapshot, played)
         yield dataclasses.replace(record, logprob=fmean(logp for node in path for logp in tree[node].logp))
 
 
-def sampled(records: Iterable[EpisodeRecord], shape: TreeConfig) -> dict[str, Sampled]:
+def most_chains(tree: EntropyGuided) -> int:
+    """Chains that are sampled at most, to spend what a tree took: twice its leaves."""
+    return 2 * tree.leaves
+
+
+def sampled(records: Iterable[EpisodeRecord], shape: EntropyGuided) -> dict[str, Sampled]:
     """What was sampled for every question whose tree and chains are whole."""
     by_question: dict[str, dict[int, EpisodeRecord]] = {}
     for record in records:
@@ -198,7 +173,7 @@ def sampled(records: Iterable[EpisodeRecord], shape: TreeConfig) -> dict[str, Sa
         candidates = [_candidate(paths[number]) for number in numbers]
         leaves, further = candidates[: shape.leaves], candidates[shape.leaves :]
         one = Sampled(chains=(*leaves[: shape.chains], *further), leaves=tuple(leaves))
-        if sum(chain.tokens for chain in one.chains) >= one.budget or len(one.chains) >= shape.most_chains:
+        if sum(chain.tokens for chain in one.chains) >= one.budget or len(one.chains) >= most_chains(shape):
             found[question_id] = one
     return found
 

@@ -13,7 +13,8 @@ import hashlib
 import html
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,20 @@ from typing import Any
 from at2po_agent.atomic_files import write_text
 
 SCRIPTS = ("core.js", "list.js", "curve.js", "episodes.js", "trees.js")  # in the order in which they need each other
+
+
+@dataclass(frozen=True)
+class Heading:
+    """The head of a page, whichever kind of run it is of."""
+
+    title: str  # environment and split
+    subtitle: str  # the model and how it was run
+    demo: bool  # the questions are of an invented world, so that no number is one of the benchmark
+    facts: Sequence[tuple[str, str]]  # name and value of everything that the run was made with
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values for the page's script."""
+        return {"title": self.title, "subtitle": self.subtitle, "demo": self.demo, "facts": list(self.facts)}
 
 
 def write_page(path: Path, title: str, head: Mapping[str, Any], chunks: Iterable[Any]) -> None:

@@ -7,40 +7,32 @@ from typing import Any
 
 from at2po_agent.judge.episodes.records import FILTERS, EpisodeRecord, TurnRecord, verdict
 from at2po_agent.judge.results.metrics import Summary
+from at2po_agent.judge.view.page import Heading
 from at2po_agent.judge.view.passages import shown_passages
 
 CHUNK = 40  # episodes; what opening one of them unpacks
 
 
 def evaluation_head(
-    title: str,
-    subtitle: str,
-    demo: bool,
+    heading: Heading,
     summary: Summary,
-    facts: Sequence[tuple[str, str]],
     episodes: Sequence[EpisodeRecord],
     tree: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What the page shows before an episode is opened.
 
     Args:
-        title: environment and split.
-        subtitle: the model and how it was run.
-        demo: the questions are of an invented world, so that no number is one of the benchmark.
+        heading: of the page.
         summary: of these episodes.
-        facts: name and value of everything that the run was made with.
         episodes: in the order of the list.
         tree: what an evaluation with trees found, as ``tree.json`` has it.
     """
     return {
         "kind": "evaluation",
-        "title": title,
-        "subtitle": subtitle,
-        "demo": demo,
+        **heading.to_json(),
         "summary": summary.to_json(),
         "samples": max((episode.sample + 1 for episode in episodes), default=1),
         "tree": tree,
-        "facts": list(facts),
         "filters": list(FILTERS),
         "episodes": [_row(number, episode) for number, episode in enumerate(episodes)],
     }

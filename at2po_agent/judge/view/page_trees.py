@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from at2po_agent.intervals import paired_share_interval
+from at2po_agent.judge.view.page import Heading
 from at2po_agent.method.tree import ROOT, TurnTree
 from at2po_agent.training.run_dir import RunDirError, read_metrics, read_trees, step_of, tree_files
 from at2po_env.dialects import NATIVE, TAGS
@@ -33,9 +34,9 @@ def chosen_steps(run: Path, most: int) -> list[Path]:
 
 
 def training_page(
-    run: Path, title: str, subtitle: str, demo: bool, facts: Sequence[tuple[str, str]], files: Sequence[Path]
+    run: Path, heading: Heading, files: Sequence[Path]
 ) -> tuple[dict[str, Any], list[list[dict[str, Any]]]]:
-    """What the page shows at once, and one chunk per step, the last step first.
+    """Build what the page of a run shows at once, and one chunk for each of ``files``, the last step first.
 
     Raises:
         RunDirError: something stored cannot be read.
@@ -51,10 +52,7 @@ def training_page(
         rows += [_row(number, at, step_of(file), record, views[at]) for at, record in enumerate(records)]
     head = {
         "kind": "training",
-        "title": title,
-        "subtitle": subtitle,
-        "demo": demo,
-        "facts": list(facts),
+        **heading.to_json(),
         "charts": list(_charts(run)),
         "result": _result(run),
         "trees": rows,

@@ -12,7 +12,7 @@ import yaml
 from at2po_agent.judge.episodes.records import EpisodeRecord
 from at2po_agent.judge.results.stored import Finished, facts
 from at2po_agent.judge.results.tree_report import TREE
-from at2po_agent.judge.view.page import write_page
+from at2po_agent.judge.view.page import Heading, write_page
 from at2po_agent.judge.view.page_episodes import episode_chunks, evaluation_head
 from at2po_agent.judge.view.page_trees import chosen_steps, training_page
 from at2po_agent.terminal import counted
@@ -45,9 +45,9 @@ def _evaluation(run: Path, path: Path, select: Callable[[Finished], Sequence[Epi
     asked = counted(finished.summary.questions, "question")
     said = [finished.model, asked, *([] if temperature is None else [f"temperature {temperature:g}"])]
     subtitle = ", ".join(said)
-    described, drawn = list(facts(finished.manifest)), run / TREE
+    heading, drawn = Heading(title, subtitle, finished.demo, list(facts(finished.manifest))), run / TREE
     tree = json.loads(drawn.read_text(encoding="utf-8")) if drawn.is_file() else None
-    head = evaluation_head(title, subtitle, finished.demo, finished.summary, described, episodes, tree)
+    head = evaluation_head(heading, finished.summary, episodes, tree)
     write_page(path, f"{title}, {finished.model}", head, episode_chunks(episodes))
     return f"{len(episodes):,} episodes"
 
@@ -59,7 +59,8 @@ def _training(run: Path, path: Path, trees: int) -> str:
     title = f"{env.get('id', run.name)} · {algorithm.get('name', '?')}"
     subtitle = f"{run.name}, from {config.get('policy', {}).get('path', '?')}, seed {config.get('seed', '?')}"
     described = [*facts(config), *facts(_last_session(run))]
-    head, chunks = training_page(run, title, subtitle, env.get("split") == "demo", described, files)
+    heading = Heading(title, subtitle, env.get("split") == "demo", described)
+    head, chunks = training_page(run, heading, files)
     write_page(path, f"{title}, {run.name}", head, chunks)
     return f"{len(head['trees']):,} trees of {len(files)} steps"
 

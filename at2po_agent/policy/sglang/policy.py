@@ -25,6 +25,7 @@ from at2po_agent.policy.sglang.check import KnownPrompt, check_distribution
 from at2po_agent.policy.sglang.fleet import Fleet
 from at2po_agent.policy.sglang.router import Router
 from at2po_agent.policy.sglang.server import Answer, Server, ServerInfo, sampling_params
+from at2po_agent.tasks import run_all
 from search_backend.background import BackgroundLoop
 
 _IDLE_S = 4.0  # less than the 5 s after which a server closes a connection that nothing is sent on
@@ -119,7 +120,7 @@ class SGLangPolicy:
         check_requests(requests, sampling, vocabulary=self.vocabulary, positions=self.positions)
         if self._closed:
             raise PolicyError("the policy is closed")
-        return await self._background.wait(self._all(requests, sampling))
+        return await self._background.wait(run_all(self._one(request, sampling) for request in requests))
 
     def expect(self, version: int, weight_version: str) -> None:
         """From now on only servers with the weights ``weight_version`` are used; ``version`` is their number here.
@@ -194,14 +195,6 @@ class SGLangPolicy:
         for front in self._fronts:
             front.forget()
         self._seen.clear()
-
-    async def _all(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._one(request, sampling)) for request in requests]
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None  # one turn's error ends the call; the others were only cancelled
-        return [task.result() for task in tasks]
 
     async def _one(self, request: Request, sampling: Sampling) -> Completion:
         prompt = request.prompt

@@ -5,7 +5,9 @@ import pytest
 from at2po_agent.commands import main as cli
 from at2po_agent.judge import evaluation
 from at2po_agent.judge.config import JudgeConfig, LimitConfig, ModelConfig, load_judge_config
+from at2po_agent.rollouts.grow import Limits
 from at2po_agent.settings import ConfigError, to_yaml
+from at2po_agent.training.config import RolloutConfig
 
 FLAGS = "-e nq -e multi-hop -m org/m -b http://h/v1 -k K -n 7 -r 2 -c 3 -T 0.5 --seed 4 --split dev --search embedded:x"
 CONFIG = JudgeConfig(
@@ -47,9 +49,19 @@ def test_flags_overrides_and_a_file_give_the_same_object(tmp_path: Path, monkeyp
         ("temperature=-1", "at least 0"),
         ("format=xml", "format"),
         ("limits.retry=3", "did you mean limits.retries"),
+        ("limits.max_turn_tokens=0", "limits.max_turn_tokens is 0, it must be at least 1"),
+        ("expansion.chains=0", "override 'expansion.chains=0': expansion.chains is 0, it must be at least 1"),
+        ("expansion.top_logprobs=1", "there is no key 'expansion.top_logprobs'"),
         ("model.price_prompt=1", "given together"),
     ],
 )
 def test_what_is_wrong_is_told_by_its_key(override: str, message: str):
     with pytest.raises(ConfigError, match=message):
         load_judge_config(None, ["model.name=m", override])
+
+
+def test_the_limits_of_its_rollouts_are_the_limits_of_a_training_run_with_the_same_numbers():
+    judged = LimitConfig(max_turn_tokens=7, max_prompt_tokens=9, max_response_tokens=11, search_retries=3, retries=5)
+    trained = RolloutConfig(max_turn_tokens=7, max_prompt_tokens=9, max_response_tokens=11, retries=3)
+    assert judged.rollout(max_context_tokens=13) == trained.limits(max_context_tokens=13)
+    assert LimitConfig().rollout() == RolloutConfig().limits(None) == Limits()

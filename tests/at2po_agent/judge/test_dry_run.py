@@ -7,6 +7,7 @@ from at2po_agent.judge.config import JudgeConfig, LimitConfig, ModelConfig
 from at2po_agent.judge.dry_run import print_plan, token_bound
 from at2po_agent.judge.endpoint.conversation import converse
 from at2po_env.dataset import Dataset
+from at2po_env.rules import Rules
 from at2po_env.search_qa import SearchQAEnv
 from at2po_env.state import Question
 from search_backend.base import Passage
@@ -51,9 +52,7 @@ def test_no_episode_can_cost_more_than_the_bound():
     env = SearchQAEnv(
         Dataset.of([Question("q", "Wo?", ("x",))]),
         FakeSearch([Passage(str(i), "t", f"w {text}") for i in range(5)]),
-        dialect="chat",
-        max_observation_chars=900,
-        max_searches=4,
+        Rules.of(dialect="chat", max_observation_chars=900, max_searches=4),
     )
     config = JudgeConfig(model=MODEL, samples=2, limits=LimitConfig(max_turn_tokens=60, max_response_tokens=4000))
     prompt_bound, completion_bound = token_bound(config, env, ["q"])

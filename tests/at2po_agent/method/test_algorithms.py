@@ -18,7 +18,7 @@ from at2po_agent.method.groups import AllGroups, DynamicSampling
 from at2po_agent.method.objective import AEPO, ATPO, GSPO, LossInputs, TokenClip
 from at2po_agent.method.shaping import OverlongPenalty
 from at2po_agent.policy.base import Completion, Request, Sampling
-from at2po_agent.rollouts.grow import grow
+from at2po_agent.rollouts.grow import Actor, grow
 from at2po_agent.settings import ConfigError
 from at2po_agent.update.packing import pack_tree
 from tests.helpers.toys import Bytes, Scripted, ToyEnv
@@ -114,7 +114,7 @@ def test_every_algorithm_goes_from_a_grown_tree_to_a_gradient(name: str) -> None
     algorithm = build(name).opened(vocab_size=256, max_response_tokens=1000)
     env = ToyEnv()
     env.reset(options={"question_id": "q"})
-    tree = asyncio.run(grow(env, ScriptedWithTop(), Bytes(), algorithm.expansion, key=(3,), lockstep=True))
+    tree = asyncio.run(grow(env, Actor(ScriptedWithTop(), Bytes()), algorithm.expansion, key=(3,)))
     assert len(tree.leaves) == (22 if algorithm.name == "at2po" else 16)
     rewards = algorithm.shaping(tree)
     assert len(set(rewards.values())) > 1

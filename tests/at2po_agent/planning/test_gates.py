@@ -9,6 +9,7 @@ from at2po_agent.environments import group_of
 from at2po_agent.planning.gates import gates
 from at2po_agent.settings import ConfigError
 from at2po_env.dataset import Dataset
+from at2po_env.rules import Rules
 from at2po_env.search_qa import SearchQAEnv
 from at2po_env.state import Question
 from envs.microwiki import BENCHMARK
@@ -47,7 +48,7 @@ def register(tmp_path):
         splits = {"train": Dataset.of(train, split="train"), "test": Dataset.of(test, split="test")}
         ids.append(f"Gates{uuid.uuid4().hex}-v0")
         gymnasium.register(
-            ids[-1], entry_point=lambda split, **kwargs: SearchQAEnv(splits[split], index, **fixed, **kwargs)
+            ids[-1], entry_point=lambda split, **kwargs: SearchQAEnv(splits[split], index, Rules.of(**fixed, **kwargs))
         )
         return ids[-1]
 

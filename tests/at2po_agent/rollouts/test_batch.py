@@ -6,7 +6,7 @@ import random
 import pytest
 
 from at2po_agent.rollouts.batch import rollout
-from at2po_agent.rollouts.grow import Limits
+from at2po_agent.rollouts.grow import Actor, Limits
 from tests.helpers.toys import BranchEveryFirstTurn, Bytes, ChainsThenBranches, Scripted, ToyEnv
 
 
@@ -16,7 +16,7 @@ def test_other_errors_of_the_policy_reach_the_caller_at_once():
             raise ZeroDivisionError("a bug")
 
     with pytest.raises(ZeroDivisionError, match="a bug"):
-        asyncio.run(rollout(ToyEnv(), ["x", "y"], Broken(), Bytes(), ChainsThenBranches()))
+        asyncio.run(rollout(ToyEnv(), ["x", "y"], Actor(Broken(), Bytes()), ChainsThenBranches()))
 
 
 def shapes(trees):
@@ -28,7 +28,7 @@ def test_deterministic_mode_does_not_see_latency():
         policy = Scripted(jitter=delay)
         env = ToyEnv(delay=lambda: random.random() * delay)
         questions = [f"question {i}" for i in range(6)]
-        grown = asyncio.run(rollout(env, questions, policy, Bytes(), BranchEveryFirstTurn(), key=(0, 7)))
+        grown = asyncio.run(rollout(env, questions, Actor(policy, Bytes()), BranchEveryFirstTurn(), key=(0, 7)))
         batches = [[request.key for request in call] for call in policy.calls]
         return shapes(grown.trees), batches
 
@@ -38,28 +38,14 @@ def test_deterministic_mode_does_not_see_latency():
 
 
 def test_free_running_mode_does_not_wait_for_the_slowest():
-    async def scenario() -> list[str]:
-        finished = []
-        env = ToyEnv()
-        slow = iter([0.2])
-
-        def delay() -> float:
-            return next(slow, 0.0)
-
-        env.delay = delay
-        await rollout(
-            env,
-            ["slow", "fast"],
-            Scripted(),
-            Bytes(),
-            ChainsThenBranches(),
-            key=(0, 1),
-            deterministic=False,
-            on_tree=lambda tree: finished.append(tree.question_id),
-        )
-        return finished
-
-    assert asyncio.run(scenario()) == ["fast", "slow"]
+    slow = iter([0.2])  # one search of the first tree
+    policy = Scripted()
+    actor = Actor(policy, Bytes(), deterministic=False)
+    env = ToyEnv(delay=lambda: next(slow, 0.0))
+    asyncio.run(rollout(env, ["slow", "fast"], actor, ChainsThenBranches(), key=(0, 1)))
+    asked = [request.key[2] for call in policy.calls for request in call]  # tree by tree, in the order of its requests
+    last_of_fast = max(place for place, tree in enumerate(asked) if tree == 1)
+    assert asked[last_of_fast + 1 :].count(0) > 1  # the fast tree was complete while the slow one waited
 
 
 def test_too_long_prompts_are_dropped_and_reported_and_the_rest_goes_on():
@@ -67,10 +53,8 @@ def test_too_long_prompts_are_dropped_and_reported_and_the_rest_goes_on():
         rollout(
             ToyEnv(),
             ["ok", "x" * 50, "fine"],
-            Scripted(),
-            Bytes(),
+            Actor(Scripted(), Bytes(), limits=Limits(max_prompt_tokens=20)),
             ChainsThenBranches(),
-            limits=Limits(max_prompt_tokens=20),
         )
     )
     assert [tree.question_id for tree in grown.trees] == ["ok", "fine"]

@@ -3,14 +3,14 @@ import asyncio
 import pytest
 
 from at2po_agent.rollouts.evaluate import EvaluationStopped, evaluate
-from at2po_agent.rollouts.grow import Limits
+from at2po_agent.rollouts.grow import Actor, Limits
 from tests.helpers.toys import Bytes, Scripted, ToyEnv
 
 QUESTIONS = [f"q{i}" for i in range(7)]
 
 
 def run(env: ToyEnv, **kwargs):
-    return asyncio.run(evaluate(env, QUESTIONS, Scripted(), Bytes(), limits=Limits(retries=0), **kwargs))
+    return asyncio.run(evaluate(env, QUESTIONS, Actor(Scripted(), Bytes(), limits=Limits(retries=0)), **kwargs))
 
 
 def test_one_episode_per_question_in_order_whatever_the_batch():

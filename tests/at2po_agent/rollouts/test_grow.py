@@ -5,15 +5,15 @@ import pytest
 
 from at2po_agent.method.tree import TurnTree
 from at2po_agent.policy.base import PolicyUnavailable
-from at2po_agent.rollouts.grow import Limits, PromptTooLong, grow
+from at2po_agent.rollouts.grow import Actor, Limits, PromptTooLong, grow
 from tests.helpers.toys import BranchEveryFirstTurn, Bytes, ChainsThenBranches, Scripted, ToyEnv
 
 FAST = Limits(retries=2, retry_seconds=0.001)
 
 
-def run_grow(env: ToyEnv, policy: Scripted, expansion, **kwargs) -> TurnTree:
-    kwargs.setdefault("limits", FAST)
-    return asyncio.run(grow(env, policy, Bytes(), expansion, **kwargs))
+def run_grow(env: ToyEnv, policy: Scripted, expansion, limits=FAST, lockstep=False, **kwargs) -> TurnTree:
+    actor = Actor(policy, Bytes(), limits=limits, deterministic=lockstep)
+    return asyncio.run(grow(env, actor, expansion, **kwargs))
 
 
 @pytest.mark.parametrize("expansion", [ChainsThenBranches(), BranchEveryFirstTurn()])

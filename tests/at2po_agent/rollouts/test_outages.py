@@ -6,7 +6,7 @@ import pytest
 
 from at2po_agent.policy.base import PolicyUnavailable
 from at2po_agent.rollouts.batch import rollout
-from at2po_agent.rollouts.grow import Limits
+from at2po_agent.rollouts.grow import Actor, Limits
 from at2po_agent.rollouts.outages import Outages
 from search_backend.base import SearchError, SearchUnavailable
 from tests.helpers.toys import BranchEveryFirstTurn, Bytes, Scripted, ToyEnv
@@ -119,11 +119,8 @@ def test_all_trees_of_a_batch_share_one_outage():
     failing = iter([True] * 24)
     env = ToyEnv(fail=lambda action: next(failing, False))
     limits = Limits(retries=2, retry_seconds=0.01)
+    actor = Actor(Scripted(), Bytes(), limits=limits, outages=Outages(said.append))
     questions = [f"question {i}" for i in range(6)]
-    grown = asyncio.run(
-        rollout(
-            env, questions, Scripted(), Bytes(), BranchEveryFirstTurn(), limits=limits, outages=Outages(said.append)
-        )
-    )
+    grown = asyncio.run(rollout(env, questions, actor, BranchEveryFirstTurn()))
     assert grown.lost_paths == 0 and len(grown.trees) == 6
     assert len(said) == 2 and said[0].startswith("search does not answer: the toy search is down")

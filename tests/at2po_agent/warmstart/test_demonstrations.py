@@ -9,10 +9,11 @@ import pytest
 
 from at2po_agent.method.expansion import Chains
 from at2po_agent.policy.base import Completion, Request, Sampling
-from at2po_agent.rollouts.grow import grow
+from at2po_agent.rollouts.grow import Actor, grow
 from at2po_agent.warmstart.demonstrations import begin_all, play, write_down
 from at2po_agent.warmstart.teacher import ScriptedTeacher, TeacherConfig
 from at2po_env.dataset import Dataset
+from at2po_env.rules import Rules
 from at2po_env.search_qa import SearchQAEnv
 from at2po_env.state import Action, Question
 from search_backend.base import Passage
@@ -34,7 +35,8 @@ END = 0
 
 @pytest.fixture
 def env(tmp_path: Path) -> Iterator[SearchQAEnv]:
-    with_index = SearchQAEnv(Dataset.of(QUESTIONS), EmbeddedIndex.build(tmp_path / "index", PASSAGES), k=1)
+    index = EmbeddedIndex.build(tmp_path / "index", PASSAGES)
+    with_index = SearchQAEnv(Dataset.of(QUESTIONS), index, Rules.of(k=1))
     yield with_index
     with_index.search.close()
 
@@ -60,7 +62,7 @@ def test_a_demonstration_is_id_for_id_the_rollout_of_a_policy_that_writes_the_te
 
     env.reset(options={"question_id": "a"})
     turns = [turn.text for turn in state.turns()]
-    tree = asyncio.run(grow(env, Recites(turns), Bytes(), Chains(1)))
+    tree = asyncio.run(grow(env, Actor(Recites(turns), Bytes()), Chains(1)))
     leaf = tree.leaves[0]
     assert made.ids == (*tree.prompt_ids(leaf), END)
     assert state.ended == "answer" and tree[leaf].info["em"] == 1.0

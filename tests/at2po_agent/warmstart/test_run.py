@@ -15,6 +15,7 @@ from at2po_agent.policy.codec import Codec
 from at2po_agent.policy.loading import resolve_policy
 from at2po_agent.policy.local.policy import LocalPolicy
 from at2po_agent.rollouts.evaluate import evaluate
+from at2po_agent.rollouts.grow import Actor
 from at2po_agent.settings import ConfigError, load
 from at2po_agent.warmstart.run import WarmStartConfig, demonstrate, run
 from tests.helpers.places import CONFIGS
@@ -145,7 +146,7 @@ def test_the_shipped_policy_searches_and_answers_poorly() -> None:
     env = make_env("at2po_env:AT2PO-MicroWiki-v0", "dev", kwargs)
     policy = LocalPolicy.from_pretrained(SHIPPED)
     try:
-        played = asyncio.run(evaluate(env, [q.id for q in env.questions[:120]], policy, policy.codec))
+        played = asyncio.run(evaluate(env, [q.id for q in env.questions[:120]], Actor(policy, policy.codec).greedy()))
     finally:
         policy.close()
     assert {episode.ended for episode in played.episodes} == {"answer"}

@@ -108,3 +108,15 @@ def test_a_manifest_changes_with_everything_that_decides_results_and_nothing_els
     }
     for name, changed in other.items():
         assert any(name in text for text in changes(first, changed)), name
+
+
+def test_a_manifest_names_the_candidates_of_a_tree_only_where_older_ones_cannot_mean_them(config):
+    def described(**expansion):
+        shape = replace(config.expansion, **expansion)
+        env = make_env(dialect="chat")
+        return manifest(replace(config, tree=True, expansion=shape), env, ["q1"], {"name": "m"})
+
+    first = described()
+    assert first["tree"] == {"chains": 10, "per_round": 6, "rounds": 2, "alpha": 0.05}  # as the first version wrote it
+    assert changes(first, described(candidates="turns+root")) == ["tree.candidates: none → turns+root"]
+    assert changes(first, described(chains=3)) == ["tree.chains: 10 → 3"]

@@ -12,8 +12,7 @@ from at2po_agent.judge.endpoint.client import ChatEndpoint
 from at2po_agent.judge.endpoint.refusals import EndpointError
 from at2po_agent.judge.tree.policy import EndpointLost, TreePolicy, split_text
 from at2po_agent.method.expansion import EntropyGuided
-from at2po_agent.policy.base import Sampling
-from at2po_agent.rollouts.grow import Limits, grow
+from at2po_agent.rollouts.grow import Actor, Limits, grow
 from at2po_env.chat import messages
 from tests.helpers.chat_server import Say, failure
 from tests.helpers.env_doubles import make_env
@@ -79,9 +78,7 @@ def grown(server, expansion, limits=None, env=None, **kwargs):
     async def run():
         async with ChatEndpoint(model, config.limits, concurrency=8) as endpoint:
             policy = TreePolicy(env, endpoint, config)
-            tree = await grow(
-                env, policy, policy, expansion, sampling=Sampling(1.0), limits=Limits(retries=0), lockstep=True
-            )
+            tree = await grow(env, Actor(policy, policy, limits=Limits(retries=0)), expansion)
             return policy, tree
 
     return env, *asyncio.run(run())

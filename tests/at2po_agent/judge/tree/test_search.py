@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from at2po_agent.commands import main as cli
-from at2po_agent.judge.config import TreeConfig
 from at2po_agent.judge.episodes.records import read_episodes
 from at2po_agent.judge.tree.search import sampled
+from at2po_agent.method.expansion import EntropyGuided
 from tests.at2po_agent.judge.tree.test_policy import said, turns
 from tests.helpers.chat_server import failure, search_then_answer
 
@@ -39,7 +39,7 @@ def test_a_tree_and_its_chains_leave_table_curve_and_every_path(serve, capsys):
     server = serve(searcher)
     assert cli.main([*DEMO, "-b", server.url, "-n", "3", *SHAPE]) == 0
     (run,) = runs()
-    found = sampled(read_episodes(run), TreeConfig(2, 2, 1))
+    found = sampled(read_episodes(run), EntropyGuided(2, 2, 1))
     assert len(found) == 3
     for one in found.values():
         assert [leaf.tokens for leaf in one.leaves] == [12, 12, 12, 12]  # the branches sampled their searches again
@@ -122,7 +122,7 @@ def test_shared_turns_are_paid_for_once(serve):
 
     assert cli.main([*DEMO, "-b", serve(script).url, "-n", "1", *SHAPE]) == 0
     (run,) = runs()
-    (one,) = sampled(read_episodes(run), TreeConfig(2, 2, 1)).values()
+    (one,) = sampled(read_episodes(run), EntropyGuided(2, 2, 1)).values()
     assert [leaf.tokens for leaf in one.leaves] == [19, 19, 12, 12]
     assert [chain.tokens for chain in one.chains] == [19, 19, 19, 19]  # 62 are to be spent, four are the first that do
     branch = next(record for record in read_episodes(run) if record.sample == 2)
@@ -211,7 +211,7 @@ def test_a_tree_over_llama_cpp_s_own_server(llama_url):
     words = ["-n", "1", "-c", "4", *SHAPE, "env.on_malformed=continue", "env.max_turns=2", "env.max_searches=1"]
     assert cli.main([*DEMO, "-b", llama_url, *words, "env.k=1", "limits.max_turn_tokens=8"]) == 0
     (run,) = runs()
-    (one,) = sampled(read_episodes(run), TreeConfig(2, 2, 1)).values()
+    (one,) = sampled(read_episodes(run), EntropyGuided(2, 2, 1)).values()
     assert all(path.logprob < 0 for path in one.leaves)
     assert sum(chain.tokens for chain in one.chains) >= one.budget > 0
     for record in read_episodes(run):

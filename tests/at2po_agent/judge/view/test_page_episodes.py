@@ -1,12 +1,13 @@
 import json
 
 from at2po_agent.judge.results.metrics import summarise
+from at2po_agent.judge.view.page import Heading
 from at2po_agent.judge.view.page_episodes import CHUNK, episode_chunks, evaluation_head
 from tests.helpers.evaluations import answered, failed, malformed
 
 
 def head_of(episodes):
-    return json.loads(json.dumps(evaluation_head("t", "s", False, summarise(episodes), [], episodes)))
+    return json.loads(json.dumps(evaluation_head(Heading("t", "s", False, []), summarise(episodes), episodes)))
 
 
 def test_every_row_of_the_list_finds_its_transcript():

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from at2po_agent.environments import EnvConfig
+from at2po_agent.judge.view.page import Heading
 from at2po_agent.judge.view.page_trees import chosen_steps, training_page, tree_view
 from at2po_agent.method.tree import TurnNode, TurnTree
 from at2po_agent.training.config import PolicyConfig, TrainConfig
@@ -83,7 +84,7 @@ def test_the_numbers_of_a_tree():
 
 def test_a_run_is_shown_from_its_last_step(tmp_path):
     run = write_training(tmp_path / "run", steps=3)
-    head, chunks = training_page(run, "t", "s", False, [], chosen_steps(run, 100))
+    head, chunks = training_page(run, Heading("t", "s", False, []), chosen_steps(run, 100))
     assert [(row["step"], row["index"]) for row in head["trees"]] == [(3, 0), (3, 1), (2, 0), (2, 1), (1, 0), (1, 1)]
     assert all(chunks[row["chunk"]][row["at"]]["answers"] == ["Walem"] for row in head["trees"])
     assert [chart["points"] for chart in head["charts"]] == [
@@ -94,7 +95,7 @@ def test_a_run_is_shown_from_its_last_step(tmp_path):
 
 def test_the_gain_is_over_the_questions_that_both_evaluations_scored(tmp_path):
     run = write_training(tmp_path / "run")
-    result = training_page(run, "t", "s", False, [], chosen_steps(run, 100))[0]["result"]
+    result = training_page(run, Heading("t", "s", False, []), chosen_steps(run, 100))[0]["result"]
     assert (result["before"], result["after"], result["gain"]["mean"], result["gain"]["n"]) == (0.0, 0.5, 0.5, 2)
 
 
@@ -112,7 +113,7 @@ def test_what_cannot_be_shown(tmp_path):
     with RunDirectory.create(config) as other:
         file = other.save_trees(1, [{"tree": {}}])
     with pytest.raises(RunDirError, match=r"step_000001\.jsonl\.zst: not stored trees"):
-        training_page(run, "t", "s", False, [], [file])
+        training_page(run, Heading("t", "s", False, []), [file])
 
 
 def test_a_tool_call_is_a_search():

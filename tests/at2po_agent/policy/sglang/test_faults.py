@@ -14,7 +14,7 @@ from at2po_agent.method.groups import Rollout
 from at2po_agent.policy.base import PolicyError, PolicyUnavailable, Request, Sampling
 from at2po_agent.policy.sglang.policy import SGLangPolicy
 from at2po_agent.rollouts.batch import rollout
-from at2po_agent.rollouts.grow import Limits
+from at2po_agent.rollouts.grow import Actor, Limits
 from tests.helpers.policy_contract import MICROWIKI_CODEC, microwiki
 from tests.helpers.sglang_server import MICROWIKI, SGLang
 from tests.system.test_sglang_service import update
@@ -47,17 +47,15 @@ def grow_while(policy: SGLangPolicy, happens: Callable[[], None]) -> Rollout:
 
     thread = threading.Thread(target=wait)
     thread.start()
+    limits = Limits(max_turn_tokens=64, max_context_tokens=1000, retries=20)
+    actor = Actor(policy, MICROWIKI_CODEC, limits=limits, deterministic=False)
     grown = asyncio.run(
         rollout(
             env,
             [question.id for question in env.questions[:TREES]],
-            policy,
-            MICROWIKI_CODEC,
+            actor,
             EntropyGuided(chains=6, per_round=4, rounds=1),
-            sampling=Sampling(1.0),
-            limits=Limits(max_turn_tokens=64, max_context_tokens=1000, retries=20),
             key=(begun,),
-            deterministic=False,
         )
     )
     thread.join()

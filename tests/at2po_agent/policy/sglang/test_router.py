@@ -11,6 +11,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from at2po_agent.settings import ConfigError
 from at2po_agent.training.config import load_config
 from at2po_agent.training.session import open_session
 from tests.at2po_agent.training.test_session import SMALL
-from tests.helpers.policy_contract import MICROWIKI_CODEC, microwiki
+from tests.helpers.policy_contract import microwiki
 from tests.helpers.servers import free_port
 from tests.helpers.sglang_double import Double, serving
 from tests.helpers.sglang_server import SGLang
@@ -148,11 +149,8 @@ def test_trees_grow_on_real_servers_behind_a_real_router(own_sglang: Callable[..
                 rollout(
                     env,
                     [question.id for question in env.questions[:8]],
-                    session.engine,
-                    MICROWIKI_CODEC,
+                    replace(session.actor, limits=Limits(max_turn_tokens=64, max_context_tokens=1000)),
                     EntropyGuided(chains=6, per_round=4, rounds=1),
-                    limits=Limits(max_turn_tokens=64, max_context_tokens=1000),
-                    deterministic=False,
                 )
             )
     assert grown.lost_paths == 0 and [len(tree.leaves) for tree in grown.trees] == [10] * 8
