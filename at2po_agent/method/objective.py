@@ -213,7 +213,7 @@ def _outputs(
     dual_clip: float | None,
     kl_coef: float,
 ) -> LossOutputs:
-    """Aggregate ``max(−r A, −clipped A)`` over the rows, with dual clip and KL term where asked for, and its metrics."""
+    """Aggregate ``max(−r A, −clipped A)`` over the rows, with dual clip and KL term where asked for; and metrics."""
     import torch
 
     advantage = inputs.advantage

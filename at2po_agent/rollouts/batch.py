@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from at2po_agent.method.expansion import Expansion
 from at2po_agent.method.groups import Rollout
@@ -13,7 +14,24 @@ from at2po_agent.policy.base import Policy, Sampling
 from at2po_agent.rollouts.grow import Encoder, Limits, PromptTooLong, grow
 from at2po_agent.rollouts.lockstep import Lockstep
 from at2po_agent.rollouts.outages import Outages
+from at2po_agent.settings import above, at_least
 from at2po_env.core import ForkableEnv
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    """How trees are grown."""
+
+    questions: int = at_least(64, 1)  # per step, one tree each
+    temperature: float = above(1.0, 0)  # the log-probabilities that training uses are of this distribution
+    max_prompt_tokens: int = at_least(2000, 1)
+    max_response_tokens: int = at_least(6192, 1)  # of a whole path: generated and observed
+    max_turn_tokens: int = at_least(512, 1)
+    tokens: Literal["exact", "retokenise"] = "exact"  # retokenise: the policy reads re-encoded text, to see the cost
+    # Of a turn whose search or engine failed, from its snapshot; then its path is pruned.
+    retries: int = at_least(10, 0)
+    retry_seconds: float = at_least(2.0, 0)  # before the first retry; doubles each time, up to 15: two minutes in all
+    max_batch: int = at_least(256, 1)  # requests that the engine runs together
 
 
 async def rollout(
