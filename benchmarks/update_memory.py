@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, Qwen3Config
 
 from at2po_agent.method.objective import ATPO
 from at2po_agent.planning.update_memory import Trained, activation_bytes, micro_batch, star
-from at2po_agent.policy.lora import add_lora
+from at2po_agent.policy.lora import LoraConfig, add_lora
 from at2po_agent.update.packing import Credited
 from at2po_agent.update.schedule import UpdateConfig
 from at2po_agent.update.updater import Updater
@@ -43,7 +43,7 @@ WAYS = {
     "layers kept": _KEPT,
     "layers computed again": replace(_KEPT, checkpointing=True),
     "forward in bfloat16": replace(_KEPT, half=True),
-    "LoRA of rank 8": replace(_KEPT, lora={"rank": 8, "alpha": 16.0, "targets": ["all-linear"]}),
+    "LoRA of rank 8": replace(_KEPT, lora=LoraConfig(rank=8, alpha=16.0)),
 }
 RESULTS = Path(__file__).parent / "results" / "update_memory.txt"
 _AT_ONCE = {"MALLOC_MMAP_THRESHOLD_": "65536"}  # larger blocks are mapped, and given back when they are freed
@@ -72,7 +72,7 @@ def measure(way: str) -> int:
     torch.set_num_threads(1)
     model = AutoModelForCausalLM.from_config(SIZES, attn_implementation="sdpa").eval()
     if trained.lora:
-        add_lora(model, **trained.lora, seed=0)
+        add_lora(model, trained.lora, seed=0)
     config = UpdateConfig(
         max_tokens=TOKENS,
         gradient_checkpointing=trained.checkpointing,

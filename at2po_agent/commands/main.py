@@ -151,8 +151,9 @@ def _gates(arguments: argparse.Namespace) -> int:
 def _policy_em(env_id: str, policy: str, kwargs: Mapping[str, Any]) -> Callable[[Sequence[str]], Mapping[str, float]]:
     """Greedy exact match of a policy, question by question, on the split that the gates are measured on."""
     from at2po_agent.environments import EnvConfig
+    from at2po_agent.policy.loading import PolicyConfig
     from at2po_agent.rollouts.evaluate import evaluate
-    from at2po_agent.training.config import EvalConfig, PolicyConfig, TrainConfig
+    from at2po_agent.training.config import EvalConfig, TrainConfig
     from at2po_agent.training.session import open_session
 
     passed_on = {key: value for key, value in kwargs.items() if key not in ("split", "fit_split", "questions")}

@@ -23,7 +23,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -42,6 +42,18 @@ Settings = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
+class AlgorithmConfig:
+    """A named composition, and what is changed about its components."""
+
+    name: str = "at2po"
+    expansion: dict[str, Any] = field(default_factory=dict)
+    credit: dict[str, Any] = field(default_factory=dict)
+    objective: dict[str, Any] = field(default_factory=dict)
+    groups: dict[str, Any] = field(default_factory=dict)  # which groups of a step are trained on
+    shaping: dict[str, Any] = field(default_factory=dict)  # of the rewards, before credit
+
+
+@dataclass(frozen=True)
 class Algorithm:
     """Where to sample, what each turn is worth, and what loss follows from it."""
 
@@ -49,8 +61,8 @@ class Algorithm:
     expansion: Expansion
     credit: Credit
     objective: Objective
-    groups: Groups = dataclasses.field(default_factory=AllGroups)
-    shaping: Shaping = dataclasses.field(default_factory=NoShaping)
+    groups: Groups = field(default_factory=AllGroups)
+    shaping: Shaping = field(default_factory=NoShaping)
 
     def opened(self, **facts: int) -> Algorithm:
         """The same with what its components leave open (null) filled in from a run.
@@ -153,7 +165,7 @@ def _component(
     component = registry[name]
     settings = {**(own if name == own["name"] else {}), **changes}
     settings.pop("name", None)
-    fields = {field.name: None for field in dataclasses.fields(component)}
+    fields = {f.name: None for f in dataclasses.fields(component)}
     for key in settings:
         if key not in fields:
             raise ConfigError(f"{section}.{key}: {name} has no such setting; {_choices(key, fields)}")

@@ -71,56 +71,12 @@ class Chains:
 
 
 @dataclass(frozen=True)
-class EntropyGuided:
-    """AT²PO: sample the most uncertain turns again, with a penalty on turns that have many siblings already.
-
-    ``candidates="turns+root"`` adds the root, as the official code does, with ``H = 0`` and the penalty on its own
-    children. Where there is no candidate (every chain answered at once) the root takes the whole round, so that the
-    budget is kept.
-    """
+class _InRounds:
+    """``M`` chains, then ``L`` rounds of ``K`` turns that are sampled again, each round when all paths have ended."""
 
     chains: int = 10  # M
     per_round: int = 6  # K
     rounds: int = 2  # L
-    alpha: float = 0.05  # nats per sibling
-    candidates: Candidates = "turns"
-    top_logprobs: ClassVar[int] = 0
-
-    def __post_init__(self) -> None:
-        at_least(1, chains=self.chains, per_round=self.per_round)
-        at_least(0, rounds=self.rounds, alpha=self.alpha)
-
-    @property
-    def leaves(self) -> int:
-        """``M + K·L``."""
-        return self.chains + self.per_round * self.rounds
-
-    def propose(self, tree: TurnTree, rng: np.random.Generator) -> Sequence[Branch]:
-        """The chains; then, whenever all paths have ended, the next round."""
-        if not tree.proposals:
-            return new_chains(tree, self.chains)
-        if not _round_is_due(tree, self.rounds):
-            return ()
-        ranked = sorted(_candidates(tree, self.candidates), key=lambda n: -self.score(tree, n))  # stable: ties by age
-        return _sample_again(tree, islice(cycle(ranked or [ROOT]), self.per_round))
-
-    def score(self, tree: TurnTree, n: int) -> float:
-        """``H(n) − α · max(0, |children(parent(n))| − 1)``, nats per token; the root counts its own children."""
-        siblings = tree[_parent(tree, n)].children
-        return tree[n].entropy - self.alpha * max(0, len(siblings) - 1)
-
-
-@dataclass(frozen=True)
-class RandomExpansion:
-    """The paper's ablation without entropy: as ``EntropyGuided``, but the picks are uniform over the same candidates.
-
-    They are drawn without replacement; with fewer than ``K`` candidates the drawn order is gone through again.
-    """
-
-    chains: int = 10  # M
-    per_round: int = 6  # K
-    rounds: int = 2  # L
-    candidates: Candidates = "turns"
     top_logprobs: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
@@ -136,10 +92,54 @@ class RandomExpansion:
         """The chains; then, whenever all paths have ended, the next round."""
         if not tree.proposals:
             return new_chains(tree, self.chains)
-        if not _round_is_due(tree, self.rounds):
+        # The first proposal was the chains, so there were len(proposals) − 1 rounds.
+        if tree.open_paths or len(tree.proposals) > self.rounds:
             return ()
-        drawn = draw(_candidates(tree, self.candidates) or [ROOT], self.per_round, rng)
-        return _sample_again(tree, drawn)
+        return _sample_again(tree, islice(cycle(self._ranked(tree, rng)), self.per_round))
+
+    def _ranked(self, tree: TurnTree, rng: np.random.Generator) -> Sequence[int]:
+        """All candidates of a round, at least one, in the order in which they are picked."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class EntropyGuided(_InRounds):
+    """AT²PO: sample the most uncertain turns again, with a penalty on turns that have many siblings already.
+
+    ``candidates="turns+root"`` adds the root, as the official code does, with ``H = 0`` and the penalty on its own
+    children. Where there is no candidate (every chain answered at once) the root takes the whole round, so that the
+    budget is kept.
+    """
+
+    alpha: float = 0.05  # nats per sibling
+    candidates: Candidates = "turns"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(0, alpha=self.alpha)
+
+    def _ranked(self, tree: TurnTree, rng: np.random.Generator) -> Sequence[int]:
+        # Sorting is stable: ties go to the older turn.
+        return sorted(_candidates(tree, self.candidates), key=lambda n: -self.score(tree, n))
+
+    def score(self, tree: TurnTree, n: int) -> float:
+        """``H(n) − α · max(0, |children(parent(n))| − 1)``, nats per token; the root counts its own children."""
+        siblings = tree[_parent(tree, n)].children
+        return tree[n].entropy - self.alpha * max(0, len(siblings) - 1)
+
+
+@dataclass(frozen=True)
+class RandomExpansion(_InRounds):
+    """The paper's ablation without entropy: as ``EntropyGuided``, but the picks are uniform over the same candidates.
+
+    They are drawn without replacement; with fewer than ``K`` candidates the drawn order is gone through again.
+    """
+
+    candidates: Candidates = "turns"
+
+    def _ranked(self, tree: TurnTree, rng: np.random.Generator) -> Sequence[int]:
+        candidates = _candidates(tree, self.candidates)
+        return draw(candidates, len(candidates), rng)
 
 
 def new_chains(tree: TurnTree, n: int) -> list[Branch]:
@@ -159,11 +159,8 @@ def _parent(tree: TurnTree, n: int) -> int:
 
 
 def _candidates(tree: TurnTree, which: Candidates) -> list[int]:
-    return ([ROOT] if which == "turns+root" else []) + tree.inner_turns()
-
-
-def _round_is_due(tree: TurnTree, rounds: int) -> bool:
-    return tree.open_paths == 0 and len(tree.proposals) <= rounds  # the first proposal was the chains
+    """Turns that a round may pick; the root where there is none."""
+    return ([ROOT] if which == "turns+root" else []) + tree.inner_turns() or [ROOT]
 
 
 def draw(candidates: Sequence[int], k: int, rng: np.random.Generator) -> list[int]:

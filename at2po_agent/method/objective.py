@@ -14,13 +14,13 @@ Losses and metrics are divided by the totals of the whole mini-batch, so those o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
-
-import torch
-from torch import Tensor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from at2po_agent.method.rows import as_floats, segment_count, segment_mean, turn_kl_entropy
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Aggregation = Literal["token_mean", "seq_mean_token_mean"]
 
@@ -47,7 +47,7 @@ class LossInputs:
 
 @dataclass(frozen=True)
 class LossOutputs:
-    """The micro-batch's share of the mini-batch's loss and metrics (see ``objective_metrics.merge``)."""
+    """The micro-batch's share of the mini-batch's loss and metrics (see ``rows.merge``)."""
 
     loss: Tensor  # scalar
     metrics: dict[str, float]
@@ -72,41 +72,45 @@ class Objective(Protocol):
 
 
 @dataclass(frozen=True)
-class ATPO:
+class _ClippedSegmentRatio:
+    """The clipped ratio of a whole segment; mean over tokens, then over trajectories."""
+
+    eps_low: float
+    eps_high: float
+    kl_coef: float = 0.0
+    uses_entropy: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        _check_bounds(self.eps_low, self.eps_high, self.kl_coef)
+
+    def _loss(self, inputs: LossInputs, segment_ids: Tensor) -> LossOutputs:
+        ratio = segment_ratio(inputs, segment_ids)
+        clipped = ratio.clamp(1 - self.eps_low, 1 + self.eps_high)
+        return _outputs(inputs, ratio, clipped, "seq_mean_token_mean", None, self.kl_coef)
+
+
+@dataclass(frozen=True)
+class ATPO(_ClippedSegmentRatio):
     """AT²PO's objective: the geometric-mean ratio of the turn, clipped, its gradient through each token."""
 
     eps_low: float = 3e-3
     eps_high: float = 4e-3
-    kl_coef: float = 0.0
-    uses_entropy: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        _check_bounds(self.eps_low, self.eps_high, self.kl_coef)
 
     def __call__(self, inputs: LossInputs) -> LossOutputs:
         """``log s`` is the mean over the row's turn; mean over tokens, then over trajectories."""
-        ratio = segment_ratio(inputs, inputs.turn_ids)
-        clipped = ratio.clamp(1 - self.eps_low, 1 + self.eps_high)
-        return _outputs(inputs, inputs.advantage, ratio, clipped, "seq_mean_token_mean", None, self.kl_coef)
+        return self._loss(inputs, inputs.turn_ids)
 
 
 @dataclass(frozen=True)
-class GSPO:
+class GSPO(_ClippedSegmentRatio):
     """GSPO (arXiv 2507.18071, its token variant): ATPO's formula with the whole trajectory as one turn."""
 
     eps_low: float = 3e-4
     eps_high: float = 4e-4
-    kl_coef: float = 0.0
-    uses_entropy: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        _check_bounds(self.eps_low, self.eps_high, self.kl_coef)
 
     def __call__(self, inputs: LossInputs) -> LossOutputs:
         """``log s`` is the mean over the row's trajectory; mean over tokens, then over trajectories."""
-        ratio = segment_ratio(inputs, inputs.sequence_ids)
-        clipped = ratio.clamp(1 - self.eps_low, 1 + self.eps_high)
-        return _outputs(inputs, inputs.advantage, ratio, clipped, "seq_mean_token_mean", None, self.kl_coef)
+        return self._loss(inputs, inputs.sequence_ids)
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,7 @@ class TokenClip:
         """Every token has its own ratio."""
         ratio = token_ratio(inputs)
         clipped = ratio.clamp(1 - self.eps_low, 1 + self.eps_high)
-        return _outputs(inputs, inputs.advantage, ratio, clipped, self.aggregation, self.dual_clip, self.kl_coef)
+        return _outputs(inputs, ratio, clipped, self.aggregation, self.dual_clip, self.kl_coef)
 
 
 @dataclass(frozen=True)
@@ -159,13 +163,15 @@ class AEPO:
 
     def __call__(self, inputs: LossInputs) -> LossOutputs:
         """Every token has its own ratio and its own advantage; mean over tokens."""
+        import torch
+
         ratio = token_ratio(inputs)
         upper = 1 + self.eps_high
         clipped = torch.where(ratio > upper, upper / ratio.detach() * ratio, ratio.clamp(min=1 - self.eps_low))
-        advantage = inputs.advantage * (
-            1 + self.entropy_weight * _standardised_entropy(inputs) if self.uses_entropy else 1
-        )
-        return _outputs(inputs, advantage, ratio, clipped, "token_mean", self.dual_clip, self.kl_coef)
+        if self.uses_entropy:
+            weight = 1 + self.entropy_weight * _standardised_entropy(inputs)
+            inputs = replace(inputs, advantage=inputs.advantage * weight)
+        return _outputs(inputs, ratio, clipped, "token_mean", self.dual_clip, self.kl_coef)
 
 
 def segment_ratio(inputs: LossInputs, ids: Tensor) -> Tensor:
@@ -201,13 +207,16 @@ def aggregate(rows: Tensor, inputs: LossInputs, how: Aggregation) -> Tensor:
 
 def _outputs(
     inputs: LossInputs,
-    advantage: Tensor,
     ratio: Tensor,
     clipped: Tensor,
     aggregation: Aggregation,
     dual_clip: float | None,
     kl_coef: float,
 ) -> LossOutputs:
+    """Aggregate ``max(−r A, −clipped A)`` over the rows, with dual clip and KL term where asked for; and metrics."""
+    import torch
+
+    advantage = inputs.advantage
     unclipped_loss, clipped_loss = -advantage * ratio, -advantage * clipped
     rows = torch.maximum(unclipped_loss, clipped_loss)
     sums = {"clip_fraction": (clipped_loss > unclipped_loss).sum()}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def segment_sum(rows: Tensor, ids: Tensor, n: int) -> Tensor:
@@ -15,6 +16,8 @@ def segment_sum(rows: Tensor, ids: Tensor, n: int) -> Tensor:
 
 def segment_count(ids: Tensor) -> Tensor:
     """Rows of each segment, int64 [max(ids) + 1]."""
+    import torch
+
     return torch.bincount(ids)
 
 
@@ -26,6 +29,8 @@ def segment_mean(rows: Tensor, ids: Tensor) -> Tensor:
 
 def segment_softmax(scores: Tensor, ids: Tensor, n: int) -> Tensor:
     """Softmax inside each segment. ``scores`` [R], ``ids`` [R] int64 in 0..n-1, result [R]."""
+    import torch
+
     highest = scores.new_full((n,), -torch.inf).scatter_reduce(0, ids, scores, "amax")
     weights = (scores - highest[ids]).exp()
     return weights / segment_sum(weights, ids, n)[ids]
@@ -61,6 +66,8 @@ def turn_kl_entropy(delta: Tensor, turn_ids: Tensor, sequence_ids: Tensor) -> Te
     Returns:
         [S] one value per trajectory; 0 where it has one turn or no difference.
     """
+    import torch
+
     turns = int(turn_ids.max()) + 1
     sequence_of = torch.zeros(turns, dtype=torch.int64, device=delta.device).index_copy(0, turn_ids, sequence_ids)
     n_turns = segment_count(sequence_of)
@@ -70,10 +77,13 @@ def turn_kl_entropy(delta: Tensor, turn_ids: Tensor, sequence_ids: Tensor) -> Te
     share = of_turn / torch.where(changed, total, 1.0)[sequence_of]
     p = segment_softmax(share, sequence_of, len(n_turns))
     entropy = -segment_sum(torch.xlogy(p, p), sequence_of, len(n_turns))
-    return torch.where(changed, entropy / n_turns.clamp(min=2).log(), 0.0)  # one turn: p = 1, entropy 0
+    # A single turn has p = 1 and entropy 0, whatever it is divided by.
+    return torch.where(changed, entropy / n_turns.clamp(min=2).log(), 0.0)
 
 
 def as_floats(metrics: Mapping[str, Tensor]) -> dict[str, float]:
     """Read scalars off the device in one transfer."""
+    import torch
+
     values = torch.stack([value.detach().double() for value in metrics.values()]).tolist()
     return dict(zip(metrics, values, strict=True))

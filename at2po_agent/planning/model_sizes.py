@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, Qwen2Config, Qwen3Config
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, Qwen2Config, Qwen3Config
 
 from at2po_agent.policy.base import PolicyError
 from at2po_agent.policy.loading import resolve_policy
@@ -16,7 +15,7 @@ from at2po_agent.policy.loading import resolve_policy
 # The config.json of https://huggingface.co/Qwen/Qwen3-4B, Qwen3-8B and Qwen2.5-7B, as far as it decides shapes.
 _QWEN3 = {"num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "num_hidden_layers": 36}
 _QWEN3 |= {"vocab_size": 151936, "max_position_embeddings": 40960}
-PUBLISHED: Mapping[str, Any] = MappingProxyType(
+PUBLISHED: Mapping[str, PreTrainedConfig] = MappingProxyType(
     {
         "qwen3-4b": Qwen3Config(hidden_size=2560, intermediate_size=9728, tie_word_embeddings=True, **_QWEN3),
         "qwen3-8b": Qwen3Config(hidden_size=4096, intermediate_size=12288, tie_word_embeddings=False, **_QWEN3),
@@ -34,7 +33,7 @@ PUBLISHED: Mapping[str, Any] = MappingProxyType(
 )
 
 
-def read_sizes(path: str) -> tuple[Any, str]:
+def read_sizes(path: str) -> tuple[PreTrainedConfig, str]:
     """The transformers configuration of the policy ``path``, and where it was found; weights are not looked at.
 
     Raises:
@@ -53,7 +52,7 @@ def read_sizes(path: str) -> tuple[Any, str]:
         raise PolicyError(f"{folder / 'config.json'} cannot be used: {' '.join(str(error).split())}") from error
 
 
-def outline(sizes: Any, dtype: torch.dtype, layers: int | None = None) -> Any:
+def outline(sizes: PreTrainedConfig, dtype: torch.dtype, layers: int | None = None) -> PreTrainedModel:
     """The model of ``sizes`` on the meta device: every shape and no data; with its first ``layers`` layers only."""
     whole = dict(sizes.to_dict(), num_hidden_layers=sizes.num_hidden_layers)
     if layers is not None:
@@ -63,7 +62,7 @@ def outline(sizes: Any, dtype: torch.dtype, layers: int | None = None) -> Any:
         return AutoModelForCausalLM.from_config(cut, dtype=dtype, attn_implementation="sdpa")
 
 
-def kv_bytes_per_token(sizes: Any, bytes_per_value: int) -> int:
+def kv_bytes_per_token(sizes: PreTrainedConfig, bytes_per_value: int) -> int:
     """Keys and values of one token in all layers: ``2 · layers · key-value heads · head_dim`` values."""
     heads = getattr(sizes, "num_key_value_heads", None) or sizes.num_attention_heads
     dim = getattr(sizes, "head_dim", None) or sizes.hidden_size // sizes.num_attention_heads

@@ -9,10 +9,9 @@ and values are ``kv_bytes_per_token`` times tokens. All of it is what tensors ta
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +23,7 @@ from at2po_agent.planning.step_size import StepSize, step_size
 from at2po_agent.planning.update_memory import Trained, activation_bytes, micro_batch, star
 from at2po_agent.policy.loading import positions
 from at2po_agent.training.config import TrainConfig
+from at2po_agent.update.packing import MicroBatch
 
 GIB = 2**30
 _PREFIX_CACHE = 512 * 2**20  # LocalPolicy's bound of states that it keeps
@@ -62,8 +62,8 @@ class Plan:
 
     def refusal(self, memory: int) -> str | None:
         """What does not fit into ``memory`` bytes, and what to change; None where all fits."""
-        for phase, when in (("update", "at the peak of an update"), ("rollout", "while turns are sampled")):
-            sizes = {line: int(getattr(line, phase)) for line in self.lines}
+        update, rollout = {line: line.update for line in self.lines}, {line: line.rollout for line in self.lines}
+        for sizes, when in ((update, "at the peak of an update"), (rollout, "while turns are sampled")):
             if sum(sizes.values()) > memory:
                 line = max(sizes, key=lambda line: sizes[line])
                 return (
@@ -107,7 +107,7 @@ class _Planner:
     def __init__(self, config: TrainConfig, memory: int, processes: int) -> None:
         self.config, self.memory, self.processes = config, memory, processes
         self.sizes, self.source = read_sizes(config.policy.path)
-        lora = vars(config.lora) if config.lora.rank else None
+        lora = config.lora if config.lora.rank else None
         half, checkpointing = config.update.precision == "bfloat16", config.update.gradient_checkpointing
         self.trained = Trained(self.sizes, _DTYPES[config.policy.dtype], half, checkpointing, lora)
         self.model = self.trained.outline()
@@ -134,7 +134,7 @@ class _Planner:
             notes=self._notes(moving[0]),
         )
 
-    def _static(self) -> Any:
+    def _static(self) -> Iterator[Line]:
         """Weights, gradients, moments and reference, split over the processes."""
         weights = _bytes(self.model.parameters())
         trained = _bytes(p for p in self.model.parameters() if p.requires_grad)
@@ -166,7 +166,7 @@ class _Planner:
         adapters = "" if self.config.lora.rank else ", or train adapters alone (lora.rank=16)"
         return f"split it over more devices (--processes {2 * self.processes}){adapters}"
 
-    def _activations(self) -> Any:
+    def _activations(self) -> Iterator[Line]:
         """Of one micro-batch as it is configured; the other way is named beside it."""
         batch, other = self._micro_batch(), not self.trained.checkpointing
         chosen = activation_bytes(self.trained, batch)
@@ -181,7 +181,7 @@ class _Planner:
             self._activation_remedy(chosen, instead),
         )
 
-    def _micro_batch(self) -> Any:
+    def _micro_batch(self) -> MicroBatch:
         """As many of the largest trees as ``update.max_tokens`` takes, or one that fills it."""
         whole, rest = divmod(self.tokens, self.step.tree)
         prompt = min(self.step.prompt, self.tokens // 4)
@@ -199,7 +199,7 @@ class _Planner:
             return f"no update.max_tokens helps alone; split the rest (--processes {2 * self.processes})"
         return f"update.max_tokens={fits} would do, for trees that are no larger"
 
-    def _local_engine(self) -> Any:
+    def _local_engine(self) -> Iterator[Line]:
         """Keys and values of the running sequences, kept ones, and the logits of a step."""
         if self.config.engine.kind != "local":
             return

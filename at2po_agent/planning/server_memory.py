@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from at2po_agent.planning.model_sizes import kv_bytes_per_token, outline
 from at2po_agent.settings import ConfigError
 from at2po_agent.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 _FRACTION = 0.85  # where the configuration leaves it to SGLang, which decides by the GPU
 
@@ -47,7 +50,7 @@ class Server:
         return f"--mem-fraction-static {int(100 * fits) / 100:g} leaves room for the trainer"
 
 
-def of_server(config: TrainConfig, sizes: Any, path: int, memory: int) -> Server | None:
+def of_server(config: TrainConfig, sizes: PreTrainedConfig, path: int, memory: int) -> Server | None:
     """The servers that a run starts; None where the engine is another one. Of running ones (``engine.urls``) too.
 
     Args:

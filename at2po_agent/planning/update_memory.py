@@ -14,8 +14,8 @@ reference of a KL term) keep nothing, and need less than one layer's backward.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,10 +23,11 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from at2po_agent.method.tree import ROOT, TurnNode, TurnTree
 from at2po_agent.planning.model_sizes import outline
-from at2po_agent.policy.lora import add_lora
+from at2po_agent.policy.lora import LoraConfig, add_lora
 from at2po_agent.update.logprobs import packed
 from at2po_agent.update.packing import Credited, MicroBatch, collate, pack_tree
 from at2po_agent.update.tree_attention import TREE_OR_SDPA, plan_attention
@@ -36,17 +37,17 @@ from at2po_agent.update.tree_attention import TREE_OR_SDPA, plan_attention
 class Trained:
     """What is trained, and how it is held."""
 
-    sizes: Any  # transformers configuration
+    sizes: PreTrainedConfig
     dtype: torch.dtype
     half: bool  # update.precision is bfloat16: autocast
     checkpointing: bool
-    lora: Mapping[str, Any] | None  # settings of ``add_lora`` without its seed
+    lora: LoraConfig | None
 
-    def outline(self, layers: int | None = None) -> Any:
+    def outline(self, layers: int | None = None) -> PreTrainedModel:
         """The model without data, its adapters in it."""
         model = outline(self.sizes, self.dtype, layers)
         if self.lora:
-            add_lora(model, **self.lora, seed=0)
+            add_lora(model, self.lora, seed=0)
         return model
 
 
@@ -78,7 +79,7 @@ def _peak(trained: Trained, layers: int, batch: MicroBatch) -> int:
     tree = plan_attention(batch.positions.numpy(), batch.ends.numpy(), trained.dtype, torch.device("cpu"))
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         _materialise(model)
-        tree, batch = _faked(tree, mode), _faked(batch, mode)
+        tree, batch = tree.map(mode.from_tensor), batch.map(mode.from_tensor)
         if trained.checkpointing:
             model.train()
             model.activation_checkpointing_enable({"use_reentrant": False})
@@ -90,18 +91,7 @@ def _peak(trained: Trained, layers: int, batch: MicroBatch) -> int:
     return int(live.peak)
 
 
-def _faked(given: Any, mode: FakeTensorMode) -> Any:
-    """A dataclass or tuple of tensors, each without its data."""
-    if isinstance(given, Tensor):
-        return mode.from_tensor(given)
-    if isinstance(given, tuple):
-        return tuple(_faked(part, mode) for part in given)
-    if is_dataclass(given) and not isinstance(given, type):
-        return replace(given, **{field.name: _faked(getattr(given, field.name), mode) for field in fields(given)})
-    return given
-
-
-def _materialise(model: Any) -> None:
+def _materialise(model: PreTrainedModel) -> None:
     """Give a model on the meta device tensors of the mode's own, and gradients as after a first micro-batch."""
     made: dict[int, torch.nn.Parameter] = {}
     for module in model.modules():

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+    from transformers import PreTrainedConfig
 
 Finish = Literal["stop", "eos", "length"]
 
@@ -78,8 +84,72 @@ class Policy(Protocol):
         ...
 
 
+class CausalLMOutput(Protocol):
+    """The output of a model's forward."""
+
+    logits: Tensor  # [sequences, tokens, vocabulary]
+
+
+class CausalLM(Protocol):
+    """A causal language model of transformers, as far as engines, adapters and fits use one."""
+
+    config: PreTrainedConfig
+    name_or_path: str
+    training: bool
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        ...
+
+    def __call__(self, **inputs: Any) -> CausalLMOutput:
+        """Forward ``input_ids`` and whatever else the model takes."""
+        ...
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Yield the weights, tied ones once."""
+        ...
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield the weights with their names, tied ones once."""
+        ...
+
+    def modules(self) -> Iterator[nn.Module]:
+        """Yield the model and all modules in it."""
+        ...
+
+    def named_modules(self) -> Iterator[tuple[str, nn.Module]]:
+        """Yield the model and all modules in it with their names."""
+        ...
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """Token ids to hidden states."""
+        ...
+
+    def get_output_embeddings(self) -> nn.Linear:
+        """Hidden states to logits."""
+        ...
+
+    def train(self) -> object:
+        """Switch dropout on."""
+        ...
+
+    def eval(self) -> object:
+        """Switch dropout off."""
+        ...
+
+    def save_pretrained(self, folder: Path, *, state_dict: Mapping[str, Tensor] | None = None) -> None:
+        """Write a Hugging Face folder, of ``state_dict`` in place of the model's own weights."""
+        ...
+
+
 def check_requests(requests: Sequence[Request], sampling: Sampling, *, vocabulary: int, positions: int) -> None:
-    """Refuse what the model cannot read or leaves it no room to write.
+    """Validate the requests of a call before an engine runs them.
 
     Args:
         requests: of one call.

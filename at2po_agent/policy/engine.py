@@ -8,11 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
-from at2po_agent.policy.base import Completion, Policy, PolicyError, Request, Sampling, Stats
-from at2po_agent.policy.sglang.launch import LaunchConfig
-from at2po_agent.settings import above
+from at2po_agent.policy.base import CausalLM, Completion, Policy, PolicyError, Request, Sampling, Stats
+from at2po_agent.settings import above, at_least
+
+
+@dataclass(frozen=True)
+class LaunchConfig:
+    """Servers that the run starts itself.
+
+    In the words of ``command`` and ``stop`` and in the values of ``environment``, ``{model}``, ``{host}``, ``{port}``,
+    ``{index}`` and ``{python}`` are filled in.
+    """
+
+    servers: int = at_least(1, 1)
+    command: str = "{python} -m sglang.launch_server --model-path {model} --host {host} --port {port}"
+    arguments: tuple[str, ...] = ()  # added to the command, such as --mem-fraction-static and 0.5
+    stop: str = ""  # where the command puts its server into the background: what ends it
+    environment: dict[str, str] = field(default_factory=dict)  # such as CUDA_VISIBLE_DEVICES: "{index}"
+    host: str = "127.0.0.1"
+    port: int = at_least(30000, 1)  # of the first server; the others follow
+    start_seconds: float = above(900.0, 0)  # until the first token
 
 
 @dataclass(frozen=True)
@@ -61,8 +78,8 @@ class Engine(Policy, Protocol):
         """No turn is sampled until the next ``publish``: give up memory that the update can use."""
         ...
 
-    def publish(self, model: Any, version: int) -> None:
-        """Sample with the weights of ``model``, a transformers model, from now on, and forget all cached states.
+    def publish(self, model: CausalLM, version: int) -> None:
+        """Sample with the weights of ``model`` from now on, and forget all cached states.
 
         Raises:
             PolicyError: turns are being sampled, or the engine cannot hold this model.
@@ -98,7 +115,7 @@ class NoEngine:
     def release(self) -> None:
         """There is no memory to give up."""
 
-    def publish(self, model: Any, version: int) -> None:
+    def publish(self, model: CausalLM, version: int) -> None:
         """Nothing samples here."""
 
     def clear_cache(self) -> None:

@@ -2,21 +2,54 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Literal
 
-import torch
+from omegaconf import MISSING
 from safetensors import SafetensorError
 
-from at2po_agent.policy.base import PolicyError
+from at2po_agent.policy.base import CausalLM, PolicyError
 from at2po_agent.policy.codec import Codec
 from at2po_agent.policy.lora import attach_adapter, base_of
 
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
 
-def load_policy(path: str | Path, dtype: torch.dtype = torch.float32) -> tuple[Any, Codec]:
-    """The causal language model in ``path``, with ``sdpa`` attention, and the codec of its tokenizer.
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """Which model is trained, and how it is held."""
+
+    path: str = MISSING  # builtin:NAME or a Hugging Face model directory
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+def load_model(config: PolicyConfig) -> tuple[PreTrainedModel, Codec]:
+    """Load the model that a configuration names onto its device, with the codec of its tokenizer.
+
+    Raises:
+        PolicyError: there is no such model, or it is not whole.
+    """
+    import torch
+
+    device: str = config.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    model, codec = load_policy(resolve_policy(config.path), config.dtype)
+    return model.to(device), codec
+
+
+def load_policy(path: str | Path, dtype: str | torch.dtype = "float32") -> tuple[PreTrainedModel, Codec]:
+    """Load the causal language model in ``path``, with ``sdpa`` attention, and the codec of its tokenizer.
 
     Where the folder holds LoRA adapters, they stand in their base model, not merged.
+
+    Args:
+        path: a Hugging Face model directory.
+        dtype: of the weights, as torch's or by its name.
 
     Raises:
         PolicyError: a file is missing or damaged, or the weights are not all those of the configuration. (transformers
@@ -43,7 +76,7 @@ def load_policy(path: str | Path, dtype: torch.dtype = torch.float32) -> tuple[A
     return model, codec
 
 
-def positions(model: Any) -> int:
+def positions(model: CausalLM) -> int:
     """Tokens that a prompt and its turn may have together; within its window, sliding attention is full attention."""
     config = model.config
     found = int(config.max_position_embeddings)
@@ -53,11 +86,15 @@ def positions(model: Any) -> int:
 
 
 BUILTIN = "builtin:"
-_DATA = Path(__file__).resolve().parent.parent / "data"
+DATA = Path(__file__).resolve().parent.parent / "data"
 
 
-def resolve_policy(path: str | Path) -> Path:
+def resolve_policy(path: str | Path, data: Path = DATA) -> Path:
     """The directory that ``path`` means: ``builtin:NAME`` is a policy inside the package, all else a directory.
+
+    Args:
+        path: what the user wrote.
+        data: the folder with the package's own policies.
 
     Raises:
         PolicyError: there is no such policy, or the directory holds no ``config.json``; the message says what to give.
@@ -66,11 +103,11 @@ def resolve_policy(path: str | Path) -> Path:
     refuse_endpoint(text)
     if text.startswith(BUILTIN):
         name = text.removeprefix(BUILTIN)
-        carried = sorted(config.parent.name for config in _DATA.glob("*/config.json"))
+        carried = sorted(config.parent.name for config in data.glob("*/config.json"))
         if name not in carried:
             known = ", ".join(BUILTIN + other for other in carried) or "none"
             raise PolicyError(f"there is no policy {text!r} in this installation; it carries: {known}")
-        return _DATA / name
+        return data / name
     directory = Path(text).expanduser()
     if not (directory / "config.json").is_file():
         what = "has no config.json" if directory.is_dir() else "is not a directory"

@@ -9,16 +9,21 @@ A folder with ``adapter_config.json`` holds adapters in PEFT's layout, and names
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
-import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from at2po_agent.policy.base import CausalLM, PolicyError
+from at2po_agent.settings import above, at_least
 
-from at2po_agent.policy.base import PolicyError
+if TYPE_CHECKING:
+    from peft import PeftConfig
+    from peft.tuners.lora import LoraLayer
+    from torch import Tensor, nn
 
 ALL_LINEAR = "all-linear"  # in place of names: every linear layer but the output
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # PEFT's names
@@ -26,14 +31,21 @@ _ADAPTER = "default"
 _PREFIX = "base_model.model."  # PEFT's, of every name in the file
 
 
-def add_lora(model: Any, *, rank: int, alpha: float, targets: Sequence[str], seed: int) -> None:
+@dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adapters (LoRA, arXiv 2106.09685) that are trained in place of the weights."""
+
+    rank: int = at_least(0, 0)  # 0: none, all weights are trained
+    alpha: float = above(32.0, 0)  # what they add is scaled by alpha / rank
+    targets: tuple[str, ...] = (ALL_LINEAR,)  # or names of linear layers, such as q_proj
+
+
+def add_lora(model: CausalLM, config: LoraConfig, seed: int) -> None:
     """Freeze a model and put adapters into it, which alone are trained from then on; they are float32.
 
     Args:
-        model: a transformers model, changed in place.
-        rank: ``r``, at least 1.
-        alpha: ``α``; the adapters' part is scaled by ``α / r``.
-        targets: names of linear layers, such as ``q_proj``; or only ``all-linear``.
+        model: changed in place.
+        config: of a rank of at least 1.
         seed: of ``A``'s initial values.
 
     Raises:
@@ -46,16 +58,18 @@ def add_lora(model: Any, *, rank: int, alpha: float, targets: Sequence[str], see
             "with at2po-agent export, and train that"
         )
     settings = peft.LoraConfig(
-        r=rank,
-        lora_alpha=alpha,
-        target_modules=ALL_LINEAR if list(targets) == [ALL_LINEAR] else list(targets),
+        r=config.rank,
+        lora_alpha=config.alpha,
+        target_modules=ALL_LINEAR if list(config.targets) == [ALL_LINEAR] else list(config.targets),
         task_type="CAUSAL_LM",
         base_model_name_or_path=str(Path(model.name_or_path).resolve()),
     )
     _inject(model, settings, seed)
 
 
-def _inject(model: Any, settings: Any, seed: int) -> None:
+def _inject(model: CausalLM, settings: PeftConfig, seed: int) -> None:
+    import torch
+
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
@@ -69,17 +83,24 @@ def _inject(model: Any, settings: Any, seed: int) -> None:
         parameter.data = parameter.data.float()
 
 
-def has_lora(model: Any) -> bool:
+def has_lora(model: CausalLM) -> bool:
     """Whether ``model`` has adapters."""
-    return bool(getattr(model, "peft_config", None))
+    return bool(_settings(model))
 
 
-def merged_parameters(model: Any) -> Iterator[tuple[str, Tensor]]:
+def _settings(model: CausalLM) -> Mapping[str, PeftConfig]:
+    """PEFT's settings by adapter, which it keeps in the model."""
+    return getattr(model, "peft_config", None) or {}
+
+
+def merged_parameters(model: CausalLM) -> Iterator[tuple[str, Tensor]]:
     """A model's parameters, tied ones once, under the names of a model without adapters.
 
     Adapters are merged in one weight after the other: ``W + (α / r) · B A``, summed in float32, in the dtype of ``W``.
     """
-    layers = dict(model.named_modules()) if has_lora(model) else {}
+    import torch
+
+    layers: dict[str, LoraLayer] = dict(model.named_modules()) if has_lora(model) else {}
     adapters = _adapters(model).keys() if layers else ()
     for name, parameter in model.named_parameters():
         if name in adapters:
@@ -93,9 +114,10 @@ def merged_parameters(model: Any) -> Iterator[tuple[str, Tensor]]:
 
 
 @contextmanager
-def without_lora(model: Any) -> Iterator[None]:
+def without_lora(model: CausalLM) -> Iterator[None]:
     """Inside it ``model`` computes what its base does."""
-    layers = [module for module in model.modules() if hasattr(module, "lora_A")] if has_lora(model) else []
+    modules = model.modules() if has_lora(model) else ()
+    layers: list[LoraLayer] = [module for module in modules if hasattr(module, "lora_A")]
     for layer in layers:
         layer.enable_adapters(False)
     try:
@@ -105,26 +127,31 @@ def without_lora(model: Any) -> Iterator[None]:
             layer.enable_adapters(True)
 
 
-def save_merged(model: Any, folder: Path) -> None:
+def save_merged(model: CausalLM, folder: Path) -> None:
     """Write a Hugging Face folder of the model as one, without adapters."""
     model.save_pretrained(folder, state_dict=dict(merged_parameters(model)) if has_lora(model) else None)
 
 
-def save_adapter(model: Any, folder: Path) -> None:
+def save_adapter(model: CausalLM, folder: Path) -> None:
     """Write the adapters in PEFT's layout, with the configuration of the model that they belong to."""
+    from safetensors.torch import save_file
+
     folder.mkdir(parents=True, exist_ok=True)
     model.config.save_pretrained(folder)
-    model.peft_config[_ADAPTER].save_pretrained(folder)
+    _settings(model)[_ADAPTER].save_pretrained(folder)
     state = {_saved_name(name): parameter.detach().contiguous() for name, parameter in _adapters(model).items()}
     save_file(state, folder / _WEIGHTS, metadata={"format": "pt"})
 
 
-def load_adapter(model: Any, folder: Path) -> None:
+def load_adapter(model: CausalLM, folder: Path) -> None:
     """Copy the values in ``folder`` into the adapters that ``model`` has.
 
     Raises:
         PolicyError: they are of other layers or another rank.
     """
+    import torch
+    from safetensors.torch import load_file
+
     saved, adapters = load_file(folder / _WEIGHTS), _adapters(model)
     here = {_saved_name(name): parameter.shape for name, parameter in adapters.items()}
     there = {name: tensor.shape for name, tensor in saved.items()}
@@ -154,7 +181,7 @@ def base_of(folder: Path) -> Path | None:
     return base
 
 
-def attach_adapter(model: Any, folder: Path) -> None:
+def attach_adapter(model: CausalLM, folder: Path) -> None:
     """Put the adapters in ``folder`` into their base model.
 
     Raises:
@@ -164,7 +191,7 @@ def attach_adapter(model: Any, folder: Path) -> None:
     load_adapter(model, folder)
 
 
-def _adapters(model: Any) -> dict[str, Any]:
+def _adapters(model: CausalLM) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if ".lora_" in name}
 
 
@@ -172,11 +199,10 @@ def _saved_name(name: str) -> str:
     return _PREFIX + name.replace(f".{_ADAPTER}.", ".")
 
 
-def _peft() -> Any:
+def _peft() -> ModuleType:
     try:
-        import peft
+        return import_module("peft")
     except ModuleNotFoundError as error:
         if error.name != "peft":
             raise
         raise PolicyError("LoRA adapters need the package peft: pip install 'at2po[lora]'") from error
-    return peft

@@ -3,16 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from at2po_agent.method.expansion import Expansion
 from at2po_agent.method.groups import Rollout
 from at2po_agent.method.tree import TurnTree
-from at2po_agent.rollouts.grow import Actor, PromptTooLong, grow
+from at2po_agent.rollouts.grow import Actor, Limits, PromptTooLong, TokenLimits, grow
 from at2po_agent.rollouts.lockstep import Lockstep
+from at2po_agent.settings import above, at_least
 from at2po_agent.tasks import run_all
 from at2po_env.core import ForkableEnv
+
+
+@dataclass(frozen=True)
+class RolloutConfig(TokenLimits):
+    """How trees are grown."""
+
+    questions: int = at_least(64, 1)  # per step, one tree each
+    temperature: float = above(1.0, 0)  # the log-probabilities that training uses are of this distribution
+    tokens: Literal["exact", "retokenise"] = "exact"  # retokenise: the policy reads re-encoded text, to see the cost
+    # Of a turn whose search or engine failed, from its snapshot; then its path is pruned.
+    retries: int = at_least(10, 0)
+    retry_seconds: float = at_least(2.0, 0)  # before the first retry; doubles each time, up to 15: two minutes in all
+    max_batch: int = at_least(256, 1)  # requests that the engine runs together
+
+    def limits(self, max_context_tokens: int | None) -> Limits:
+        """The limits of the rollouts of a model with this context."""
+        return Limits(
+            max_prompt_tokens=self.max_prompt_tokens,
+            max_response_tokens=self.max_response_tokens,
+            max_turn_tokens=self.max_turn_tokens,
+            max_context_tokens=max_context_tokens,
+            retries=self.retries,
+            retry_seconds=self.retry_seconds,
+        )
 
 
 async def rollout(

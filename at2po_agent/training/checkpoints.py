@@ -18,10 +18,10 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from at2po_agent.atomic_files import new_directory, remove_directories, write_text
-from at2po_agent.policy.base import PolicyError
+from at2po_agent.policy.base import CausalLM, PolicyError
 from at2po_agent.policy.lora import has_lora, load_adapter, save_adapter
 
 FORMAT = 1
@@ -48,7 +48,7 @@ class Checkpoint:
     step: int
     position: Mapping[str, Any]  # what the trainer passed to ``save``
 
-    def restore(self, model: torch.nn.Module, updater: Stateful) -> None:
+    def restore(self, model: PreTrainedModel, updater: Stateful) -> None:
         """Put weights, updater state and random generators back in place.
 
         The weights are copied into the tensors that ``model`` already has, so that memory layout, and with it every bit
@@ -75,7 +75,7 @@ def save(
     directory: Path,
     *,
     step: int,
-    model: Any,
+    model: CausalLM,
     tokenizer: Any,
     updater: Mapping[str, Any],
     position: Mapping[str, Any],
@@ -169,7 +169,7 @@ def latest(directory: Path, warn: Callable[[str], None]) -> Checkpoint | None:
     return None
 
 
-def _save_model(model: Any, tokenizer: Any, folder: Path) -> None:
+def _save_model(model: CausalLM, tokenizer: Any, folder: Path) -> None:
     try:
         save_adapter(model, folder) if has_lora(model) else model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)

@@ -9,70 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
-
-from omegaconf import MISSING
+from typing import Any
 
 from at2po_agent.environments import EnvConfig
+from at2po_agent.method.algorithms import AlgorithmConfig
 from at2po_agent.policy.engine import EngineConfig
-from at2po_agent.policy.loading import refuse_endpoint
-from at2po_agent.rollouts.grow import Limits, TokenLimits
-from at2po_agent.settings import above, at_least, load
+from at2po_agent.policy.loading import PolicyConfig, refuse_endpoint
+from at2po_agent.policy.lora import LoraConfig
+from at2po_agent.rollouts.batch import RolloutConfig
+from at2po_agent.settings import at_least, load
 from at2po_agent.update.schedule import UpdateConfig
-
-
-@dataclass(frozen=True)
-class PolicyConfig:
-    """Which model is trained, and how it is held."""
-
-    path: str = MISSING  # builtin:NAME or a Hugging Face model directory
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-
-
-@dataclass(frozen=True)
-class LoraConfig:
-    """Low-rank adapters (LoRA, arXiv 2106.09685) that are trained in place of the weights."""
-
-    rank: int = at_least(0, 0)  # 0: none, all weights are trained
-    alpha: float = above(32.0, 0)  # what they add is scaled by alpha / rank
-    targets: tuple[str, ...] = ("all-linear",)  # or names of linear layers, such as q_proj
-
-
-@dataclass(frozen=True)
-class RolloutConfig(TokenLimits):
-    """How trees are grown."""
-
-    questions: int = at_least(64, 1)  # per step, one tree each
-    temperature: float = above(1.0, 0)  # the log-probabilities that training uses are of this distribution
-    tokens: Literal["exact", "retokenise"] = "exact"  # retokenise: the policy reads re-encoded text, to see the cost
-    # Of a turn whose search or engine failed, from its snapshot; then its path is pruned.
-    retries: int = at_least(10, 0)
-    retry_seconds: float = at_least(2.0, 0)  # before the first retry; doubles each time, up to 15: two minutes in all
-    max_batch: int = at_least(256, 1)  # requests that the engine runs together
-
-    def limits(self, max_context_tokens: int | None) -> Limits:
-        """The limits of the rollouts of a model with this context."""
-        return Limits(
-            max_prompt_tokens=self.max_prompt_tokens,
-            max_response_tokens=self.max_response_tokens,
-            max_turn_tokens=self.max_turn_tokens,
-            max_context_tokens=max_context_tokens,
-            retries=self.retries,
-            retry_seconds=self.retry_seconds,
-        )
-
-
-@dataclass(frozen=True)
-class AlgorithmConfig:
-    """A named composition, and what is changed about its components."""
-
-    name: str = "at2po"
-    expansion: dict[str, Any] = field(default_factory=dict)
-    credit: dict[str, Any] = field(default_factory=dict)
-    objective: dict[str, Any] = field(default_factory=dict)
-    groups: dict[str, Any] = field(default_factory=dict)  # which groups of a step are trained on
-    shaping: dict[str, Any] = field(default_factory=dict)  # of the rewards, before credit
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+from at2po_agent.policy.base import CausalLM
 from at2po_agent.policy.codec import Codec
 from at2po_agent.policy.engine import Engine, EngineConfig, NoEngine
 from at2po_agent.policy.loading import resolve_policy
@@ -15,10 +16,13 @@ from at2po_agent.settings import ConfigError
 from at2po_agent.training.config import TrainConfig
 from at2po_agent.update.processes import ONE, Processes
 
+if TYPE_CHECKING:
+    from at2po_agent.policy.sglang.weight_sync import WeightSync
+
 
 def open_engine(
     config: TrainConfig,
-    model: Any,
+    model: CausalLM,
     codec: Codec,
     folder: Path,
     note: Callable[[str], None] = lambda text: None,
@@ -48,36 +52,26 @@ def open_engine(
     return _open_sglang(config, model, codec, folder, note) if processes.leads else NoEngine()
 
 
-def _open_sglang(config: TrainConfig, model: Any, codec: Codec, folder: Path, note: Callable[[str], None]) -> Engine:
+def _open_sglang(
+    config: TrainConfig, model: CausalLM, codec: Codec, folder: Path, note: Callable[[str], None]
+) -> Engine:
     from at2po_agent.policy.sglang.engine import SGLangEngine
-    from at2po_agent.policy.sglang.launch import Servers
+    from at2po_agent.policy.sglang.launch import RunningServers, Servers
 
     engine = config.engine
     if engine.router and not engine.urls:
         raise ConfigError("engine.router needs the servers behind it in engine.urls, which get the weights")
     with ExitStack() as undo:
-        started = None
+        servers = RunningServers(engine.urls, note)
         if not engine.urls:
-            started = Servers(engine.launch, resolve_policy(config.policy.path), folder, note)
-            undo.callback(started.close)
-        opened = SGLangEngine(
-            engine.urls if started is None else started.urls,
-            model,
-            codec,
-            _sync(engine, folder),
-            router=engine.router,
-            started=started,
-            release_memory=engine.release_memory,
-            patience=engine.patience,
-            timeout=engine.timeout,
-            max_connections=config.rollout.max_batch,
-            note=note,
-        )
+            servers = Servers(engine.launch, resolve_policy(config.policy.path), folder, note)
+            undo.callback(servers.close)
+        opened = SGLangEngine(servers, model, codec, _sync(engine, folder), engine, config.rollout.max_batch)
         undo.pop_all()
     return opened
 
 
-def _sync(engine: EngineConfig, folder: Path) -> Any:
+def _sync(engine: EngineConfig, folder: Path) -> WeightSync:
     from at2po_agent.policy.sglang.weight_sync import DiskSync, DistributedSync, TensorSync
 
     if engine.sync == "disk":

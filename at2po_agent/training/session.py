@@ -18,12 +18,12 @@ from at2po_agent.method.algorithms import Algorithm
 from at2po_agent.policy.base import Sampling
 from at2po_agent.policy.codec import Codec
 from at2po_agent.policy.engine import Engine
-from at2po_agent.policy.loading import load_policy, positions, resolve_policy
+from at2po_agent.policy.loading import load_model, positions
 from at2po_agent.policy.lora import add_lora
 from at2po_agent.provenance import describe_code, describe_env
 from at2po_agent.rollouts.grow import Actor
 from at2po_agent.rollouts.outages import Outages
-from at2po_agent.training.config import PolicyConfig, TrainConfig
+from at2po_agent.training.config import TrainConfig
 from at2po_agent.training.engines import open_engine
 from at2po_agent.update.processes import ONE, Processes
 from at2po_env.search_qa import SearchQAEnv
@@ -107,7 +107,7 @@ def open_session(
     limits = rollout.limits(positions(model))
     algorithm = algorithm.opened(vocab_size=codec.vocab_size, max_response_tokens=limits.max_response_tokens)
     if config.lora.rank:
-        add_lora(model, **vars(config.lora), seed=config.seed)
+        add_lora(model, config.lora, config.seed)
     reference = _reference(config, model) if algorithm.objective.kl_coef else None
     if reference is not None and reference is not model and processes.count > 1:
         reference = reference.to("cpu")  # likewise
@@ -116,20 +116,6 @@ def open_session(
     return Session(env, eval_env, model, codec, engine, algorithm, actor, reference, device)
 
 
-def _reference(config: TrainConfig, model: Any) -> Any:
+def _reference(config: TrainConfig, model: PreTrainedModel) -> PreTrainedModel:
     """The starting policy: without its adapters the model is that itself, and needs no copy."""
     return model if config.lora.rank else load_model(config.policy)[0].requires_grad_(False)
-
-
-def load_model(config: PolicyConfig) -> tuple[Any, Codec]:
-    """The model that a configuration names, on its device, and the codec of its tokenizer.
-
-    Raises:
-        PolicyError: there is no such model, or it is not whole.
-    """
-    device = config.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[config.dtype]
-    model, codec = load_policy(resolve_policy(config.path), dtype)
-    return model.to(device), codec

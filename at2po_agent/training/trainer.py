@@ -23,6 +23,7 @@ from at2po_agent.training.run_dir import RunDirectory, RunDirError
 from at2po_agent.training.session import Session, open_session
 from at2po_agent.training.stored_trees import tree_record
 from at2po_agent.training.workers import RolloutWorkers
+from at2po_agent.update.forwarding import RunContext
 from at2po_agent.update.packing import Credited
 from at2po_agent.update.processes import ONE, Processes
 from at2po_agent.update.updater import Updater
@@ -84,11 +85,13 @@ class _Trainer:
             session.model,
             session.algorithm.objective,
             update,
-            temperature=rollouts.temperature,
-            total_steps=config.train.steps * math.ceil(rollouts.questions / update.mini_batch) * update.epochs,
+            RunContext(
+                temperature=rollouts.temperature,
+                total_steps=config.train.steps * math.ceil(rollouts.questions / update.mini_batch) * update.epochs,
+                processes=processes,
+                device=session.device,
+            ),
             reference=session.reference,
-            processes=processes,
-            device=session.device,
         )
         self.workers = RolloutWorkers(config, session, processes, recorder)
         self.at = _Position()

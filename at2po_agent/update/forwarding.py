@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,36 +15,41 @@ from at2po_agent.policy.lora import without_lora
 from at2po_agent.update.logprobs import PackedPolicy, refuse_dropout
 from at2po_agent.update.micro_batches import shares
 from at2po_agent.update.packing import Floats, MicroBatch, PackedTree, collate
-from at2po_agent.update.processes import Processes
+from at2po_agent.update.processes import ONE, Processes
 from at2po_agent.update.schedule import UpdateConfig
 from at2po_agent.update.sharding import copy_weights, shared
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """The run that an update is a part of; the defaults are those of a single step in one process."""
+
+    temperature: float = 1.0  # of the rollout, above 0
+    total_steps: int = 1  # optimiser steps of the whole run, for a schedule that falls
+    processes: Processes = ONE  # all of them call the same methods with the same trees, and share the work
+    device: torch.device | None = None  # where the update is computed; None: where the model is
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise ValueError(f"training needs a rollout temperature above 0, not {self.temperature}")
 
 
 class Forwarding:
     """A model that trees are forwarded through, held by one process or by all of them together."""
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        config: UpdateConfig,
-        temperature: float,
-        processes: Processes,
-        device: torch.device | None = None,
-    ) -> None:
-        """Hold what every forward needs.
+    def __init__(self, model: PreTrainedModel, config: UpdateConfig, run: RunContext) -> None:
+        """Prepare the model, and share it with the other processes.
 
         Args:
             model: as it is sampled from and saved; several processes train on a copy that they share.
             config: how it is forwarded.
-            temperature: of the rollout.
-            processes: those of the run.
-            device: where it is forwarded; default where the model is.
+            run: the run's temperature, processes and device.
 
         Raises:
             ValueError: a model that packing would make wrong.
         """
-        self._whole, self._config, self._temperature, self._processes = model, config, temperature, processes
-        self._policy = shared(PackedPolicy(model), processes, device or model.device)
+        self._whole, self._config, self._temperature, self._processes = model, config, run.temperature, run.processes
+        self._policy = shared(PackedPolicy(model), run.processes, run.device or model.device)
         self.parameters = [p for p in self._policy.parameters() if p.requires_grad]
         self._device = next(self._policy.parameters()).device
 

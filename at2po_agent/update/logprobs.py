@@ -98,9 +98,8 @@ def packed(
         tree = plan_attention(positions, ends, model.dtype, model.device)
     hidden = model.base_model(
         input_ids=batch.ids[None],
-        attention_mask=torch.ones(
-            1, 1, 1, 1, device=model.device
-        ),  # transformers passes four dimensions on as they are
+        # transformers passes a mask of four dimensions on as it is
+        attention_mask=torch.ones(1, 1, 1, 1, device=model.device),
         position_ids=batch.positions[None],
         use_cache=False,
         tree=tree,

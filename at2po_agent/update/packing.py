@@ -18,8 +18,8 @@ see those unrolled rows. Gradients add up in that gather.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -193,7 +193,22 @@ class MicroBatch:
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same on ``device``."""
-        return MicroBatch(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        return self.map(lambda tensor: tensor.to(device))
+
+    def map(self, convert: Callable[[Tensor], Tensor]) -> MicroBatch:
+        """The same with every tensor converted."""
+        return MicroBatch(
+            ids=convert(self.ids),
+            positions=convert(self.positions),
+            ends=convert(self.ends),
+            predictors=convert(self.predictors),
+            targets=convert(self.targets),
+            rows=convert(self.rows),
+            sequence_ids=convert(self.sequence_ids),
+            turn_ids=convert(self.turn_ids),
+            advantage=convert(self.advantage),
+            logp_old=convert(self.logp_old),
+        )
 
 
 def plan(sizes: Sequence[int], max_tokens: int) -> list[list[int]]:
@@ -216,16 +231,29 @@ def plan(sizes: Sequence[int], max_tokens: int) -> list[list[int]]:
 
 def collate(trees: Sequence[PackedTree]) -> MicroBatch:
     """Tensors of one micro-batch, tree by tree."""
-    offsets = {
-        "ends": [len(tree.ids) for tree in trees],
-        "predictors": [len(tree.ids) for tree in trees],
-        "rows": [len(tree.targets) for tree in trees],
-        "sequence_ids": [tree.n_sequences for tree in trees],
-        "turn_ids": [tree.n_turns for tree in trees],
-    }
-    found = {}
-    for field in fields(MicroBatch):
-        before = itertools.accumulate(offsets.get(field.name, [0] * len(trees)), initial=0)
-        parts = [getattr(tree, field.name) + start for tree, start in zip(trees, before, strict=False)]
-        found[field.name] = torch.from_numpy(np.concatenate(parts))
-    return MicroBatch(**found)
+    # Indices of a tree begin at 0; those of a micro-batch go on where the tree before it ended.
+    token = _starts([len(tree.ids) for tree in trees])
+    action = _starts([len(tree.targets) for tree in trees])
+    sequence = _starts([tree.n_sequences for tree in trees])
+    turn = _starts([tree.n_turns for tree in trees])
+    return MicroBatch(
+        ids=_joined([tree.ids for tree in trees]),
+        positions=_joined([tree.positions for tree in trees]),
+        ends=_joined([tree.ends + start for tree, start in zip(trees, token, strict=True)]),
+        predictors=_joined([tree.predictors + start for tree, start in zip(trees, token, strict=True)]),
+        targets=_joined([tree.targets for tree in trees]),
+        rows=_joined([tree.rows + start for tree, start in zip(trees, action, strict=True)]),
+        sequence_ids=_joined([tree.sequence_ids + start for tree, start in zip(trees, sequence, strict=True)]),
+        turn_ids=_joined([tree.turn_ids + start for tree, start in zip(trees, turn, strict=True)]),
+        advantage=_joined([tree.advantage for tree in trees]),
+        logp_old=_joined([tree.logp_old for tree in trees]),
+    )
+
+
+def _starts(sizes: Sequence[int]) -> list[int]:
+    """Where each of several stretches begins, one after the other."""
+    return list(itertools.accumulate(sizes[:-1], initial=0))
+
+
+def _joined(parts: Sequence[Ints] | Sequence[Floats]) -> Tensor:
+    return torch.from_numpy(np.concatenate(parts))

@@ -11,7 +11,7 @@ size are computed together, padded to the largest of them.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 Ints = npt.NDArray[np.int64]
 
 TREE_OR_SDPA = "tree_or_sdpa"  # in transformers' registry of attention functions
-_MAX_QUERIES = 512  # of a block; a longer branch is cut too, and what stands before the cut counts as ancestors
+MAX_QUERIES = 512  # of a block; a longer branch is cut too, and what stands before the cut counts as ancestors
 _MAX_BRANCHES = 64  # of a block
 _MAX_PAIRS = 2**23  # of a group, whose bias in float32 then takes 32 MiB
 _CALL_PAIRS = 2**14  # what one more kernel call costs, in pairs
@@ -50,6 +50,10 @@ class Group:
     keys: Tensor  # [G, K] likewise
     bias: Tensor | None  # [G, 1, Q, K] 0 or −inf; None for causal blocks
 
+    def map(self, convert: Callable[[Tensor], Tensor]) -> Group:
+        """The same with every tensor converted."""
+        return Group(convert(self.queries), convert(self.keys), None if self.bias is None else convert(self.bias))
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -58,8 +62,14 @@ class Layout:
     groups: tuple[Group, ...]
     outputs: Tensor  # [N] where each token's output is among the outputs of all groups
 
+    def map(self, convert: Callable[[Tensor], Tensor]) -> Layout:
+        """The same with every tensor converted."""
+        return Layout(tuple(group.map(convert) for group in self.groups), convert(self.outputs))
 
-def plan_attention(positions: Ints, ends: Ints, dtype: torch.dtype, device: torch.device) -> Layout:
+
+def plan_attention(
+    positions: Ints, ends: Ints, dtype: torch.dtype, device: torch.device, max_queries: int = MAX_QUERIES
+) -> Layout:
     """Cut packed trees into blocks and group those of like size.
 
     Args:
@@ -67,10 +77,11 @@ def plan_attention(positions: Ints, ends: Ints, dtype: torch.dtype, device: torc
         ends: ``[N]`` one past each token's last descendant.
         dtype: of the model's states.
         device: where it attends.
+        max_queries: tokens of a block at most.
     """
     outputs = np.empty(len(positions), dtype=np.int64)
     groups, used = [], 0
-    for blocks in _alike(_blocks(positions)):
+    for blocks in _alike(_blocks(positions, max_queries)):
         queries, keys = _padded([block.tokens for block in blocks]), _padded([block.keys for block in blocks])
         for row, block in enumerate(blocks):
             outputs[block.tokens] = used + row * queries.shape[1] + np.arange(len(block.tokens))
@@ -94,32 +105,44 @@ def _padded(indices: Sequence[Ints]) -> Ints:
     return np.stack([np.pad(row, (0, width - len(row)), mode="edge") for row in indices])
 
 
-def _blocks(positions: Ints) -> Iterator[Block]:
+def _blocks(positions: Ints, max_queries: int) -> Iterator[Block]:
+    """Cut packed trees into blocks, in the packed order."""
+    # A cut can stand where the position does not go on by one (a branch or a tree begins), and in long branches.
     at = np.arange(len(positions))
-    begins = np.diff(positions, prepend=-2) != 1  # a branch, or a tree
-    starts = at[begins | (at % _MAX_QUERIES == 0)]
+    begins = np.diff(positions, prepend=-2) != 1
+    starts = at[begins | (at % max_queries == 0)]
+    # Only the first token of a tree has position 0; each tree is cut by itself.
     trees = np.flatnonzero(positions[starts] == 0)
-    path = np.empty(0, dtype=np.int64)  # of the last token so far
+    # The packed indices on the path of the last token so far, itself included.
+    path = np.empty(0, dtype=np.int64)
     for first, last in itertools.pairwise([*trees, len(starts)]):
+        # Where the tree could be cut, and where it ends.
         edges = np.append(starts[first:last], starts[last] if last < len(starts) else len(positions))
-        for i, j in _cuts(edges, positions[edges[:-1]]):
+        for i, j in _cuts(edges, positions[edges[:-1]], max_queries):
             tokens = np.arange(edges[i], edges[j])
+            # The block's first token goes on from some token of the current path: up to there are its ancestors.
             keys = np.concatenate([path[: positions[edges[i]]], tokens])
+            # Walk through the block's branches, so that the path is that of its last token.
             for start, end in itertools.pairwise(edges[i : j + 1]):
                 path = np.concatenate([path[: positions[start]], np.arange(start, end)])
+            # Without ancestors and without branches (all tokens are on one path) the plain causal mask is right.
             yield Block(tokens, keys, causal=len(keys) == len(tokens) and len(path) == len(tokens))
 
 
-def _cuts(edges: Ints, positions: Ints) -> list[tuple[int, int]]:
+def _cuts(edges: Ints, positions: Ints, max_queries: int) -> list[tuple[int, int]]:
     """The cheapest way to cut a tree into blocks ``edges[i]:edges[j]``, given the positions at ``edges[:-1]``."""
     n = len(edges) - 1
+    # best[j]: the least cost of all blocks up to edges[j]; before[j]: where the last of them begins.
     best, before = np.zeros(n + 1), np.zeros(n + 1, dtype=np.int64)
     for j in range(1, n + 1):
+        # Every place i where the block that ends at edges[j] could begin, and what it would cost in pairs.
         i = np.arange(max(0, j - _MAX_BRANCHES), j)
         size = edges[j] - edges[i]
         cost = best[i] + (positions[i] + size) * (size + _KEY_PAIRS)
-        cost[(size > _MAX_QUERIES) & (i < j - 1)] = np.inf
+        # A block of several branches may not be too large; a single stretch is never larger than that.
+        cost[(size > max_queries) & (i < j - 1)] = np.inf
         before[j], best[j] = i[cost.argmin()], cost.min()
+    # Follow the best beginnings back from the end.
     cuts = [n]
     while cuts[-1]:
         cuts.append(int(before[cuts[-1]]))
@@ -169,9 +192,15 @@ def tree_attention(
     Returns:
         ``[1, N, heads, head_dim]``, and no attention weights.
     """
+    # The parameters are those with which transformers calls every attention function.
     if tree is None:
-        found, _ = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
-        return found, None
+        output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+        return output, None
+    return _attend(query, key, value, tree, scaling), None
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, tree: Layout, scaling: float | None) -> Tensor:
+    """Attention along ``tree``, ``[1, N, heads, head_dim]``; the arguments are those of ``tree_attention``."""
     heads, dim = query.shape[1], query.shape[3]
     flat = [states[0].transpose(0, 1).flatten(1) for states in (query, key, value)]  # [N, heads · head_dim]
     outputs = []
@@ -182,7 +211,7 @@ def tree_attention(
             for index, states in zip((group.queries, group.keys, group.keys), flat, strict=True)
         )
         k, v = (states.repeat_interleave(heads // states.shape[1], dim=1) for states in (k, v))
-        found = functional.scaled_dot_product_attention(
+        output = functional.scaled_dot_product_attention(
             q,
             k,
             v,
@@ -190,9 +219,8 @@ def tree_attention(
             is_causal=group.bias is None,
             scale=scaling,
         )
-        outputs.append(found.transpose(1, 2).reshape(-1, heads * dim))
-    found = functional.embedding(tree.outputs, torch.cat(outputs))
-    return found.view(1, -1, heads, dim), None
+        outputs.append(output.transpose(1, 2).reshape(-1, heads * dim))
+    return functional.embedding(tree.outputs, torch.cat(outputs)).view(1, -1, heads, dim)
 
 
 AttentionInterface.register(TREE_OR_SDPA, tree_attention)

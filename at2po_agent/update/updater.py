@@ -14,28 +14,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from at2po_agent.method.objective import LossInputs, Objective
 from at2po_agent.method.rows import merge
 from at2po_agent.policy.base import PolicyError
-from at2po_agent.update.forwarding import Forwarding
-from at2po_agent.update.packing import Credited, PackedTree, pack_tree
-from at2po_agent.update.processes import ONE, Processes
+from at2po_agent.update.forwarding import Forwarding, RunContext
+from at2po_agent.update.packing import Credited, MicroBatch, PackedTree, pack_tree
 from at2po_agent.update.schedule import UpdateConfig, learning_rate
 from at2po_agent.update.sharding import load_optimizer_state, optimizer_state, whole
 
-COUNTS = (
-    "steps",
-    "skipped_steps",
-    "tokens_forwarded",
-    "trees_without_signal",
-)  # summed over steps; the rest is averaged
+# Summed over steps; other metrics are averaged.
+COUNTS = ("steps", "skipped_steps", "tokens_forwarded", "trees_without_signal")
+
+_ALONE = RunContext()
 
 
 class Updater:
@@ -46,38 +44,30 @@ class Updater:
         model: PreTrainedModel,
         objective: Objective,
         config: UpdateConfig,
-        temperature: float = 1.0,
-        total_steps: int = 1,
+        run: RunContext = _ALONE,
         reference: PreTrainedModel | None = None,
-        processes: Processes = ONE,
-        device: torch.device | None = None,
     ) -> None:
-        """Hold what every step needs.
+        """Prepare the model for packed forwards, and make the optimiser.
 
         Args:
             model: changed in place; its mode (train or eval) is left as it is.
             objective: the loss over unrolled rows.
             config: how the weights follow.
-            temperature: of the rollout.
-            total_steps: optimiser steps of the whole run, for a schedule that falls.
+            run: the rollout's temperature, the steps of the whole run, the processes that share the work, the device.
             reference: the policy that the objective's KL term holds on to; its LoRA adapters are left out.
-            processes: those that share the work of every step; all of them call the same methods with the same trees.
-            device: where the update is computed; default where the model is.
 
         Raises:
-            ValueError: a model that packing would make wrong, a temperature of 0, or a KL term without a reference.
+            ValueError: a model that packing would make wrong, or a KL term without a reference.
         """
-        if not temperature > 0:
-            raise ValueError(f"training needs a rollout temperature above 0, not {temperature}")
         if objective.kl_coef and reference is None:
             raise ValueError(f"kl_coef is {objective.kl_coef}, so the update needs a reference model")
         self.objective, self.config = objective, config
-        self.total_steps, self.processes = total_steps, processes
-        self.policy = Forwarding(model, config, temperature, processes, device)
+        self.total_steps, self.processes = run.total_steps, run.processes
+        self.policy = Forwarding(model, config, run)
         self.reference: Forwarding | None = None
         if reference is not None and objective.kl_coef:
-            is_base = reference is model  # with LoRA adapters, which are left out
-            self.reference = self.policy if is_base else Forwarding(reference, config, temperature, processes, device)
+            # A model with LoRA adapters is its own reference: without them it is what it began as.
+            self.reference = self.policy if reference is model else Forwarding(reference, config, run)
         self.parameters = self.policy.parameters
         self.optimizer = torch.optim.AdamW(self.parameters, config.lr, weight_decay=config.weight_decay, fused=True)
         self.steps = 0  # optimiser steps taken: the position in the schedule
@@ -146,37 +136,26 @@ class Updater:
 
         Every process forwards its share and divides by the totals of all, so that gradients and metrics add up.
         """
-        n_sequences = sum(tree.n_sequences for tree in trees)
-        n_tokens = sum(tree.n_tokens for tree in trees)
-        spread = self._entropy_mean_std(trees) if self.objective.uses_entropy and used else (None, None)
+        # The totals that losses are divided by are those of all trees, also of those that are not forwarded.
+        spread = self._entropy_mean_std(trees) if self.objective.uses_entropy and used else None
+        totals = _Totals(sum(tree.n_sequences for tree in trees), sum(tree.n_tokens for tree in trees), spread)
         n_used = sum(tree.n_tokens for tree in used)
         parts = []
         for batch, members in self.policy.batches(used):
+            # All processes forward at the same time, as they share the weights; so do they with the reference.
             logp, entropy = self.policy.rows(batch)
             logp_ref = None if self.reference is None else self.reference.base_logp(batch)
             if not members:
+                # This process has no tree in this round: it takes part in the backward and adds nothing.
                 torch.autograd.backward(0.0 * logp.sum())
                 continue
-            outputs = self.objective(
-                LossInputs(
-                    logp=logp,
-                    logp_old=batch.logp_old.to(logp.dtype),
-                    advantage=batch.advantage.to(logp.dtype),
-                    sequence_ids=batch.sequence_ids,
-                    turn_ids=batch.turn_ids,
-                    n_sequences=n_sequences,
-                    n_tokens=n_tokens,
-                    entropy=entropy,
-                    entropy_mean=spread[0],
-                    entropy_std=spread[1],
-                    logp_ref=logp_ref,
-                )
-            )
+            outputs = self.objective(_loss_inputs(batch, logp, entropy, logp_ref, totals))
+            # Gradients of micro-batches add up in the parameters, and their metrics in ``merge``.
             torch.autograd.backward(outputs.loss)
-            parts.append(
-                outputs.metrics | {"loss": float(outputs.loss.detach()), "entropy": float(entropy.sum()) / n_used}
-            )
-        if not used:  # the gradient is zero, which is not the same to AdamW as none: momentum and decay go on
+            loss, mean_entropy = float(outputs.loss.detach()), float(entropy.sum()) / n_used
+            parts.append(outputs.metrics | {"loss": loss, "entropy": mean_entropy})
+        if not used:
+            # The gradient is zero, which is not the same to AdamW as none: momentum and decay go on.
             for parameter in self.parameters:
                 parameter.grad = torch.zeros_like(parameter)
         return merge(part for theirs in self.processes.gather(parts) for part in theirs)
@@ -185,6 +164,34 @@ class Updater:
         """Over all unrolled rows of the mini-batch, trees without signal included; the std is unbiased."""
         entropy = torch.from_numpy(np.concatenate([entropy for _, entropy in self.policy.without_grad(trees)]))
         return float(entropy.mean()), float(entropy.std()) if len(entropy) > 1 else 0.0
+
+
+@dataclass(frozen=True)
+class _Totals:
+    """Sums and means over a whole mini-batch, that the losses of its micro-batches refer to."""
+
+    n_sequences: int
+    n_tokens: int
+    entropy: tuple[float, float] | None  # mean and std over all rows, where the objective uses them
+
+
+def _loss_inputs(
+    batch: MicroBatch, logp: Tensor, entropy: Tensor, logp_ref: Tensor | None, totals: _Totals
+) -> LossInputs:
+    mean, std = totals.entropy or (None, None)
+    return LossInputs(
+        logp=logp,
+        logp_old=batch.logp_old.to(logp.dtype),
+        advantage=batch.advantage.to(logp.dtype),
+        sequence_ids=batch.sequence_ids,
+        turn_ids=batch.turn_ids,
+        n_sequences=totals.n_sequences,
+        n_tokens=totals.n_tokens,
+        entropy=entropy,
+        entropy_mean=mean,
+        entropy_std=std,
+        logp_ref=logp_ref,
+    )
 
 
 def _check_straddling(trees: Sequence[Credited]) -> None:

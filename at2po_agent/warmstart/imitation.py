@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from at2po_agent.policy.base import CausalLM
 from at2po_agent.settings import above, at_least
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 class Demonstration(NamedTuple):
@@ -46,7 +49,7 @@ class Progress(NamedTuple):
 
 
 def fit(
-    model: Any,
+    model: CausalLM,
     demonstrations: Sequence[Demonstration],
     config: FitConfig,
     seed: int,
@@ -55,7 +58,7 @@ def fit(
     """Train ``model`` in place. The loss of a batch is the weighted mean of its tokens' cross-entropies.
 
     Args:
-        model: a transformers causal language model.
+        model: changed in place.
         demonstrations: what to imitate.
         config: see its fields.
         seed: of the order of the demonstrations.
@@ -64,6 +67,8 @@ def fit(
     Raises:
         ValueError: there is no demonstration, or a loss is not finite.
     """
+    import torch
+
     if not demonstrations:
         raise ValueError("there is no demonstration to imitate")
     steps = max(1, math.ceil(config.epochs * len(demonstrations) / config.batch))
@@ -93,8 +98,10 @@ def fit(
     model.eval()
 
 
-def _optimisers(model: Any, config: FitConfig) -> list[tuple[torch.optim.Optimizer, float]]:
+def _optimisers(model: CausalLM, config: FitConfig) -> list[tuple[torch.optim.Optimizer, float]]:
     """Optimisers with their peak learning rates. Muon is for the matrices between embedding and head only."""
+    import torch
+
     outer = {id(layer.weight) for layer in (model.get_input_embeddings(), model.get_output_embeddings()) if layer}
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if config.matrix_lr is None:
@@ -140,11 +147,13 @@ def _within(batch: Sequence[Demonstration], max_tokens: int) -> Iterator[list[De
     yield part
 
 
-def _weighted_loss(model: Any, part: Sequence[Demonstration], device: torch.device) -> Tensor:
+def _weighted_loss(model: CausalLM, part: Sequence[Demonstration], device: torch.device) -> Tensor:
     """Sum of ``weight · cross-entropy`` over the tokens of ``part``.
 
     Padding is on the right with weight 0, so that causal attention alone keeps it out and no mask is needed.
     """
+    import torch
+
     width = max(len(item.ids) for item in part)
     ids = torch.zeros(len(part), width, dtype=torch.long)
     weights = torch.zeros(len(part), width)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
-import torch
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
 TAGS = tuple(f"<{slash}{name}>" for name in ("search", "answer", "think", "result") for slash in ("", "/"))
 END, PAD = "<|end|>", "<|pad|>"
@@ -46,6 +45,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     Raises:
         ValueError: ``vocab_size`` has no room for the 256 bytes, the tags and the specials.
     """
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
     least = 256 + len(TAGS) + 2
     if vocab_size < least:
         raise ValueError(f"vocab_size {vocab_size} is too small: bytes, tags and specials alone are {least}")
@@ -71,8 +73,11 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     )
 
 
-def new_model(config: TinyConfig, tokenizer: Any, seed: int) -> Qwen3ForCausalLM:
+def new_model(config: TinyConfig, tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen3ForCausalLM:
     """A randomly initialised float32 model for ``tokenizer``; the same seed gives the same weights."""
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Qwen3ForCausalLM(

@@ -14,11 +14,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-import transformers
 from omegaconf import MISSING
 
 from at2po_agent.atomic_files import new_directory, write_text
@@ -26,7 +24,6 @@ from at2po_agent.environments import EnvConfig, group_of, import_tasks, make_env
 from at2po_agent.policy.base import Sampling
 from at2po_agent.policy.codec import Codec
 from at2po_agent.policy.loading import load_policy, positions, resolve_policy
-from at2po_agent.policy.local.policy import LocalPolicy
 from at2po_agent.rollouts.evaluate import Evaluation, evaluate
 from at2po_agent.rollouts.grow import Actor, Limits
 from at2po_agent.rollouts.outages import Outages
@@ -37,6 +34,9 @@ from at2po_agent.warmstart.new_model import TinyConfig, new_model, train_tokeniz
 from at2po_agent.warmstart.teacher import ScriptedTeacher, TeacherConfig
 from at2po_env.search_qa import SearchQAEnv
 from at2po_env.state import Question
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,8 @@ def run(config_path: Path | None, overrides: Sequence[str] = (), say: Callable[[
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ConfigError(f"output: {output} already exists; remove it or choose another folder")
     if config.threads:
+        import torch
+
         torch.set_num_threads(config.threads)
     command = ["at2po-agent", "warm-start", *(["--cfg", str(config_path)] if config_path else []), *overrides]
     with new_directory(output) as folder:
@@ -98,6 +100,9 @@ def run(config_path: Path | None, overrides: Sequence[str] = (), say: Callable[[
 
 def _make_policy(config: WarmStartConfig, folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Write model and tokenizer into ``folder`` and return the record of how they were made."""
+    import torch
+    import transformers
+
     began = perf_counter()
     transformers.utils.logging.disable_progress_bar()
     model, tokenizer = _start(config, say)
@@ -123,7 +128,7 @@ def _env(config: WarmStartConfig, split: str, over: Mapping[str, Any]) -> Search
     return make_env(config.env.id, split, {**config.env.kwargs, **over})
 
 
-def _start(config: WarmStartConfig, say: Callable[[str], None]) -> tuple[Any, Any]:
+def _start(config: WarmStartConfig, say: Callable[[str], None]) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """Model and tokenizer before the first step."""
     if config.model.path is not None:
         model, codec = load_policy(resolve_policy(config.model.path))
@@ -214,6 +219,8 @@ def _judge(config: WarmStartConfig, folder: Path, say: Callable[[str], None]) ->
     """Exact match of the policy in ``folder`` on questions that the teacher never played."""
     if not config.eval.questions:
         return {}
+    from at2po_agent.policy.local.policy import LocalPolicy
+
     env = _env(config, config.eval.split, config.eval.kwargs)
     questions = env.questions[: config.eval.questions]
     policy = LocalPolicy.from_pretrained(folder)

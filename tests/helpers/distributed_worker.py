@@ -12,12 +12,13 @@ import torch
 from rich.console import Console
 
 from at2po_agent.method.objective import AEPO, ATPO, GSPO, Objective, TokenClip
-from at2po_agent.policy.lora import add_lora, has_lora
+from at2po_agent.policy.lora import LoraConfig, add_lora, has_lora
 from at2po_agent.training.config import TrainConfig, load_config
 from at2po_agent.training.display import Display
 from at2po_agent.training.recorder import Recorder, RunRecorder
 from at2po_agent.training.run_dir import RunDirectory
 from at2po_agent.training.trainer import train_together
+from at2po_agent.update.forwarding import RunContext
 from at2po_agent.update.processes import ONE, Processes, joined
 from at2po_agent.update.schedule import UpdateConfig
 from at2po_agent.update.updater import Updater
@@ -46,14 +47,14 @@ def check_updates(processes: Processes) -> None:
     for name, objective, config in CASES:
         model = tiny(tie_word_embeddings=name == "atpo")
         if name.startswith("adapters"):
-            add_lora(model, rank=2, alpha=4.0, targets=["all-linear"], seed=1)
+            add_lora(model, LoraConfig(rank=2, alpha=4.0), seed=1)
         batch = [*some_batch(model, trees=4), without_signal(model, 8)]
         close = 1e-5 if has_lora(model) else 1e-9
         alone, together = copy.deepcopy(model), copy.deepcopy(model)
         found = []
         for trained, who in ((alone, ONE), (together, processes)):
             reference = None if not objective.kl_coef else trained if has_lora(model) else tiny(seed=1)
-            updater = Updater(trained, objective, config, total_steps=9, reference=reference, processes=who)
+            updater = Updater(trained, objective, config, RunContext(total_steps=9, processes=who), reference)
             metrics = [updater.update(batch), updater.update(batch)]
             found.append((metrics, updater.state_dict()))
         for ours, theirs in zip(found[1][0], found[0][0], strict=True):
@@ -72,12 +73,12 @@ def check_bfloat16(processes: Processes) -> None:
     """The forward in bfloat16 rounds differently with other micro-batches, and not more than that."""
     whole = tiny(dtype=torch.float32, hidden_size=64, head_dim=16)
     adapted = tiny(dtype=torch.bfloat16, hidden_size=64, head_dim=16)  # as models of the paper's sizes are loaded
-    add_lora(adapted, rank=4, alpha=8.0, targets=["all-linear"], seed=1)  # float32
+    add_lora(adapted, LoraConfig(rank=4, alpha=8.0), seed=1)  # float32
     for model in (whole, adapted):
         batch = some_batch(model)
         config = replace(BASE, precision="bfloat16", grad_clip=0.0)
         norms = [
-            Updater(copy.deepcopy(model), ATPO(0.5, 0.5), config, processes=who).update(batch)["grad_norm"]
+            Updater(copy.deepcopy(model), ATPO(0.5, 0.5), config, RunContext(processes=who)).update(batch)["grad_norm"]
             for who in (ONE, processes)
         ]
         assert abs(norms[1] / norms[0] - 1) < 0.05, norms

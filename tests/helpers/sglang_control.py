@@ -35,12 +35,9 @@ class Controlled(Double):
         self.bodies: list[dict[str, Any]] = []
         self.refuse: dict[str, int] = {}  # path → status of its next answer
 
-    def app(self) -> web.Application:
-        app = super().app()
-        app.router.add_get("/health", self._health)
-        for path in PATHS:
-            app.router.add_post(path, self._control)
-        return app
+    def routes(self) -> list[web.RouteDef]:
+        control = [web.post(path, self._control) for path in PATHS]
+        return [*super().routes(), web.get("/health", self._health), *control]
 
     async def _health(self, request: web.Request) -> web.Response:
         return web.Response()

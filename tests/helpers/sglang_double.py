@@ -39,13 +39,18 @@ class Double:
         """Requests for turns, without what was only read ahead or asked as a check."""
         return [r for r in self.requests if "rid" in r and r["sampling_params"]["max_new_tokens"] > 1]
 
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/server_info", self._info),
+            web.get("/model_info", self._info),
+            web.post("/generate", self._generate),
+            web.post("/abort_request", self._abort),
+            web.post("/flush_cache", self._flush),
+        ]
+
     def app(self) -> web.Application:
         app = web.Application()
-        app.router.add_get("/server_info", self._info)
-        app.router.add_get("/model_info", self._info)
-        app.router.add_post("/generate", self._generate)
-        app.router.add_post("/abort_request", self._abort)
-        app.router.add_post("/flush_cache", self._flush)
+        app.add_routes(self.routes())
         return app
 
     async def _info(self, request: web.Request) -> web.Response:
@@ -84,7 +89,7 @@ class Double:
         count, temperature = params["max_new_tokens"], params.get("temperature", 1.0) or 1.0
         last = body["input_ids"][-1]
         ids = [(last + 1 + i) % V for i in range(count)]
-        high, low = self._logprobs(1.0 if self.raw_logprobs else temperature)
+        high, low = self.logprobs(1.0 if self.raw_logprobs else temperature)
         top = [
             [[high if n == 0 else low, (i + n) % V, None] for n in range(body.get("top_logprobs_num", 0))] for i in ids
         ]
@@ -99,7 +104,7 @@ class Double:
         return {"output_ids": ids, "text": "", "meta_info": found | meta}
 
     @staticmethod
-    def _logprobs(temperature: float) -> tuple[float, float]:
+    def logprobs(temperature: float) -> tuple[float, float]:
         total = math.log(math.exp(3 / temperature) + V - 1)
         return 3 / temperature - total, -total
 

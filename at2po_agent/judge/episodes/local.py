@@ -17,13 +17,11 @@ from at2po_agent.judge.episodes.records import EpisodeRecord
 from at2po_agent.method.expansion import Chains
 from at2po_agent.method.tree import TurnTree
 from at2po_agent.policy.base import Sampling
-from at2po_agent.policy.loading import positions
+from at2po_agent.policy.loading import PolicyConfig, load_model, positions
 from at2po_agent.policy.local.policy import LocalPolicy
 from at2po_agent.rollouts.batch import rollout
 from at2po_agent.rollouts.grow import Actor
 from at2po_agent.rollouts.outages import Outages
-from at2po_agent.training.config import PolicyConfig
-from at2po_agent.training.session import load_model
 from at2po_env.search_qa import SearchQAEnv
 from at2po_env.state import plain
 

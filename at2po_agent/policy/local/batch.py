@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 
-from at2po_agent.policy.base import Completion, Finish, Request, Sampling, Stats
+from at2po_agent.policy.base import CausalLM, Completion, Finish, Request, Sampling, Stats
 from at2po_agent.policy.codec import Codec
 from at2po_agent.policy.local.forward import Pass, forward_of
 from at2po_agent.policy.local.kv import KVSlots
@@ -18,7 +17,7 @@ from at2po_agent.policy.local.sampler import sample, uniforms
 from at2po_agent.policy.local.stops import Stops
 from at2po_agent.policy.prefixes import Ids, common_prefix
 
-_PREFILL_TOKENS = 2048  # of one forward pass, padding included: few enough to pad little, and to stay in the cache
+PREFILL_TOKENS = 2048  # of one forward pass, padding included: few enough to pad little, and to stay in the cache
 _SHARED_TOKENS = 16  # a prefix of a whole batch shorter than this is not worth a pass of its own
 
 
@@ -55,10 +54,12 @@ class Batch:
         model: a transformers causal LM with full attention and ``sdpa``.
         codec: its tokenizer.
         cache_bytes: bound of the prefix cache.
+        prefill_tokens: of one forward pass that reads prompts, padding included; a longer prompt is read alone.
     """
 
-    def __init__(self, model: Any, codec: Codec, cache_bytes: int) -> None:
+    def __init__(self, model: CausalLM, codec: Codec, cache_bytes: int, prefill_tokens: int = PREFILL_TOKENS) -> None:
         self.model, self.codec = model, codec
+        self._prefill_tokens = prefill_tokens
         self.stats = Stats()
         self.version = 0
         self._slots: list[list[Row]] = []  # what they sample next decides who stays together
@@ -131,21 +132,27 @@ class Batch:
         Returns:
             the prompts in the order of their slots, and the logits after each; ``[prompts, vocabulary]``.
         """
-        found = {prompt: self._cache.match(prompt) for prompt in prompts}
-        known = {prompt: min(length, len(prompt) - 1) for prompt, (length, _) in found.items()}
+        cached = {prompt: self._cache.match(prompt) for prompt in prompts}
+        # At least one token is computed, as the logits after it are needed.
+        known = {prompt: min(length, len(prompt) - 1) for prompt, (length, _) in cached.items()}
+        # Prompts with equally much left to read stand together, so that little is padding.
         ordered = sorted(prompts, key=lambda prompt: len(prompt) - known[prompt])
         first = len(self._slots)
+        # Copy what is known into the slots after the running rows.
         for slot, prompt in enumerate(ordered, first):
-            states = found[prompt][1]
+            states = cached[prompt][1]
             if states is not None:
                 self._kv.write(slot, states, known[prompt])
         logits, start = [], 0
         while start < len(ordered):
+            # Take more prompts while all of them, padded to the longest, which is the last, stay within the bound.
             end = start + 1
-            while (
-                end < len(ordered) and (end + 1 - start) * (len(ordered[end]) - known[ordered[end]]) <= _PREFILL_TOKENS
-            ):
+            while end < len(ordered):
+                width = len(ordered[end]) - known[ordered[end]]
+                if (end + 1 - start) * width > self._prefill_tokens:
+                    break
                 end += 1
+            # Read the rest of their tokens in one forward pass.
             chunk = ordered[start:end]
             logits.append(self._read_chunk(first + start, chunk, [known[prompt] for prompt in chunk]))
             start = end

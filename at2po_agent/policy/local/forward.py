@@ -12,17 +12,22 @@ through its own modules (``ModuleForward``): slower, and never other than what t
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from at2po_agent.policy.base import CausalLM
 from at2po_agent.policy.local.kv import KVSlots
+
+if TYPE_CHECKING:
+    from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaForCausalLM
 
 _WRITTEN_OUT = tuple(f"transformers.models.{name}.modeling_{name}" for name in ("llama", "qwen2", "qwen3"))
 _STATIC_ROPE = ("default", "linear", "llama3", "yarn")  # angles that depend on the position alone
-_PLAIN_SCORES = 2**22  # scores up to this many are faster in plain matrix products than in the fused kernel
+PLAIN_SCORES = 2**22  # scores up to this many are faster in plain matrix products than in the fused kernel
 
 Linear = tuple[Tensor, Tensor | None]  # weight and bias
 
@@ -51,12 +56,12 @@ class Forward(Protocol):
         ...
 
 
-def forward_of(model: Any) -> Forward:
+def forward_of(model: CausalLM) -> Forward:
     """The fastest way through ``model``."""
     return LlamaForward(model) if _is_written_out(model) else ModuleForward(model)
 
 
-def _is_written_out(model: Any) -> bool:
+def _is_written_out(model: CausalLM) -> bool:
     config = model.config
     if type(model).__module__ not in _WRITTEN_OUT or config.hidden_act != "silu":
         return False
@@ -78,7 +83,7 @@ def _is_watched(module: nn.Module) -> bool:
 class ModuleForward:
     """transformers' own modules, over padded rows."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: CausalLM) -> None:
         self._model = model
 
     def __call__(self, kv: KVSlots, rows: Pass) -> Tensor:
@@ -123,9 +128,10 @@ class _Layer(NamedTuple):
     down: Linear
 
     @classmethod
-    def of(cls, layer: Any) -> _Layer:
+    def of(cls, layer: LlamaDecoderLayer) -> _Layer:
         attention, feed = layer.self_attn, layer.mlp
-        query_norm, key_norm = (getattr(attention, name, None) for name in ("q_norm", "k_norm"))
+        # Qwen3 alone has them.
+        query_norm, key_norm = getattr(attention, "q_norm", None), getattr(attention, "k_norm", None)
         return cls(
             attention_norm=layer.input_layernorm.weight,
             query=_linear(attention.q_proj),
@@ -141,14 +147,20 @@ class _Layer(NamedTuple):
         )
 
 
-def _linear(module: Any) -> Linear:
+def _linear(module: nn.Linear) -> Linear:
     return module.weight, module.bias
 
 
 class LlamaForward:
-    """The layers of Llama, Qwen2 and Qwen3 on a transformers model's live weights; ``N`` tokens without padding."""
+    """The layers of Llama, Qwen2 and Qwen3 on a transformers model's live weights; ``N`` tokens without padding.
 
-    def __init__(self, model: Any) -> None:
+    Args:
+        model: of one of these architectures, which have modules of the same names.
+        plain_scores: attention scores of a layer up to which plain matrix products are used in float32.
+    """
+
+    def __init__(self, model: LlamaForCausalLM, plain_scores: int = PLAIN_SCORES) -> None:
+        self._plain_scores = plain_scores
         self._base, self._epsilon = model.model, model.config.rms_norm_eps
         self._embedding, self._head = model.get_input_embeddings().weight, _linear(model.get_output_embeddings())
         self._layers = [_Layer.of(layer) for layer in self._base.layers]
@@ -160,7 +172,7 @@ class LlamaForward:
         dim = kv.states.shape[-1]
         x = functional.embedding(rows.flat(rows.ids), self._embedding)
         cos, sin = self._rotation(rows, x)
-        attend = _Attention(rows, x.dtype)
+        attend = _Attention.of(rows, x.dtype, self._plain_scores)
         for i, layer in enumerate(self._layers):
             h = self._normed(x, layer.attention_norm)
             q, k, v = (
@@ -194,39 +206,55 @@ class LlamaForward:
         return self._angles[0].index_select(0, positions), self._angles[1].index_select(0, positions)
 
 
+class _Padding(NamedTuple):
+    """Between the ``N`` tokens of a pass and its ``R·T`` places, some of which are padding."""
+
+    real: Tensor  # [N] the place of every token
+    padded: Tensor  # [R·T] the token in every place; padding attends as the first token does
+
+    @classmethod
+    def of(cls, rows: Pass) -> _Padding | None:
+        if rows.real is None:
+            return None
+        padded = rows.ids.new_zeros(rows.ids.numel())
+        padded[rows.real] = torch.arange(len(rows.real), device=rows.ids.device)
+        return cls(rows.real, padded)
+
+
+@dataclass(frozen=True)
 class _Attention:
     """Flat queries to the key/value states of their rows."""
 
-    def __init__(self, rows: Pass, dtype: torch.dtype) -> None:
-        self._rows, self._real, self._mask = len(rows.ids), rows.real, _mask(rows, dtype)
-        if rows.real is not None:
-            self._padded = rows.ids.new_zeros(rows.ids.numel())  # padding attends as the first token does
-            self._padded[rows.real] = torch.arange(len(rows.real), device=rows.ids.device)
+    rows: int
+    mask: Tensor  # [R, 1, T, seen]
+    padding: _Padding | None
+    plain_scores: int
+
+    @classmethod
+    def of(cls, rows: Pass, dtype: torch.dtype, plain_scores: int) -> _Attention:
+        return cls(len(rows.ids), _mask(rows, dtype), _Padding.of(rows), plain_scores)
 
     def of_last(self) -> _Attention:
         """The same for the last token of every row alone."""
-        found = object.__new__(_Attention)
-        found._rows, found._real, found._mask = self._rows, None, self._mask[:, :, -1:]
-        return found
+        return replace(self, mask=self.mask[:, :, -1:], padding=None)
 
     def __call__(self, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """``[N, heads, head_dim]`` and states of ``[R, key heads, seen, head_dim]`` → ``[N, heads · head_dim]``."""
-        if self._real is not None:
-            query = query.index_select(0, self._padded)
+        if self.padding is not None:
+            query = query.index_select(0, self.padding.padded)
         _, heads, dim = query.shape
-        key_heads, tokens = keys.shape[1], len(query) // self._rows
+        key_heads, tokens = keys.shape[1], len(query) // self.rows
         shared = heads // key_heads  # queries that read one key head
-        query = query.view(self._rows, tokens, key_heads, shared, dim).permute(0, 2, 3, 1, 4)
-        query = query.reshape(self._rows, key_heads, shared * tokens, dim)
-        mask = self._mask if tokens == 1 else self._mask.repeat(1, 1, shared, 1)
-        found = _attended(query, keys, values, mask).view(self._rows, key_heads, shared, tokens, dim)
-        found = found.permute(0, 3, 1, 2, 4).reshape(-1, heads * dim)
-        return found if self._real is None else found.index_select(0, self._real)
+        query = query.view(self.rows, tokens, key_heads, shared, dim).permute(0, 2, 3, 1, 4)
+        query = query.reshape(self.rows, key_heads, shared * tokens, dim)
+        mask = self.mask if tokens == 1 else self.mask.repeat(1, 1, shared, 1)
+        output = self._attended(query, keys, values, mask).view(self.rows, key_heads, shared, tokens, dim)
+        output = output.permute(0, 3, 1, 2, 4).reshape(-1, heads * dim)
+        return output if self.padding is None else output.index_select(0, self.padding.real)
 
-
-def _attended(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-    rows, heads, queries, dim = query.shape
-    if query.dtype != torch.float32 or rows * heads * queries * keys.shape[2] > _PLAIN_SCORES:
-        return functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
-    scores = torch.matmul(query * dim**-0.5, keys.transpose(2, 3)).add_(mask)
-    return torch.matmul(torch.softmax(scores, dim=-1), values)
+    def _attended(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+        rows, heads, queries, dim = query.shape
+        if query.dtype != torch.float32 or rows * heads * queries * keys.shape[2] > self.plain_scores:
+            return functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
+        scores = torch.matmul(query * dim**-0.5, keys.transpose(2, 3)).add_(mask)
+        return torch.matmul(torch.softmax(scores, dim=-1), values)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from at2po_agent.policy.base import PolicyError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 _COLUMNS = 64  # columns are added in blocks of this many
 
@@ -18,7 +21,7 @@ class KVSlots:
     Nothing is ever uninitialised: a masked column still takes part as 0 · value, and 0 · NaN is NaN.
     """
 
-    def __init__(self, config: Any, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, config: PreTrainedConfig, dtype: torch.dtype, device: torch.device) -> None:
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self.states = torch.zeros(config.num_hidden_layers, 2, 0, heads, 0, dim, dtype=dtype, device=device)

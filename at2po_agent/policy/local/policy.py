@@ -8,14 +8,17 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
-from at2po_agent.policy.base import Completion, PolicyError, Request, Sampling, Stats, check_requests
+from at2po_agent.policy.base import CausalLM, Completion, PolicyError, Request, Sampling, Stats, check_requests
 from at2po_agent.policy.codec import Codec
 from at2po_agent.policy.loading import load_policy, positions
-from at2po_agent.policy.local.batch import Batch, Row
+from at2po_agent.policy.local.batch import PREFILL_TOKENS, Batch, Row
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 
 class _Call:
@@ -65,6 +68,7 @@ class LocalPolicy:
             SmolLM2-135M in float32).
         deterministic: run every call alone.
         cache_bytes: bound of the states that are kept for later turns and siblings.
+        prefill_tokens: of one forward pass that reads prompts, padding included; a longer prompt is read alone.
 
     Raises:
         PolicyError: the model's attention is not supported.
@@ -72,12 +76,13 @@ class LocalPolicy:
 
     def __init__(
         self,
-        model: Any,
+        model: CausalLM,
         codec: Codec,
         *,
         max_batch: int = 256,
         deterministic: bool = True,
         cache_bytes: int = 512 * 2**20,
+        prefill_tokens: int = PREFILL_TOKENS,
     ) -> None:
         _check_attention(model.config)
         self.model, self.codec = model, codec
@@ -85,7 +90,7 @@ class LocalPolicy:
         self.version = 0
         self._vocabulary = model.get_input_embeddings().num_embeddings
         self._positions = positions(model)
-        self._batch = Batch(model, codec, cache_bytes)
+        self._batch = Batch(model, codec, cache_bytes, prefill_tokens)
         self._calls: deque[_Call] = deque()  # in order of arrival; a call leaves when it is done
         self._changed = threading.Condition()
         self._worker: threading.Thread | None = None
@@ -137,7 +142,7 @@ class LocalPolicy:
     def release(self) -> None:
         """Nothing to give up: the weights are the trained module's own."""
 
-    def publish(self, model: Any, version: int) -> None:
+    def publish(self, model: CausalLM, version: int) -> None:
         """The trained module was changed in place: sample as ``version`` from now on.
 
         Raises:
@@ -213,7 +218,7 @@ class LocalPolicy:
         self._batch.reset()
 
 
-def _check_attention(config: Any) -> None:
+def _check_attention(config: PreTrainedConfig) -> None:
     if config._attn_implementation != "sdpa":
         raise PolicyError(
             f"the local engine needs attn_implementation='sdpa', not {config._attn_implementation!r}: "

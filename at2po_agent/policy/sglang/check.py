@@ -8,16 +8,14 @@ importance ratio of a run would silently be wrong.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-import torch
-
-from at2po_agent.policy.base import PolicyError, Request, Sampling
+from at2po_agent.policy.base import CausalLM, PolicyError, Request, Sampling
 from at2po_agent.policy.codec import Codec
 from at2po_agent.policy.sglang.server import Answer, Server, sampling_params
 from at2po_env.state import Segment
 
-_TOKENS = 8  # most likely ones that are compared
+_TOKENS = 8  # most likely ones that a server is asked for
+_KNOWN_TOKENS = 4  # of the trained model; few enough that all of them are among the server's most likely ones
 _TEMPERATURE = 0.5
 _TOLERANCE = 0.05  # nats, of differences between tokens; half precision stays below
 _TEXT = (Segment("The quick brown fox jumps over the lazy", data=False),)
@@ -25,11 +23,12 @@ _TEXT = (Segment("The quick brown fox jumps over the lazy", data=False),)
 
 @dataclass(frozen=True)
 class KnownPrompt:
-    """What the trained model says after a prompt, to be compared with what a server says."""
+    """What is known of the trained model: its vocabulary, and its answer to a prompt, which a server must give too."""
 
     prompt: tuple[int, ...]
     logprobs: tuple[tuple[int, float], ...]  # (id, logprob) of its most likely next tokens at T = 1, nats
     tolerance: float = 0.1  # nats; other kernels in half precision differ by less, other models by more
+    vocabulary: int | None = None  # token ids that it has an embedding for; None: those of the tokenizer
 
 
 def known_ids(codec: Codec) -> tuple[int, ...]:
@@ -72,13 +71,13 @@ async def _next(server: Server, prompt: tuple[int, ...], temperature: float) -> 
     return dict(answer.top_logprobs[0])
 
 
-_TOKENS = 4  # few enough that all of them are among the server's most likely ones
+def known_prompt(model: CausalLM, codec: Codec) -> KnownPrompt:
+    """Forward the prompt that servers are asked about, and take the most likely next tokens."""
+    import torch
 
-
-@torch.no_grad()
-def known_prompt(model: Any, codec: Codec) -> KnownPrompt:
-    """The most likely tokens of a transformers model after the prompt that servers are asked about."""
     prompt = known_ids(codec)
-    logits = model(input_ids=torch.tensor([prompt], device=model.device), use_cache=False).logits[0, -1]
-    values, ids = torch.log_softmax(logits.float(), dim=-1).topk(_TOKENS)
-    return KnownPrompt(prompt, tuple(zip(ids.tolist(), values.tolist(), strict=True)))
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([prompt], device=model.device), use_cache=False).logits[0, -1]
+    values, ids = torch.log_softmax(logits.float(), dim=-1).topk(_KNOWN_TOKENS)
+    logprobs = tuple(zip(ids.tolist(), values.tolist(), strict=True))
+    return KnownPrompt(prompt, logprobs, vocabulary=model.get_input_embeddings().num_embeddings)

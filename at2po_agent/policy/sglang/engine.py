@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Sequence, Set
 from contextlib import ExitStack
 from time import monotonic
-from typing import Any
 
-from at2po_agent.policy.base import Completion, PolicyError, PolicyUnavailable, Request, Sampling, Stats
+from at2po_agent.policy.base import CausalLM, Completion, PolicyError, PolicyUnavailable, Request, Sampling, Stats
 from at2po_agent.policy.codec import Codec
+from at2po_agent.policy.engine import EngineConfig
 from at2po_agent.policy.sglang.admin import SglangAdmin
 from at2po_agent.policy.sglang.check import known_prompt
-from at2po_agent.policy.sglang.launch import Servers
+from at2po_agent.policy.sglang.launch import RunningServers
 from at2po_agent.policy.sglang.policy import SGLangPolicy
 from at2po_agent.policy.sglang.weight_sync import WeightSync
 
 _LOOK_S = 1.0  # between two looks at servers that are not used
+_DEFAULTS = EngineConfig(kind="sglang")
 
 
 class SGLangEngine:
@@ -28,17 +29,13 @@ class SGLangEngine:
     not used: one that comes back gets the weights again, one that the run has started and that died is started again.
 
     Args:
-        urls: of the servers.
+        servers: at least one; closed with the engine, and told about those that go and come back.
         model: whose weights they get now, as version 0.
         codec: its tokenizer.
         sync: how weights reach a server.
-        router: URL of SGLang's own router before exactly these servers; weights do not go through it.
-        started: the servers that this run started, ended by ``close``.
-        release_memory: give the servers' memory up while the model is updated: engine and trainer share a GPU.
-        patience: seconds that ``publish`` waits for a server where none answers.
-        timeout: seconds without an answer after which a server counts as dead.
+        config: ``router`` (before exactly these servers; weights do not go through it), ``release_memory``,
+            ``patience`` and ``timeout``.
         max_connections: requests that are sent at the same time.
-        note: told about servers that go and come back.
 
     Raises:
         PolicyUnavailable: no server answers.
@@ -47,23 +44,16 @@ class SGLangEngine:
 
     def __init__(
         self,
-        urls: Sequence[str],
-        model: Any,
+        servers: RunningServers,
+        model: CausalLM,
         codec: Codec,
         sync: WeightSync,
-        *,
-        router: str = "",
-        started: Servers | None = None,
-        release_memory: bool = False,
-        patience: float = 600.0,
-        timeout: float = 600.0,
+        config: EngineConfig = _DEFAULTS,
         max_connections: int = 512,
-        note: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.codec = codec
-        self._servers = [SglangAdmin(url) for url in urls]
-        self._sync, self._started, self._release_memory, self._note = sync, started, release_memory, note
-        self._patience = patience
+        self._admins = [SglangAdmin(url) for url in servers.urls]
+        self._servers, self._sync, self._config = servers, sync, config
         self._run = uuid.uuid4().hex[:8]
         self._label = ""
         self._released = False
@@ -72,16 +62,15 @@ class SGLangEngine:
         self._closing = threading.Event()
         with ExitStack() as undo:
             undo.callback(self._close_servers)
-            if release_memory:
+            if config.release_memory:
                 self._check_memory_saver()
             self._send_to_all(model, 0)
             self._policy = SGLangPolicy(
-                urls,
+                servers.urls,
                 codec,
-                router=router,
-                vocabulary=model.get_input_embeddings().num_embeddings,
+                router=config.router,
                 known=known_prompt(model, codec),
-                timeout=timeout,
+                timeout=config.timeout,
                 max_connections=max_connections,
             )
             self._policy.expect(0, self._label)
@@ -105,14 +94,14 @@ class SGLangEngine:
 
     def release(self) -> None:
         """Free the servers' memory if that was asked for; they sample nothing until ``publish``."""
-        if not self._release_memory or self._released:
+        if not self._config.release_memory or self._released:
             return
         with self._weights:
-            for server in self._servers:
+            for server in self._admins:
                 server.release_memory()
             self._released = True
 
-    def publish(self, model: Any, version: int) -> None:
+    def publish(self, model: CausalLM, version: int) -> None:
         """Send the weights to every server that answers; the others get them before they are used again.
 
         Raises:
@@ -129,11 +118,11 @@ class SGLangEngine:
         Raises:
             PolicyError: turns are being sampled.
         """
-        for server in self._servers:
+        for server in self._admins:
             try:
                 server.flush_cache()
             except PolicyUnavailable as error:
-                self._note(str(error))
+                self._servers.note(str(error))
 
     def close(self) -> None:
         """End the connections, and the servers that this run started."""
@@ -144,23 +133,22 @@ class SGLangEngine:
 
     def _close_servers(self) -> None:
         self._sync.close()
-        if self._started is not None:
-            self._started.close()
+        self._servers.close()
 
     def _check_memory_saver(self) -> None:
-        for server in self._servers:
+        for server in self._admins:
             if not server.info().get("enable_memory_saver"):
                 raise PolicyError(
                     f"engine.release_memory needs servers with --enable-memory-saver, and {server.url} runs without it"
                 )
 
-    def _send_to_all(self, model: Any, version: int) -> None:
+    def _send_to_all(self, model: CausalLM, version: int) -> None:
         self._label = f"{self._run}-{version}"
         self._sync.take(model, self._label)
-        until = monotonic() + self._patience
+        until = monotonic() + self._config.patience
         while True:
-            missing = {server.url: error for server in self._servers if (error := self._try_to_send(server))}
-            if len(missing) < len(self._servers):
+            missing = {server.url: error for server in self._admins if (error := self._try_to_send(server))}
+            if len(missing) < len(self._admins):
                 break
             if monotonic() > until:
                 first = next(iter(missing.values()))
@@ -169,7 +157,7 @@ class SGLangEngine:
             self._closing.wait(_LOOK_S)
         self._released, self._behind = False, set(missing)
         for error in missing.values():
-            self._note(f"{error}; going on without it until it is back")
+            self._servers.note(f"{error}; going on without it until it is back")
 
     def _try_to_send(self, server: SglangAdmin) -> PolicyUnavailable | None:
         try:
@@ -193,28 +181,27 @@ class SGLangEngine:
 
     def _away(self) -> Set[str]:
         """URLs of servers that may have other weights: all of them, where it is the router that meets trouble."""
-        urls = {server.url for server in self._servers}
+        urls = {server.url for server in self._admins}
         troubled = self._policy.troubles.keys()
         return self._behind | troubled & urls if troubled <= urls else urls
 
     def _revive(self) -> None:
-        if self._started is not None:
-            for server in self._servers:
-                self._started.revive(server.url)
+        for url in self._servers.urls:
+            self._servers.revive(url)
 
     def _refresh(self, urls: Set[str]) -> None:
         """Send the weights to those servers that answer and have others."""
         if self._released:
             return
-        for server in self._servers:
+        for server in self._admins:
             if server.url not in urls:
                 continue
             try:
                 if server.weight_version() != self._label:
                     self._sync.send(server)
-                    self._note(f"{server.url} is back and has the weights again")
+                    self._servers.note(f"{server.url} is back and has the weights again")
                 self._behind.discard(server.url)
             except PolicyUnavailable:
                 continue  # the next look may find it back
             except PolicyError as error:
-                self._note(f"{server.url} is not used: {error}")
+                self._servers.note(f"{server.url} is not used: {error}")

@@ -7,35 +7,16 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic, sleep
 
 from at2po_agent.policy.base import PolicyError
+from at2po_agent.policy.engine import LaunchConfig
 from at2po_agent.policy.sglang.admin import SglangAdmin
 from at2po_agent.policy.sglang.keeper import GRACE_S
-from at2po_agent.settings import above, at_least
 
 _TAIL_LINES = 20
 _SAY_S = 15.0  # between two lines about a server that is still starting
-
-
-@dataclass(frozen=True)
-class LaunchConfig:
-    """Servers that the run starts itself.
-
-    In the words of ``command`` and ``stop`` and in the values of ``environment``, ``{model}``, ``{host}``, ``{port}``,
-    ``{index}`` and ``{python}`` are filled in.
-    """
-
-    servers: int = at_least(1, 1)
-    command: str = "{python} -m sglang.launch_server --model-path {model} --host {host} --port {port}"
-    arguments: tuple[str, ...] = ()  # added to the command, such as --mem-fraction-static and 0.5
-    stop: str = ""  # where the command puts its server into the background: what ends it
-    environment: dict[str, str] = field(default_factory=dict)  # such as CUDA_VISIBLE_DEVICES: "{index}"
-    host: str = "127.0.0.1"
-    port: int = at_least(30000, 1)  # of the first server; the others follow
-    start_seconds: float = above(900.0, 0)  # until the first token
 
 
 class Server:
@@ -120,14 +101,32 @@ class Server:
             self._keeper.wait(GRACE_S + 60)
 
 
-class Servers:
-    """All the servers of a run; ends them as a context manager does.
+class RunningServers:
+    """Servers that somebody else starts and ends.
+
+    Args:
+        urls: where they listen.
+        note: told about servers that go and come back.
+    """
+
+    def __init__(self, urls: Sequence[str], note: Callable[[str], None] = lambda text: None) -> None:
+        self.urls, self.note = tuple(urls), note
+
+    def revive(self, url: str) -> None:
+        """Do nothing: whoever started the server for ``url`` has to start it again."""
+
+    def close(self) -> None:
+        """Do nothing: they stay."""
+
+
+class Servers(RunningServers):
+    """Servers that a run starts, and ends by ``close``.
 
     Args:
         config: how many, and how they are started.
         model: a Hugging Face folder that the servers begin with.
         logs: a folder for ``server-0.log`` and so on.
-        note: told about what takes long.
+        note: told about what takes long, and about servers that go and come back.
 
     Raises:
         PolicyError: a server did not start; those that did are ended.
@@ -135,7 +134,7 @@ class Servers:
 
     def __init__(self, config: LaunchConfig, model: Path, logs: Path, note: Callable[[str], None]) -> None:
         self._servers = [Server(config, model, index, logs / f"server-{index}.log") for index in range(config.servers)]
-        self._note = note
+        super().__init__([server.url for server in self._servers], note)
         note(f"starting {config.servers} SGLang server(s), logs in {logs}")
         try:
             for server in self._servers:
@@ -146,16 +145,11 @@ class Servers:
             self.close()
             raise
 
-    @property
-    def urls(self) -> tuple[str, ...]:
-        """Where they listen."""
-        return tuple(server.url for server in self._servers)
-
     def revive(self, url: str) -> None:
         """Start the server for ``url`` again if it has died; returns at once."""
         for server in self._servers:
             if server.url == url and not server.running:
-                self._note(f"{url} died and is started again; the end of {server.tail()}")
+                self.note(f"{url} died and is started again; the end of {server.tail()}")
                 server.start()
 
     def close(self) -> None:

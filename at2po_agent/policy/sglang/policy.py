@@ -59,7 +59,6 @@ class SGLangPolicy:
         urls: of the servers; ``http://HOST:PORT``.
         codec: of the model that they serve.
         router: URL of SGLang's own router before exactly these servers, which then decides where a turn is sampled.
-        vocabulary: token ids that the model has an embedding for; default: those of the codec's tokenizer.
         known: what the served model has to say after a known prompt.
         timeout: seconds without an answer after which a server counts as dead.
         max_connections: requests that are sent at the same time, all servers together.
@@ -76,12 +75,11 @@ class SGLangPolicy:
         codec: Codec,
         *,
         router: str = "",
-        vocabulary: int | None = None,
         known: KnownPrompt | None = None,
         timeout: float = 600.0,
         max_connections: int = 512,
     ) -> None:
-        self.codec, self.vocabulary = codec, vocabulary or codec.vocab_size
+        self.codec, self.vocabulary = codec, (known and known.vocabulary) or codec.vocab_size
         self.version = 0
         self.stats = ServedStats()
         self._eos = sorted(codec.eos_ids)

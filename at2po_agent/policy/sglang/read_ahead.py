@@ -54,12 +54,6 @@ class ReadAhead:
                 round_.add_done_callback(self._rounds.discard)
         await asyncio.shield(done)  # others may wait for it too
 
-    def _read_for_another(self, prompt: Ids, known: int) -> asyncio.Future[None] | None:
-        for ids, done in self._reading.items():
-            if common_prefix(ids, prompt) - known >= _WORTH_TOKENS:
-                return done
-        return None
-
     async def _round(self) -> None:
         await asyncio.sleep(_TOGETHER_S)
         waiting, self._waiting = self._waiting, []

@@ -29,20 +29,20 @@ from torch import Tensor, multiprocessing
 from torch.distributed import distributed_c10d
 
 from at2po_agent.atomic_files import new_directory
-from at2po_agent.policy.base import PolicyError, PolicyUnavailable
+from at2po_agent.policy.base import CausalLM, PolicyError, PolicyUnavailable
 from at2po_agent.policy.lora import merged_parameters, save_merged
 from at2po_agent.policy.sglang.admin import SglangAdmin
 
 _dist: Any = dist  # its TCPStore is not typed
 _c10d: Any = distributed_c10d  # torch has no public way to make a group beside a trainer's own
 _multiprocessing: Any = multiprocessing  # not typed
-_BUCKET_BYTES = 1 << 30  # of one call: what the server needs beside its own weights
+BUCKET_BYTES = 1 << 30  # of one call: what the server needs beside its own weights
 
 
 class WeightSync(Protocol):
     """One way of sending weights."""
 
-    def take(self, model: Any, label: str) -> None:
+    def take(self, model: CausalLM, label: str) -> None:
         """Hold the weights of ``model`` as they are now, to be sent under ``label``."""
         ...
 
@@ -66,7 +66,7 @@ class DiskSync:
     def __init__(self, folder: Path) -> None:
         self._folder, self._held, self._label = folder, folder, ""
 
-    def take(self, model: Any, label: str) -> None:
+    def take(self, model: CausalLM, label: str) -> None:
         """Write a Hugging Face folder in place of the last one."""
         earlier, self._held, self._label = self._held, self._folder.absolute() / label, label
         with new_directory(self._held) as folder:
@@ -88,19 +88,24 @@ class TensorSync:
     """``/update_weights_from_tensor`` through shared memory: trainer and servers run on one host.
 
     A model on a GPU is copied to the host's memory first; CUDA's own handles are not used.
+
+    Args:
+        bucket_bytes: weights that go in one call; a single tensor may be larger.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, bucket_bytes: int = BUCKET_BYTES) -> None:
+        self._bucket_bytes = bucket_bytes
         # With file descriptors, torch's default, the server cannot open the memory and dies.
         _multiprocessing.set_sharing_strategy("file_system")
         _start_memory_manager()
         self._buckets: list[list[tuple[str, Tensor]]] = []
         self._label = ""
 
-    def take(self, model: Any, label: str) -> None:
+    def take(self, model: CausalLM, label: str) -> None:
         """Copy the weights to shared memory."""
         self._label = label
-        self._buckets = [[(name, _shared(tensor)) for name, tensor in bucket] for bucket in _buckets(model)]
+        buckets = _buckets(model, self._bucket_bytes)
+        self._buckets = [[(name, _shared(tensor)) for name, tensor in bucket] for bucket in buckets]
 
     def send(self, server: SglangAdmin) -> None:
         """Send where the memory is, to each of the server's tensor-parallel ranks."""
@@ -125,14 +130,15 @@ class DistributedSync:
         timeout: seconds until a server that does not take part is given up.
     """
 
+    _model: CausalLM  # set by ``take``
+
     def __init__(self, address: str = "127.0.0.1", timeout: float = 120.0) -> None:
         self._address, self._timeout = address, timedelta(seconds=timeout)
         self._groups: dict[str, tuple[str, dist.ProcessGroup]] = {}
-        self._model: Any = None
         self._label = ""
         self._calls = ThreadPoolExecutor(1, "at2po-weights")
 
-    def take(self, model: Any, label: str) -> None:
+    def take(self, model: CausalLM, label: str) -> None:
         """Remember the module: its weights are sent as they are, so they must not change before the next ``take``."""
         self._model, self._label = model, label
 
@@ -141,7 +147,7 @@ class DistributedSync:
         try:
             with server.paused(), _update(server):
                 name, group = self._groups.get(server.url) or self._join(server)
-                for bucket, extra in _with_label(_buckets(self._model), self._label):
+                for bucket, extra in _with_label(_buckets(self._model, BUCKET_BYTES), self._label):
                     body = {
                         "names": [name for name, _ in bucket],
                         "dtypes": [str(tensor.dtype).removeprefix("torch.") for _, tensor in bucket],
@@ -222,12 +228,12 @@ def _shared(tensor: Tensor) -> Tensor:
     return shared
 
 
-def _buckets(model: Any) -> Iterator[list[tuple[str, Tensor]]]:
-    """The parameters by name, tied ones once, in parts of a bounded size."""
+def _buckets(model: CausalLM, size: int) -> Iterator[list[tuple[str, Tensor]]]:
+    """Yield the parameters by name, tied ones once, in parts of at most ``size`` bytes or a single tensor."""
     bucket: list[tuple[str, Tensor]] = []
     for name, parameter in merged_parameters(model):
         tensor = parameter.contiguous()
-        if bucket and sum(held.nbytes for _, held in bucket) + tensor.nbytes > _BUCKET_BYTES:
+        if bucket and sum(held.nbytes for _, held in bucket) + tensor.nbytes > size:
             yield bucket
             bucket = []
         bucket.append((name, tensor))

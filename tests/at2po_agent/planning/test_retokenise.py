@@ -100,9 +100,9 @@ def test_what_encodes_to_itself_has_a_ratio_of_exactly_one(codec: Codec) -> None
 @pytest.mark.parametrize("name", real_tokenizers.NAMES)
 def test_real_tokenizers_spell_words_in_more_than_one_way(name: str) -> None:
     codec = Codec(real_tokenizers.load(name))
-    canonical = tuple(codec._encode_scaffold("<search> the town of Brum</search>"))
-    letters = tuple(i for letter in "the town" for i in codec._encode_scaffold(letter))
-    prompt, observation = tuple(codec._encode_scaffold("Who?\n")), tuple(codec._encode_scaffold(" found"))
+    canonical = real_tokenizers.scaffold(codec, "<search> the town of Brum</search>")
+    letters = real_tokenizers.scaffold(codec, *"the town")
+    prompt, observation = real_tokenizers.scaffold(codec, "Who?\n"), real_tokenizers.scaffold(codec, " found")
     same = path(prompt, (canonical, observation), (canonical, ()))
     assert ids_of(reencode(codec, same)) == ids_of(same)
     assert ids_of(reencode(codec, path(prompt, (letters, ()))))[1] != letters

@@ -5,30 +5,28 @@ from pathlib import Path
 import pytest
 
 from at2po_agent.commands import main as cli
-from at2po_agent.policy import loading as paths
 from at2po_agent.policy.base import PolicyError
 from at2po_agent.policy.loading import resolve_policy
 
 
 @pytest.fixture
-def carried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def carried(tmp_path: Path) -> Path:
     """A package that carries two policies and a folder that is none."""
     for name in ("big", "small", "half-written"):
         (tmp_path / "data" / name).mkdir(parents=True)
     for name in ("big", "small"):
         (tmp_path / "data" / name / "config.json").write_text("{}")
-    monkeypatch.setattr(paths, "_DATA", tmp_path / "data")
     return tmp_path / "data"
 
 
 def test_builtin_names_a_policy_inside_the_package(carried: Path) -> None:
-    assert resolve_policy("builtin:small") == carried / "small"
+    assert resolve_policy("builtin:small", data=carried) == carried / "small"
 
 
 @pytest.mark.parametrize("name", ["medium", "half-written", "", "../data/small", "."])
 def test_an_unknown_builtin_is_an_error_that_lists_those_there_are(carried: Path, name: str) -> None:
     with pytest.raises(PolicyError, match=r"builtin:big, builtin:small") as caught:
-        resolve_policy(f"builtin:{name}")
+        resolve_policy(f"builtin:{name}", data=carried)
     assert f"builtin:{name}" in str(caught.value)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,18 @@ from at2po_agent.policy import lora
 from at2po_agent.policy.base import PolicyError, Request, Sampling
 from at2po_agent.policy.loading import load_policy
 from at2po_agent.policy.local.policy import LocalPolicy
-from at2po_agent.policy.lora import add_lora, load_adapter, merged_parameters, save_adapter, save_merged, without_lora
+from at2po_agent.policy.lora import (
+    LoraConfig,
+    add_lora,
+    load_adapter,
+    merged_parameters,
+    save_adapter,
+    save_merged,
+    without_lora,
+)
 from at2po_agent.policy.sglang.admin import SglangAdmin
 from at2po_agent.policy.sglang.engine import SGLangEngine
+from at2po_agent.policy.sglang.launch import RunningServers
 from at2po_agent.policy.sglang.weight_sync import DiskSync, TensorSync
 from at2po_agent.update.schedule import UpdateConfig
 from at2po_agent.update.updater import Updater
@@ -33,12 +43,12 @@ from tests.helpers.sglang_server import MICROWIKI
 from tests.helpers.tiny_models import tiny
 
 IDS = torch.tensor([[5, 9, 2, 40, 7, 7, 1, 30]])
-SETTINGS: dict[str, Any] = {"rank": 3, "alpha": 12.0, "targets": ["all-linear"], "seed": 1}
+SETTINGS = LoraConfig(rank=3, alpha=12.0)
 
 
-def adapted(model: Any = None, **changes: Any) -> Any:
+def adapted(model: Any = None, seed: int = 1, **changes: Any) -> Any:
     model = model if model is not None else tiny()
-    add_lora(model, **{**SETTINGS, **changes})
+    add_lora(model, replace(SETTINGS, **changes), seed)
     return model
 
 
@@ -102,7 +112,7 @@ def test_adapters_of_a_half_precision_base_are_float32_and_merge_into_its_dtype(
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_an_update_moves_the_adapters_and_nothing_else(checkpointing: bool) -> None:
     model = tiny_for_trees().float()
-    add_lora(model, **SETTINGS)
+    add_lora(model, SETTINGS, seed=1)
     before = copy.deepcopy(model.state_dict())
     config = UpdateConfig(lr=1e-2, mini_batch=100, gradient_checkpointing=checkpointing)
     updater = Updater(model, ATPO(0.1, 0.1), config)
@@ -117,7 +127,7 @@ def test_an_update_moves_the_adapters_and_nothing_else(checkpointing: bool) -> N
 def test_the_reference_of_a_kl_term_is_the_model_without_its_adapters() -> None:
     base = tiny_for_trees().float()
     model = copy.deepcopy(base)
-    add_lora(model, **SETTINGS)
+    add_lora(model, SETTINGS, seed=1)
     moved(model)
     batch = some_batch(model)
     found = []
@@ -219,14 +229,15 @@ def test_a_real_server_samples_as_the_local_engine_does_with_the_adapters(
 ) -> None:
     """Greedy turns after update: the same tokens, and log-probabilities within 1e-4."""
     model, codec = load_policy(MICROWIKI)
-    add_lora(model, **SETTINGS)
+    add_lora(model, SETTINGS, seed=1)
     with torch.no_grad():
         for name in trained(model):
             model.get_parameter(name).mul_(0.5).add_(0.003)
     base, _ = load_policy(MICROWIKI)
     asked = [Request(tuple(range(10 + i, 30 + i)), 12, (i,)) for i in range(3)]
     here = LocalPolicy(model, codec)
-    engine = SGLangEngine([sglang_url], model, codec, DiskSync(tmp_path / "w") if way == "disk" else TensorSync())
+    sync = DiskSync(tmp_path / "w") if way == "disk" else TensorSync()
+    engine = SGLangEngine(RunningServers([sglang_url]), model, codec, sync)
     try:
         there = asyncio.run(engine.generate(asked, Sampling(temperature=0.0)))
         engine.publish(base, 1)  # other tests go on with this server

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from at2po_agent.policy.base import Completion, Request, Sampling
 from at2po_agent.policy.codec import Codec
 from at2po_agent.policy.retokenised import Retokenised
-from tests.helpers.real_tokenizers import byte_bpe
+from tests.helpers.real_tokenizers import byte_bpe, scaffold
 
 
 class Records:
@@ -24,8 +24,8 @@ class Records:
 
 def test_the_policy_is_asked_with_the_ids_of_the_text() -> None:
     codec, inner = Codec(byte_bpe()), Records()
-    canonical = tuple(codec._encode_scaffold("the town of Brum"))
-    letters = tuple(i for letter in "the town of Brum" for i in codec._encode_scaffold(letter))
+    canonical = scaffold(codec, "the town of Brum")
+    letters = scaffold(codec, *"the town of Brum")
     assert len(letters) > len(canonical)
     requests = [Request(letters, 9, (0,)), Request(canonical, 9, (1,))]
     done = asyncio.run(Retokenised(inner, codec).generate(requests, Sampling()))
@@ -36,8 +36,8 @@ def test_the_policy_is_asked_with_the_ids_of_the_text() -> None:
 
 def test_a_history_that_grows_by_it_leaves_less_room() -> None:
     codec, inner = Codec(byte_bpe()), Records()
-    broken = codec._encode_scaffold("é")[:1]  # half a character decodes to U+FFFD, which takes three bytes
-    asyncio.run(Retokenised(inner, codec).generate([Request(tuple(broken), 9, (0,))], Sampling()))
+    broken = scaffold(codec, "é")[:1]  # half a character decodes to U+FFFD, which takes three bytes
+    asyncio.run(Retokenised(inner, codec).generate([Request(broken, 9, (0,))], Sampling()))
     (request,) = inner.requests
     grown = len(request.prompt) - 1
     assert grown > 0 and request.max_new_tokens == 9 - grown

@@ -9,8 +9,9 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from at2po_agent.environments import EnvConfig
+from at2po_agent.policy.loading import PolicyConfig
 from at2po_agent.settings import ConfigError
-from at2po_agent.training.config import LogConfig, PolicyConfig, TrainConfig
+from at2po_agent.training.config import LogConfig, TrainConfig
 from at2po_agent.training.loggers import open_loggers
 
 

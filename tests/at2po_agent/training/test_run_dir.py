@@ -10,8 +10,9 @@ import pytest
 
 from at2po_agent.atomic_files import DiskError
 from at2po_agent.environments import EnvConfig
+from at2po_agent.policy.loading import PolicyConfig
 from at2po_agent.settings import ConfigError
-from at2po_agent.training.config import PolicyConfig, TrainConfig, load_config
+from at2po_agent.training.config import TrainConfig, load_config
 from at2po_agent.training.metrics import Scores
 from at2po_agent.training.run_dir import RunDirectory, RunDirError, read_metrics, read_trees, tree_files
 from tests.helpers.faults import disk_with_room_for

@@ -10,7 +10,8 @@ from rich.console import Console
 
 from at2po_agent.environments import EnvConfig
 from at2po_agent.method.tree import TurnNode, TurnTree
-from at2po_agent.training.config import PolicyConfig, TrainConfig
+from at2po_agent.policy.loading import PolicyConfig
+from at2po_agent.training.config import TrainConfig
 from at2po_agent.training.run_dir import RunDirectory, RunDirError
 from at2po_agent.training.stored_trees import find_tree, render, tree_record
 

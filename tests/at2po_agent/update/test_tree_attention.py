@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import numpy.typing as npt
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -48,8 +47,8 @@ def pairs(layout: Layout) -> int:
     return sum(group.queries.numel() * group.keys.shape[1] for group in layout.groups)
 
 
-def plan(positions: Ints, ends: Ints) -> Layout:
-    return plan_attention(positions, ends, torch.float64, torch.device("cpu"))
+def plan(positions: Ints, ends: Ints, **options: int) -> Layout:
+    return plan_attention(positions, ends, torch.float64, torch.device("cpu"), **options)
 
 
 @settings(deadline=None, max_examples=60)
@@ -62,9 +61,7 @@ def test_it_is_masked_attention_forward_and_backward(parents: list[int], heads: 
     shapes = [(1, count, n, 8) for count in (heads[0], heads[1], heads[1])]
     states = [torch.randn(s, dtype=torch.float64, generator=generator).requires_grad_() for s in shapes]
     weight = torch.randn(1, n, heads[0], 8, dtype=torch.float64, generator=generator)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("at2po_agent.update.tree_attention._MAX_QUERIES", longest)  # so that long branches are cut too
-        layout = plan(positions, ends)
+    layout = plan(positions, ends, max_queries=longest)  # so that long branches are cut too
     found, _ = tree_attention(SimpleNamespace(), *states, None, scaling=0.3, tree=layout)  # type: ignore[arg-type]
     expected = functional.scaled_dot_product_attention(*states, attn_mask=mask, scale=0.3, enable_gqa=True).transpose(
         1, 2

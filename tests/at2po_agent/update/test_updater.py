@@ -20,6 +20,7 @@ from at2po_agent.method.objective import AEPO, ATPO, GSPO, LossInputs, Objective
 from at2po_agent.method.tree import ROOT
 from at2po_agent.policy.base import PolicyError
 from at2po_agent.update import logprobs
+from at2po_agent.update.forwarding import RunContext
 from at2po_agent.update.packing import Credited
 from at2po_agent.update.schedule import UpdateConfig, learning_rate
 from at2po_agent.update.updater import Updater
@@ -224,12 +225,12 @@ def test_recomputed_log_probabilities_replace_the_rollouts(temperature: float) -
     model = tiny()
     batch = some_batch(model)
     off_policy(model, batch, 0.0, temperature)
-    expected, _ = step_gradient(model, ATPO(), batch, temperature=temperature)
+    expected, _ = step_gradient(model, ATPO(), batch, run=RunContext(temperature=temperature))
     for tree, _ in batch:
         for node in tree.nodes:
             node.logp = tuple(-9.0 for _ in node.logp)  # an engine that reports nonsense
     config = UpdateConfig(grad_clip=0.0, mini_batch=100, max_tokens=60, old_logprobs="recompute")
-    gradient, metrics = step_gradient(model, ATPO(), batch, config, temperature=temperature)
+    gradient, metrics = step_gradient(model, ATPO(), batch, config, run=RunContext(temperature=temperature))
     assert_same(gradient, expected)
     assert abs(metrics["ppo_kl"]) < 1e-12
 
@@ -327,11 +328,11 @@ def test_a_run_that_was_saved_goes_on_bit_for_bit() -> None:
     model = tiny(dtype=torch.float32)
     first, second = some_batch(model, seed=1), some_batch(model, seed=2)
     config = UpdateConfig(lr=1e-2, schedule="linear", warmup_steps=1, mini_batch=2)
-    updater = Updater(model, ATPO(0.1, 0.1), config, total_steps=6)
+    updater = Updater(model, ATPO(0.1, 0.1), config, RunContext(total_steps=6))
     updater.update(first)
     again, saved = copy.deepcopy(model), copy.deepcopy(updater.state_dict())
     metrics = updater.update(second)
-    resumed = Updater(again, ATPO(0.1, 0.1), config, total_steps=6)
+    resumed = Updater(again, ATPO(0.1, 0.1), config, RunContext(total_steps=6))
     resumed.load_state_dict(saved)
     assert resumed.update(second) == metrics
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
@@ -403,6 +404,6 @@ def test_what_cannot_be_trained_is_refused_at_once() -> None:
     with pytest.raises(ValueError, match="needs a reference model"):
         Updater(tiny(), ATPO(kl_coef=0.1), UpdateConfig())
     with pytest.raises(ValueError, match="temperature above 0"):
-        Updater(tiny(), ATPO(), UpdateConfig(), temperature=0.0)
+        Updater(tiny(), ATPO(), UpdateConfig(), RunContext(temperature=0.0))
     with pytest.raises(ValueError, match="no trees"):
         Updater(tiny(), ATPO(), UpdateConfig()).update([])

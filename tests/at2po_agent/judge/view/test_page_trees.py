@@ -11,7 +11,8 @@ from at2po_agent.environments import EnvConfig
 from at2po_agent.judge.view.page import Heading
 from at2po_agent.judge.view.page_trees import chosen_steps, training_page, tree_view
 from at2po_agent.method.tree import TurnNode, TurnTree
-from at2po_agent.training.config import PolicyConfig, TrainConfig
+from at2po_agent.policy.loading import PolicyConfig
+from at2po_agent.training.config import TrainConfig
 from at2po_agent.training.metrics import Scores
 from at2po_agent.training.run_dir import RunDirectory, RunDirError, step_of
 from at2po_agent.training.stored_trees import tree_record

@@ -88,9 +88,11 @@ def test_small_caches_change_nothing() -> None:
     assert none > some > all_ == 2 * 6
 
 
-def test_long_prompts_are_read_in_pieces_of_equal_length(policy: LocalPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("at2po_agent.policy.local.batch._PREFILL_TOKENS", 50)
-    asked = requests(12, new=3)
-    found = run(policy, asked)
+def test_long_prompts_are_read_in_pieces_of_equal_length() -> None:
+    policy, asked = LocalPolicy(tiny(), CODEC, prefill_tokens=50), requests(12, new=3)
+    try:
+        found = run(policy, asked)
+    finally:
+        policy.close()
     assert policy.stats.forwards > 5
     assert_same(found, [reference(policy.model, request, NEVER) for request in asked])

@@ -13,7 +13,7 @@ from transformers import Qwen3ForCausalLM
 from at2po_agent.policy.local.forward import LlamaForward, ModuleForward, Pass, forward_of
 from at2po_agent.policy.local.kv import KVSlots
 from at2po_agent.policy.local.policy import LocalPolicy
-from at2po_agent.policy.lora import add_lora
+from at2po_agent.policy.lora import LoraConfig, add_lora
 from tests.helpers.tiny_models import ARCHITECTURES, CODEC, NEVER, assert_same, reference, requests, run, tiny
 
 ROPES: dict[str, dict[str, Any]] = {
@@ -55,15 +55,16 @@ def two_passes(model: Any, forward: Any) -> tuple[list[Tensor], Tensor]:
     return logits, kv.states
 
 
-def assert_equal_passes(model: Any, tolerance: float) -> None:
+def assert_equal_passes(model: Any, tolerance: float, **options: int) -> None:
     assert isinstance(forward_of(model), LlamaForward)
-    (ours, states), (theirs, expected) = (two_passes(model, make(model)) for make in (LlamaForward, ModuleForward))
+    ours, states = two_passes(model, LlamaForward(model, **options))
+    theirs, expected = two_passes(model, ModuleForward(model))
     for one, other in zip([*ours, states], [*theirs, expected], strict=True):
         torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_written_out_layers_equal_the_modules(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_written_out_layers_equal_the_modules(architecture: str) -> None:
     """Logits and every key and value; with biases, in plain products and in the fused kernel."""
     biases = {"attention_bias": True} if architecture != "qwen2" else {}  # Qwen2 has them always
     model = tiny(architecture, **biases)
@@ -72,8 +73,7 @@ def test_written_out_layers_equal_the_modules(architecture: str, monkeypatch: py
             if name.endswith(("bias", "norm.weight")):
                 parameter.add_(torch.randn_like(parameter) * 0.3)
     assert_equal_passes(model, 1e-4)
-    monkeypatch.setattr("at2po_agent.policy.local.forward._PLAIN_SCORES", 0)
-    assert_equal_passes(model, 1e-4)
+    assert_equal_passes(model, 1e-4, plain_scores=0)
 
 
 @pytest.mark.parametrize("rope", ROPES)
@@ -120,7 +120,7 @@ def _replaced_layer(model: Any) -> None:
 
 
 def _adapters(model: Any) -> None:
-    add_lora(model, rank=2, alpha=8.0, targets=["all-linear"], seed=0)
+    add_lora(model, LoraConfig(rank=2, alpha=8.0), seed=0)
     for name, parameter in model.named_parameters():
         if ".lora_B." in name:
             parameter.data.normal_(std=0.5)

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from at2po_agent.policy.base import Completion, PolicyError, PolicyUnavailable, Request, Sampling
+from at2po_agent.policy.engine import EngineConfig
 from at2po_agent.policy.sglang.engine import SGLangEngine
+from at2po_agent.policy.sglang.launch import RunningServers
 from at2po_agent.policy.sglang.weight_sync import DiskSync
 from tests.helpers.sglang_control import Controlled
 from tests.helpers.sglang_double import serving
@@ -19,9 +21,10 @@ UPDATE = ["pause_generation", "update_weights_from_disk", "continue_generation"]
 
 
 @contextmanager
-def opened(folder, servers, model, **options):
-    urls = [server.url for server in servers]
-    engine = SGLangEngine(urls, model, CODEC, DiskSync(folder), patience=2.0, timeout=5.0, **options)
+def opened(folder, servers, model, note=lambda text: None, **options):
+    running = RunningServers([server.url for server in servers], note)
+    config = EngineConfig(kind="sglang", patience=2.0, timeout=5.0, **options)
+    engine = SGLangEngine(running, model, CODEC, DiskSync(folder), config)
     try:
         yield engine
     finally:
@@ -69,8 +72,11 @@ def test_what_is_published_is_what_samples(tmp_path) -> None:
 def test_memory_is_given_up_for_the_update_and_taken_back_in_two_parts(tmp_path) -> None:
     model = tiny()
     with serving(Controlled(model)) as server:
-        with pytest.raises(PolicyError, match="enable-memory-saver"):
-            SGLangEngine([server.url], model, CODEC, DiskSync(tmp_path), release_memory=True)
+        with (
+            pytest.raises(PolicyError, match="enable-memory-saver"),
+            opened(tmp_path, [server], model, release_memory=True),
+        ):
+            pass
         assert not server.calls
         server.memory_saver = True
         with opened(tmp_path, [server], model, release_memory=True) as engine:
@@ -133,11 +139,12 @@ def test_a_server_that_is_away_holds_nobody_up(tmp_path) -> None:
 
 def test_nobody_there_is_said_after_some_patience(tmp_path) -> None:
     model = tiny()
-    with serving(Controlled(model)) as server, opened(tmp_path, [server], model) as engine:
-        url, engine._servers[0].url = server.url, "http://127.0.0.1:9"
-        with pytest.raises(PolicyUnavailable, match=r"no server took the weights.*127.0.0.1:9"):
-            engine.publish(model, 1)
-        engine._servers[0].url = url
+    with ExitStack() as stack:
+        server = stack.enter_context(serving(Controlled(model)))
+        with opened(tmp_path, [server], model) as engine:
+            stack.close()
+            with pytest.raises(PolicyUnavailable, match=rf"no server took the weights.*{server.url}"):
+                engine.publish(model, 1)
 
 
 def test_a_refusal_ends_the_run_in_the_servers_words(tmp_path) -> None:

@@ -1,17 +1,17 @@
 """Servers of the run's own: they start, are waited for, and end with it, whatever ends it."""
 
-import os
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
+import psutil
 import pytest
 
 from at2po_agent.policy.base import PolicyError
+from at2po_agent.policy.engine import LaunchConfig
 from at2po_agent.policy.sglang.admin import SglangAdmin
-from at2po_agent.policy.sglang.launch import LaunchConfig, Servers
+from at2po_agent.policy.sglang.launch import Servers
 from tests.helpers.places import ROOT
 from tests.helpers.servers import free_port
 
@@ -73,9 +73,10 @@ def test_one_that_died_is_started_again(tmp_path) -> None:
         (url,) = servers.urls
         servers.revive(url)
         assert len(notes) == 1  # it lives
-        for pid in children(servers._servers[0]._keeper.pid):
-            assert b"AT2PO_TEST=0" in Path(f"/proc/{pid}/environ").read_bytes()
-            os.kill(pid, signal.SIGKILL)
+        keeper = next(child for child in psutil.Process().children() if url.rpartition(":")[2] in child.cmdline())
+        for child in keeper.children():
+            assert child.environ()["AT2PO_TEST"] == "0"
+            child.kill()
         assert gone(url)
         until = time.monotonic() + 20
         while not SglangAdmin(url).healthy(1):
@@ -86,10 +87,6 @@ def test_one_that_died_is_started_again(tmp_path) -> None:
     finally:
         servers.close()
     assert gone(url, 0)
-
-
-def children(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])

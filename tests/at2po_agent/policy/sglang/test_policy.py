@@ -66,7 +66,7 @@ def test_the_whole_softmax_is_asked_for_and_the_turn_is_what_the_server_sampled(
     neutral = {"top_p": 1, "top_k": -1, "min_p": 0, "repetition_penalty": 1, "temperature": 0.7, "max_new_tokens": 3}
     assert {name: params[name] for name in neutral} == neutral
     assert "sampling_seed" not in params
-    high, low = Double._logprobs(0.7)
+    high, low = Double.logprobs(0.7)
     assert found == Completion(
         (13, 14, 15), (high,) * 3, "length", tuple(((i, high), (i + 1, low)) for i in (13, 14, 15)), version=0
     )
@@ -262,7 +262,7 @@ def test_raw_logprobs_are_refused_at_the_start(double: Double) -> None:
 
 
 def test_another_model_is_refused_at_the_start(double: Double) -> None:
-    high, low = Double._logprobs(1.0)
+    high, low = Double.logprobs(1.0)
     SGLangPolicy([double.url], CODEC, known=KnownPrompt((4,), ((5, high), (6, low)))).close()
     with pytest.raises(PolicyError, match=f"{double.url} serves another model"):
         SGLangPolicy([double.url], CODEC, known=KnownPrompt((4,), ((6, high), (5, low))))

@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import load_file
 
 from at2po_agent.policy.base import PolicyError
-from at2po_agent.policy.sglang import weight_sync
 from at2po_agent.policy.sglang.admin import SglangAdmin
 from at2po_agent.policy.sglang.weight_sync import DiskSync, TensorSync
 from tests.helpers.sglang_control import Controlled
@@ -35,9 +34,8 @@ def test_the_folder_of_the_last_version_goes_when_the_next_is_there(tmp_path) ->
     assert not (tmp_path / "weights").exists()
 
 
-def test_tensors_go_in_bounded_parts_and_only_the_last_changes_the_version(monkeypatch) -> None:
-    monkeypatch.setattr(weight_sync, "_BUCKET_BYTES", 16_000)
-    model, sync = tiny(), TensorSync()
+def test_tensors_go_in_bounded_parts_and_only_the_last_changes_the_version() -> None:
+    model, sync = tiny(), TensorSync(bucket_bytes=16_000)
     with serving(Controlled(tiny())) as server:
         sync.take(model, "a-3")
         taken = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
