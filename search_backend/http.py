@@ -29,9 +29,9 @@ from search_backend.base import (
     SearchUnavailable,
     check_request,
 )
+from search_backend.retry import RETRYABLE, Backoff
 
-_RETRYABLE = frozenset({429, 500, 502, 503, 504})  # 500: a service whose card ran out of memory, for one
-_FIRST_WAIT_S = 0.2
+_BACKOFF = Backoff(first=0.2)
 _OPENER = build_opener(ProxyHandler({}))  # services of one's own; a proxy for the web does not know them
 
 
@@ -41,7 +41,7 @@ class HttpBackend:
     Args:
         url: Of the endpoint, usually ``http://HOST:PORT/retrieve``.
         timeout: Seconds for one request.
-        retries: Of a request that may succeed later: no connection, HTTP 429, 500, 502, 503, 504.
+        retries: Of a request that may succeed later: no connection, or a status in ``retry.RETRYABLE``.
     """
 
     def __init__(self, url: str, timeout: float = 30.0, retries: int = 3) -> None:
@@ -90,7 +90,7 @@ class HttpBackend:
         request = Request(self._url, json.dumps(body).encode(), {"Content-Type": "application/json"})
         for retry in range(self._retries + 1):
             if retry:
-                time.sleep(_FIRST_WAIT_S * 2 ** (retry - 1))
+                time.sleep(_BACKOFF.pause(retry))
             try:
                 with _OPENER.open(request, timeout=self._timeout) as response:
                     content: bytes = response.read()
@@ -98,7 +98,7 @@ class HttpBackend:
             except HTTPError as error:
                 with error:
                     failed = self._refused(error)
-                if error.code not in _RETRYABLE:
+                if error.code not in RETRYABLE:
                     raise failed from error
             except (URLError, http.client.HTTPException, OSError) as error:
                 reason = error.reason if isinstance(error, URLError) else error
@@ -112,7 +112,7 @@ class HttpBackend:
         message = f"{self._url}: HTTP {error.code}: {said}"
         if error.code == 504:
             return SearchTimeout(message)
-        return SearchUnavailable(message) if error.code in _RETRYABLE else SearchError(message)
+        return SearchUnavailable(message) if error.code in RETRYABLE else SearchError(message)
 
     def _read(self, answer: bytes, queries: int, k: int) -> list[list[Hit]]:
         try:

@@ -14,7 +14,7 @@ from elastic_transport import TransportError
 from elasticsearch import ApiError, AsyncElasticsearch
 
 from search_backend.base import SearchError, SearchUnavailable
-from search_backend.elastic.address import Address, Failure, failure, item_failure, waits
+from search_backend.elastic.address import BACKOFF, Address, Failure, failure, item_failure
 
 BATCH = 64  # searches in one request
 BATCH_HITS = 2048  # hits that one request may ask for, about
@@ -106,7 +106,7 @@ class Link:
 
     async def _send(self, batch: Sequence[_Search]) -> None:
         """Answer every search of a batch, or fail it; what may succeed later is sent again."""
-        pauses = waits(self._address.retries)
+        pauses = BACKOFF.pauses(self._address.retries)
         while batch:
             failed = await self._send_once(batch)
             pause = next(pauses, None) if failed else None

@@ -5,7 +5,7 @@ import base64
 import pytest
 
 from search_backend import SearchError
-from search_backend.elastic.address import parse_address, waits
+from search_backend.elastic.address import parse_address
 
 
 @pytest.mark.parametrize(
@@ -60,8 +60,3 @@ def test_secrets_come_from_the_environment_and_are_shown_nowhere(monkeypatch):
     monkeypatch.setenv("AT2PO_ES_API_KEY", "hunter3")
     assert address.client_options()["api_key"] == "hunter3"
     assert "hunter" not in f"{address} {address!r}"
-
-
-def test_waits_double_up_to_a_bound():
-    assert list(waits(4)) == [0.2, 0.4, 0.8, 1.6]
-    assert max(waits(20)) == 10.0
