@@ -77,6 +77,11 @@ class Manifest:
         }
 
 
+def was_closed(backend: str) -> SearchUnavailable:
+    """The error of a search with a backend that was closed, or that is closed meanwhile."""
+    return SearchUnavailable(f"the backend {backend} was closed")
+
+
 def check_request(queries: Sequence[str], k: int) -> None:
     """Refuse what no backend can answer; every backend calls this first.
 

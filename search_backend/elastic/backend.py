@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import threading
-import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from elasticsearch import Elasticsearch
 
-from search_backend.base import BadQuery, CorpusError, Hit, Manifest, Passage, SearchUnavailable, check_request
+from search_backend.base import BadQuery, CorpusError, Hit, Manifest, Passage, check_request
 from search_backend.elastic import layout as elastic_layout
 from search_backend.elastic.address import Address, attempt, parse_address, wait_until_ready
 from search_backend.elastic.fusion import WINDOW, Hybrid, fuse
 from search_backend.elastic.link import Body, Link
 from search_backend.elastic.vectors import open_embedder
 from search_backend.embedded import files as index_files
+from search_backend.forks import PerProcess
 
 
 class ElasticsearchBackend:
@@ -37,9 +36,8 @@ class ElasticsearchBackend:
         self._hybrid = address.hybrid
         if self._hybrid:
             self._manifest = _with_vectors(manifest, self._hybrid, address)
-        self._link: Link | None = None
-        self._closed = False
-        self._guard, self._guard_process = threading.Lock(), os.getpid()
+        sharded = manifest.parameters["shards"] > 1
+        self._link = PerProcess(partial(Link, address, name, sharded), str(address))
 
     @classmethod
     def open(cls, address: Address) -> ElasticsearchBackend:
@@ -93,11 +91,7 @@ class ElasticsearchBackend:
 
     def close(self) -> None:
         """Close the connections; calling it twice is fine."""
-        with self._lock():
-            self._closed = True
-            link, self._link = self._link, None
-        if link is not None:
-            link.close()
+        self._link.close()
 
     def __reduce__(self) -> tuple[Callable[..., ElasticsearchBackend], tuple[Address, str, Manifest]]:
         return ElasticsearchBackend, (self._address, self._name, self._index_manifest)
@@ -107,7 +101,7 @@ class ElasticsearchBackend:
         k = min(k, self._manifest.passages)
         if k > elastic_layout.MAX_HITS:
             raise BadQuery(f"k is {k}; Elasticsearch returns at most {elastic_layout.MAX_HITS} hits of a query")
-        link = self._connection()
+        link = self._link.get()
         return link.run(self._answer(link, queries, k))
 
     async def _answer(self, link: Link, queries: Sequence[str], k: int) -> list[list[Hit]]:
@@ -139,22 +133,6 @@ class ElasticsearchBackend:
             ranked = fuse([[hit["sort"][1] for hit in hits] for hits in lists], hybrid.rrf)
             answers.append([Hit(_passage(passages[place]), score) for place, score in ranked[:k]])
         return answers
-
-    def _connection(self) -> Link:
-        """This process's connection: a fork's threads do not run on."""
-        with self._lock():
-            if self._closed:
-                raise SearchUnavailable(f"the backend {self._address} was closed")
-            if self._link is None or self._link.process != os.getpid():
-                sharded = self._manifest.parameters["shards"] > 1
-                self._link = Link(self._address, self._name, sharded)
-                weakref.finalize(self, self._link.close)  # also at the interpreter's end
-            return self._link
-
-    def _lock(self) -> threading.Lock:
-        if self._guard_process != os.getpid():  # a lock that was held while the process forked stays locked
-            self._guard, self._guard_process = threading.Lock(), os.getpid()
-        return self._guard
 
 
 def _with_vectors(manifest: Manifest, hybrid: Hybrid, address: Address) -> Manifest:
