@@ -17,7 +17,7 @@ from elastic_transport.client_utils import parse_cloud_id
 from elasticsearch import Elasticsearch
 
 from search_backend.base import CorpusError, SearchError, SearchTimeout, SearchUnavailable
-from search_backend.elastic import fusion as hybrid
+from search_backend.elastic.fusion import HYBRID_OPTIONS, Hybrid, parse_hybrid
 from search_backend.retry import RETRYABLE, Backoff
 
 Result = TypeVar("Result")
@@ -38,7 +38,7 @@ _OPTIONS = {
     "api_key_env",
     "password_env",
     "cloud_id",
-    *hybrid.OPTIONS,
+    *HYBRID_OPTIONS,
 }
 
 
@@ -58,7 +58,7 @@ class Address:
     user: str | None = None
     api_key_env: str = API_KEY
     password_env: str = PASSWORD
-    hybrid: hybrid.Hybrid | None = None  # vectors beside words; None: words alone
+    hybrid: Hybrid | None = None  # vectors beside words; None: words alone
 
     def __str__(self) -> str:
         return f"{self.url}/{self.index}"
@@ -88,7 +88,7 @@ def parse_address(uri: str) -> Address:
 
     Options: ``timeout``, ``retries`` and ``wait``; ``tls`` and ``ca``; ``user``, and in ``password_env`` and
     ``api_key_env`` names of environment variables. With ``cloud_id=NAME:…`` there is no host before ``/INDEX``. With
-    ``hybrid=MODEL`` vectors are searched beside words, see ``hybrid.parse_hybrid``.
+    ``hybrid=MODEL`` vectors are searched beside words, see ``fusion.parse_hybrid``.
 
     Raises:
         SearchError: The URI is malformed. A password in it is not repeated.
@@ -119,7 +119,7 @@ def parse_address(uri: str) -> Address:
         user=options.get("user"),
         api_key_env=options.get("api_key_env", API_KEY),
         password_env=options.get("password_env", PASSWORD),
-        hybrid=hybrid.parse_hybrid(options, shown),
+        hybrid=parse_hybrid(options, shown),
     )
 
 
