@@ -19,7 +19,7 @@ from search_backend.embedded import files
 from search_backend.embedded.sort import PROGRESS_EVERY, Progress, SortedCorpus
 
 _ABANDONED_AFTER_S = 3600.0
-_PARALLEL_FROM = 100_000
+PARALLEL_FROM = 100_000
 """Passages from which on several threads index: each makes segments of its own, and few passages are searched faster in
 one."""
 
@@ -133,7 +133,7 @@ def _write_segments(
     The digest is the SHA-256 over the packed passages in id order.
     """
     index = files.create_index(directory, analyzer)
-    threads = 1 if len(passages) < _PARALLEL_FROM else min(_MOST_THREADS, os.cpu_count() or 1)
+    threads = 1 if len(passages) < PARALLEL_FROM else min(_MOST_THREADS, os.cpu_count() or 1)
     writer = index.writer(min(heap_bytes, 2_000_000_000 * threads), threads)
     digest = hashlib.sha256()
     count = 0
