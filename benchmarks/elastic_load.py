@@ -25,11 +25,10 @@ from typing import Any
 from elasticsearch import Elasticsearch, helpers
 
 from search_backend import read_passages
+from search_backend.analysis import K1, TITLE_BOOST, B, make_analyzer
 from search_backend.base import Manifest
-from search_backend.elastic import layout as elastic_layout
-from search_backend.elastic import load as elastic_index
-from search_backend.embedded import files as index_files
-from search_backend.embedded.backend import TITLE_BOOST
+from search_backend.elastic.layout import document, mappings, settings
+from search_backend.elastic.load import CHUNK_BYTES, CHUNK_DOCUMENTS, THREADS, load_index
 
 NAME = "at2po-benchmark-load"
 HELPERS = ("bulk", "parallel_bulk")
@@ -39,12 +38,12 @@ SHARES = (0.1, 0.5, 1.0)
 def prepare(files: list[Path], folder: Path) -> int:
     """Write the passages, each id once, and the documents that are made of them; return how many there are."""
     passages = {passage.id: passage for file in files for passage in read_passages(file)}
-    analyzer = index_files.make_analyzer("standard")
+    analyzer = make_analyzer("standard")
     with (folder / "passages.jsonl").open("w") as plain, (folder / "documents.jsonl").open("w") as made:
         for rank, id_ in enumerate(sorted(passages), 1):
             one = passages[id_]
             plain.write(json.dumps({"id": one.id, "title": one.title, "text": one.text}) + "\n")
-            made.write(json.dumps(elastic_layout.document(one, rank, analyzer, TITLE_BOOST)) + "\n")
+            made.write(json.dumps(document(one, rank, analyzer, TITLE_BOOST)) + "\n")
     return len(passages)
 
 
@@ -56,7 +55,7 @@ def ours(host: str, folder: Path, reached: Callable[[int], None]) -> None:
         if phase == "indexing":
             reached(done)
 
-    elastic_index.load_index(f"elasticsearch://{host}/{NAME}", passages, memory_mb=64, progress=progress).close()
+    load_index(f"elasticsearch://{host}/{NAME}", passages, memory_mb=64, progress=progress).close()
 
 
 def raw(host: str, folder: Path, reached: Callable[[int], None], way: str) -> None:
@@ -68,21 +67,21 @@ def raw(host: str, folder: Path, reached: Callable[[int], None], way: str) -> No
                 reached(rank)
                 yield {"_op_type": "create", "_id": str(rank), "_source": json.loads(line)}
 
-    manifest = Manifest("elasticsearch", "0", 0, "standard", {"k1": index_files.K1, "b": index_files.B, "shards": 1})
+    manifest = Manifest("elasticsearch", "0", 0, "standard", {"k1": K1, "b": B, "shards": 1})
     with Elasticsearch(f"http://{host}", request_timeout=60) as client:
         client.indices.create(
             index=NAME,
-            mappings=elastic_layout.mappings(manifest, complete=False),
-            settings=elastic_layout.settings(manifest, replicas=0),
+            mappings=mappings(manifest, complete=False),
+            settings=settings(manifest, replicas=0),
         )
         options: dict[str, Any] = {
-            "chunk_size": elastic_index.CHUNK_DOCUMENTS,
-            "max_chunk_bytes": elastic_index.CHUNK_BYTES,
+            "chunk_size": CHUNK_DOCUMENTS,
+            "max_chunk_bytes": CHUNK_BYTES,
         }
         if way == "bulk":
             deque(helpers.streaming_bulk(client, actions(), index=NAME, **options), maxlen=0)  # helpers.bulk counts it
         else:
-            options |= {"thread_count": elastic_index.THREADS, "queue_size": elastic_index.THREADS}
+            options |= {"thread_count": THREADS, "queue_size": THREADS}
             deque(helpers.parallel_bulk(client, actions(), index=NAME, **options), maxlen=0)
         client.indices.refresh(index=NAME)
 

@@ -19,9 +19,8 @@ from elasticsearch import Elasticsearch, helpers
 
 import search_backend
 from search_backend import EmbeddedIndex, SearchBackend, read_passages
-from search_backend.elastic import load as elastic_index
-from search_backend.embedded.backend import TITLE_BOOST
-from search_backend.embedded.files import K1, B
+from search_backend.analysis import K1, TITLE_BOOST, B
+from search_backend.elastic.load import CHUNK_BYTES, CHUNK_DOCUMENTS, THREADS, load_index
 
 Search = Callable[[Sequence[str]], list[list[str]]]
 """The ids of the best passages of each query."""
@@ -162,7 +161,7 @@ class ElasticsearchIndex(_OnServer):
     def build(self, file: Path, folder: Path) -> None:
         """Sort, digest, make the terms and send, as ``at2po-agent index build`` does."""
         self.clear()
-        elastic_index.load_index(f"elasticsearch://{self.host}/{self.name}", read_passages(file)).close()
+        load_index(f"elasticsearch://{self.host}/{self.name}", read_passages(file)).close()
 
     def open(self, folder: Path, k: int) -> Search:
         """Connect."""
@@ -201,10 +200,10 @@ class BulkHelper(_OnServer):
             client,
             actions,
             index=self.name,
-            thread_count=elastic_index.THREADS,
-            chunk_size=elastic_index.CHUNK_DOCUMENTS,
-            max_chunk_bytes=elastic_index.CHUNK_BYTES,
-            queue_size=elastic_index.THREADS,
+            thread_count=THREADS,
+            chunk_size=CHUNK_DOCUMENTS,
+            max_chunk_bytes=CHUNK_BYTES,
+            queue_size=THREADS,
         )
 
     def open(self, folder: Path, k: int) -> Search:

@@ -1,4 +1,19 @@
-"""Find passages: one protocol, several backends, one ``open(uri)``."""
+"""Find passages: one protocol, several backends, one ``open(uri)``.
+
+base         ``SearchBackend``: what a backend answers, and the errors
+corpus       reads passage files
+embedded     a BM25 index on disk, searched in this process
+elastic      an index on an Elasticsearch server
+http         a Search-R1 style retrieval service
+tape         records what another backend answers, and replays it
+analysis     the analyzer that both indexes share
+retry        the pauses and the HTTP statuses of all retries, in search and above
+background   an event loop on a thread of its own
+forks        locks and clients that stay usable in a forked process
+
+To add a backend of your own: a class with the methods of ``SearchBackend``, and ``register_scheme("name", opener)``.
+``tests/helpers/search_contract.py`` has the tests that every backend passes.
+"""
 
 from __future__ import annotations
 
@@ -67,12 +82,12 @@ def register_scheme(scheme: str, opener: str | Opener) -> None:
         opener: A function that is given the whole URI, or its address as ``"module:function"``, imported on first use.
 
     Raises:
-        ValueError: The scheme is not a valid name or is taken.
+        SearchError: The scheme is not a valid name or is taken.
     """
     if scheme != scheme.lower() or not _SCHEME.fullmatch(f"{scheme}:"):
-        raise ValueError(f"{scheme!r} is not a URI scheme in lower case of two characters or more")
+        raise SearchError(f"{scheme!r} is not a URI scheme in lower case of two characters or more")
     if scheme in _OPENERS:
-        raise ValueError(f"the search scheme {scheme!r} is already registered")
+        raise SearchError(f"the search scheme {scheme!r} is already registered")
     _OPENERS[scheme] = opener
 
 
@@ -80,7 +95,7 @@ def open(uri: str) -> SearchBackend:
     """Open the search backend that a URI names.
 
     ``embedded:DIR`` is an index on disk (``EmbeddedIndex.build`` makes one); ``~`` is the home directory.
-    ``elasticsearch://HOST[:PORT]/INDEX?…`` is an index on a server (``elastic_index.load_index`` fills one).
+    ``elasticsearch://HOST[:PORT]/INDEX?…`` is an index on a server (``elastic.load.load_index`` fills one).
     ``http://HOST:PORT/retrieve`` is a Search-R1 style service.
     ``tape:FILE?over=URI&mode=record|replay|read-through`` records and replays another backend (``tape_uri`` writes it).
 

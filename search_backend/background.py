@@ -3,44 +3,88 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
 class BackgroundLoop:
-    """Runs coroutines for any thread and any event loop; a caller that is cancelled cancels what it waits for."""
+    """Runs coroutines for any thread and any event loop; a caller that is cancelled cancels what it waits for.
 
-    def __init__(self, name: str) -> None:
+    Args:
+        name: Of the thread.
+        closed: Makes the error of calls that ``close`` ends or that come after it. Default: those that it ends are
+            cancelled, and later ones raise RuntimeError.
+    """
+
+    def __init__(self, name: str, closed: Callable[[], Exception] | None = None) -> None:
         self.loop = asyncio.new_event_loop()
+        self._name, self._closed = name, closed
+        self._closing = False
+        self._submitting = threading.Lock()
+        self._process = os.getpid()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
+    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run ``work`` over there; cancelling the future cancels it."""
+        # Without the lock, work could arrive between the loop's last turn and its end, and wait for ever.
+        with self._submitting:
+            if not self._closing:
+                return asyncio.run_coroutine_threadsafe(self._until_closed(work), self.loop)
+        work.close()
+        raise self._closed() if self._closed else RuntimeError(f"the event loop {self._name} was closed")
+
     async def wait(self, work: Coroutine[Any, Any, T]) -> T:
         """Run ``work`` over there and wait for it in the caller's own loop."""
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self.loop))
+        return await asyncio.wrap_future(self.submit(work))
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run ``work`` over there and block until it is done."""
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result()
+        return self.submit(work).result()
 
-    def close(self) -> None:
-        """Cancel what is under way, and end the thread."""
-        if self._thread.is_alive():
-            self.run(_cancel_others())
-            self.loop.call_soon_threadsafe(self.loop.stop)
+    def close(self, last: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Cancel what is under way, run ``last``, and end the thread; nothing the second time.
+
+        Nothing in a fork either, which has no such thread.
+        """
+        if self._process != os.getpid():
+            return
+        with self._submitting:
+            if self._closing:
+                return
+            self._closing = True
+            ending = asyncio.run_coroutine_threadsafe(_end(last), self.loop)
+        ending.add_done_callback(lambda _: self.loop.call_soon_threadsafe(self.loop.stop))
+        # Garbage collection may call this on the loop's own thread, which cannot wait for itself.
+        if threading.current_thread() is not self._thread:
             self._thread.join()
-            self.loop.close()
+            ending.result()
+
+    async def _until_closed(self, work: Coroutine[Any, Any, T]) -> T:
+        try:
+            return await work
+        except asyncio.CancelledError:
+            if self._closing and self._closed:
+                raise self._closed() from None
+            raise
 
     def _work(self) -> None:
         asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
+        try:
+            self.loop.run_forever()
+        finally:
+            self.loop.close()
 
 
-async def _cancel_others() -> None:
+async def _end(last: Callable[[], Awaitable[None]] | None) -> None:
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
+    if last is not None:
+        await last()

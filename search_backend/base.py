@@ -1,4 +1,14 @@
-"""The search seam: what a backend is given, what it returns, and how it fails."""
+"""The search seam: what a backend is given, what it returns, and how it fails.
+
+Every error of this package is a ``SearchError``::
+
+    SearchError                 unusable URI, refused request, unknown answer
+    ├── SearchUnavailable       not reachable or not ready: trying again later may help
+    │   └── SearchTimeout       no answer in time
+    ├── BadQuery                the request itself is wrong
+    ├── CorpusError             a passage file, an index or a tape cannot be used
+    └── TapeMiss                a replayed tape lacks the answer
+"""
 
 from __future__ import annotations
 
@@ -10,7 +20,7 @@ from typing import Any, Protocol, runtime_checkable
 
 
 class SearchError(Exception):
-    """Base of everything a backend raises on purpose."""
+    """Base of every error that this package raises for its users."""
 
 
 class SearchUnavailable(SearchError):
@@ -26,11 +36,11 @@ class BadQuery(SearchError):
 
 
 class TapeMiss(SearchError):
-    """A tape that is only replayed does not hold what was asked; record it first."""
+    """A tape that is only replayed has no answer to the query; record it first."""
 
 
 class CorpusError(SearchError):
-    """A passage file or an index on disk cannot be used; the message names file, line and field."""
+    """A passage file, an index or a tape cannot be used; the message says which, where and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +85,11 @@ class Manifest:
             "analyzer": self.analyzer,
             "parameters": dict(self.parameters),
         }
+
+
+def was_closed(backend: str) -> SearchUnavailable:
+    """The error of a search with a backend that was closed, or that is closed meanwhile."""
+    return SearchUnavailable(f"the backend {backend} was closed")
 
 
 def check_request(queries: Sequence[str], k: int) -> None:

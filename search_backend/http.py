@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import http.client
 import json
-import socket
-import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
-from urllib.error import HTTPError, URLError
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
-from urllib.request import ProxyHandler, Request, build_opener
 
+import aiohttp
+
+from search_backend.background import BackgroundLoop
 from search_backend.base import (
     Hit,
     Manifest,
@@ -28,25 +28,35 @@ from search_backend.base import (
     SearchTimeout,
     SearchUnavailable,
     check_request,
+    was_closed,
 )
+from search_backend.forks import PerProcess
+from search_backend.retry import RETRYABLE, Backoff
 
-_RETRYABLE = frozenset({429, 500, 502, 503, 504})  # 500: a service whose card ran out of memory, for one
-_FIRST_WAIT_S = 0.2
-_OPENER = build_opener(ProxyHandler({}))  # services of one's own; a proxy for the web does not know them
+CONNECTIONS = 32
+"""Requests of one process at the same time; what is asked meanwhile waits its turn."""
+
+_BACKOFF = Backoff(first=0.2)
+_IDLE_S = 4.0  # less than the 5 s after which uvicorn closes a connection that nothing is sent on
+
+T = TypeVar("T")
 
 
 class HttpBackend:
     """A retrieval service. Queries without a letter or digit find nothing and are not sent.
 
+    Connections are kept between searches, which may come from any thread and any event loop. A forked or unpickled copy
+    makes its own.
+
     Args:
         url: Of the endpoint, usually ``http://HOST:PORT/retrieve``.
-        timeout: Seconds for one request.
-        retries: Of a request that may succeed later: no connection, HTTP 429, 500, 502, 503, 504.
+        timeout: Seconds from sending one request to the end of its answer.
+        retries: Of a request that may succeed later: no connection, or a status in ``retry.RETRYABLE``.
     """
 
     def __init__(self, url: str, timeout: float = 30.0, retries: int = 3) -> None:
         self._url, self._timeout, self._retries = url, timeout, retries
-        self._closed = False
+        self._client = PerProcess(partial(_Client, url, timeout, retries), url)
 
     @property
     def manifest(self) -> Manifest:
@@ -59,60 +69,36 @@ class HttpBackend:
 
         Raises:
             BadQuery: ``k < 1`` or a query is not a string.
-            SearchTimeout: No answer within the timeout.
+            SearchTimeout: No whole answer within the timeout.
             SearchUnavailable: No connection, or the service is overloaded, also after the retries.
             SearchError: The service refuses the request or answers something else.
         """
-        check_request(queries, k)
-        if self._closed:
-            raise SearchUnavailable(f"the backend {self._url} was closed")
-        asked = [query for query in dict.fromkeys(queries) if any(map(str.isalnum, query))]
-        found: dict[str, list[Hit]] = {}
-        if asked:
-            sent = [query.encode("utf-8", "replace").decode() for query in asked]
-            answer = self._post({"queries": sent, "topk": k, "return_scores": True})
-            found = dict(zip(asked, self._read(answer, len(asked), k), strict=True))
-        return [list(found.get(query, ())) for query in queries]
+        return self._submit(queries, k).result()
 
     async def asearch(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """``search`` on a worker thread."""
-        return await asyncio.to_thread(self.search, queries, k)
+        """``search`` that lets the event loop go on."""
+        return await asyncio.wrap_future(self._submit(queries, k))
 
     def close(self) -> None:
-        """Nothing is held between requests; calling it twice is fine."""
-        self._closed = True
+        """Close the connections; calling it twice is fine."""
+        self._client.close()
 
     def __reduce__(self) -> tuple[Callable[..., HttpBackend], tuple[str, float, int]]:
         return HttpBackend, (self._url, self._timeout, self._retries)
 
-    def _post(self, body: Mapping[str, Any]) -> bytes:
-        """Send one request; what may succeed later is tried again."""
-        request = Request(self._url, json.dumps(body).encode(), {"Content-Type": "application/json"})
-        for retry in range(self._retries + 1):
-            if retry:
-                time.sleep(_FIRST_WAIT_S * 2 ** (retry - 1))
-            try:
-                with _OPENER.open(request, timeout=self._timeout) as response:
-                    content: bytes = response.read()
-                return content
-            except HTTPError as error:
-                with error:
-                    failed = self._refused(error)
-                if error.code not in _RETRYABLE:
-                    raise failed from error
-            except (URLError, http.client.HTTPException, OSError) as error:
-                reason = error.reason if isinstance(error, URLError) else error
-                if isinstance(reason, (socket.timeout, TimeoutError)):
-                    raise SearchTimeout(f"{self._url}: no answer within {self._timeout:g} s") from error
-                failed = SearchUnavailable(f"{self._url}: no connection ({reason})")
-        raise failed
+    def _submit(self, queries: Sequence[str], k: int) -> Future[list[list[Hit]]]:
+        check_request(queries, k)
+        client = self._client.get()
+        return client.submit(self._answer(client, queries, k))
 
-    def _refused(self, error: HTTPError) -> SearchError:
-        said = error.read(300).decode("utf-8", "replace").strip() or error.reason
-        message = f"{self._url}: HTTP {error.code}: {said}"
-        if error.code == 504:
-            return SearchTimeout(message)
-        return SearchUnavailable(message) if error.code in _RETRYABLE else SearchError(message)
+    async def _answer(self, client: _Client, queries: Sequence[str], k: int) -> list[list[Hit]]:
+        asked = [query for query in dict.fromkeys(queries) if any(map(str.isalnum, query))]
+        hits: dict[str, list[Hit]] = {}
+        if asked:
+            sent = [query.encode("utf-8", "replace").decode() for query in asked]
+            answer = await client.post({"queries": sent, "topk": k, "return_scores": True})
+            hits = dict(zip(asked, self._read(answer, len(asked), k), strict=True))
+        return [list(hits.get(query, ())) for query in queries]
 
     def _read(self, answer: bytes, queries: int, k: int) -> list[list[Hit]]:
         try:
@@ -125,6 +111,75 @@ class HttpBackend:
                 f"{self._url}: not an answer of a Search-R1 service ({error!r}): {answer[:200]!r}"
             ) from error
         return [sorted(hits, key=lambda hit: (-hit.score, hit.passage.id))[:k] for hits in lists]
+
+
+class _Client:
+    """The connections of one process, on a background event loop; the arguments are the backend's."""
+
+    def __init__(self, url: str, timeout: float, retries: int) -> None:
+        self._url, self._timeout, self._retries = url, timeout, retries
+        self._background = BackgroundLoop("search-http", partial(was_closed, url))
+        self._background.run(self._open())
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a coroutine, which may call ``post``, on the client's event loop."""
+        return self._background.submit(work)
+
+    def close(self) -> None:
+        """End what is under way, and the connections."""
+        self._background.close(self._session.close)
+
+    async def post(self, body: Mapping[str, Any]) -> bytes:
+        """Send one request; what may succeed later is sent again.
+
+        Raises:
+            SearchError: It failed for good.
+        """
+        content = json.dumps(body).encode()
+        pauses = _BACKOFF.pauses(self._retries)
+        while True:
+            try:
+                return await self._post_once(content)
+            except TimeoutError as error:
+                raise SearchTimeout(f"{self._url}: no answer within {self._timeout:g} s") from error
+            except SearchUnavailable:
+                pause = next(pauses, None)
+                if pause is None:
+                    raise
+                await asyncio.sleep(pause)
+
+    async def _open(self) -> None:
+        # Not the connector's limit: the timeout would count what a request waits for a connection.
+        self._slots = asyncio.Semaphore(CONNECTIONS)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_S),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"Content-Type": "application/json"},
+            timeout=aiohttp.ClientTimeout(total=self._timeout),
+        )
+
+    async def _post_once(self, content: bytes) -> bytes:
+        try:
+            async with (
+                self._slots,
+                self._session.post(self._url, data=content, allow_redirects=False) as response,
+            ):
+                answer = await response.read()
+        except TimeoutError:
+            raise
+        except (aiohttp.ClientError, OSError) as error:
+            reason = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+            raise SearchUnavailable(f"{self._url}: no connection ({reason})") from error
+        if not 200 <= response.status < 300:
+            raise self._refused(response, answer)
+        return answer
+
+    def _refused(self, response: aiohttp.ClientResponse, answer: bytes) -> SearchError:
+        said = answer[:300].decode("utf-8", "replace").strip() or response.reason
+        message = f"{self._url}: HTTP {response.status}: {said}"
+        if response.status == 504:
+            return SearchTimeout(message)
+        return SearchUnavailable(message) if response.status in RETRYABLE else SearchError(message)
 
 
 def _hit(entry: Mapping[str, Any]) -> Hit:

@@ -12,7 +12,6 @@ import asyncio
 import hashlib
 import json
 import os
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -29,6 +28,7 @@ from search_backend.base import (
     TapeMiss,
     check_request,
 )
+from search_backend.forks import ForkLock
 
 Mode = Literal["record", "replay", "read-through"]
 _HEADER = b'{"at2po_tape": 1, '
@@ -57,7 +57,7 @@ class Tape:
         self._over = None if mode == "replay" else over
         self._mode: Mode = mode
         self._descriptor: int | None = None
-        self._guard, self._guard_process = threading.RLock(), os.getpid()
+        self._lock = ForkLock()
         # digest of (query, k) → (offset, length) of its line; where the scan of the file stands
         self._answers: dict[bytes, tuple[int, int]] = {}
         self._scanned = 0
@@ -94,7 +94,7 @@ class Tape:
         """
         check_request(queries, k)
         distinct = list(dict.fromkeys(queries))
-        with self._lock():
+        with self._lock:
             found = {} if self._mode == "record" else self._recall(distinct, k)
         missing = [query for query in distinct if query not in found]
         if missing and self._over is None:
@@ -114,7 +114,7 @@ class Tape:
 
     def close(self) -> None:
         """Flush and close the tape and the recorded backend; calling it twice is fine."""
-        with self._lock():
+        with self._lock:
             descriptor, self._descriptor = self._descriptor, None
             if descriptor is not None:
                 if self._over is not None:
@@ -125,12 +125,6 @@ class Tape:
 
     def __reduce__(self) -> tuple[Callable[..., Tape], tuple[Path, SearchBackend | None, Mode]]:
         return Tape, (self._path, self._over, self._mode)
-
-    def _lock(self) -> threading.RLock:
-        """This process's lock: one that was held while the process forked would stay locked for ever."""
-        if self._guard_process != os.getpid():
-            self._guard, self._guard_process = threading.RLock(), os.getpid()
-        return self._guard
 
     def _open_file(self) -> int:
         if self._over is None:
@@ -224,7 +218,7 @@ class Tape:
                 "hits": [[hit.passage.id, hit.passage.title, hit.passage.text, hit.score] for hit in hits],
             }
             lines[query] = json.dumps(record).encode()
-        with self._lock():
+        with self._lock:
             for query, line in lines.items():
                 place = self._answers.get(self._key(query, k))
                 # Recording again what is there already would only let the tape grow.

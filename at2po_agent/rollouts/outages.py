@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from at2po_agent.policy.base import PolicyUnavailable
 from search_backend.base import SearchUnavailable
+from search_backend.retry import Backoff
 
 LONGEST_PAUSE_SECONDS = 15.0
 REMIND_SECONDS = 30.0  # between two lines about one outage
@@ -68,7 +69,7 @@ class Outages:
             SearchUnavailable: the search did not come back.
             PolicyUnavailable: the engine did not.
         """
-        path = object()
+        path, backoff = object(), Backoff(seconds, max(seconds, LONGEST_PAUSE_SECONDS))
         for retry in range(retries + 1):
             try:
                 result = await attempt()
@@ -77,7 +78,7 @@ class Outages:
                 if retry == retries:
                     self.gave_up(backend, path, error, tries=retry + 1)
                     raise
-                pause = min(seconds * 2**retry, max(seconds, LONGEST_PAUSE_SECONDS))
+                pause = backoff.pause(retry + 1)
                 self.failed(backend, path, error, pause)
                 await asyncio.sleep(pause)
             else:

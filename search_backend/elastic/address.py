@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +17,8 @@ from elastic_transport.client_utils import parse_cloud_id
 from elasticsearch import Elasticsearch
 
 from search_backend.base import CorpusError, SearchError, SearchTimeout, SearchUnavailable
-from search_backend.elastic import fusion as hybrid
+from search_backend.elastic.fusion import HYBRID_OPTIONS, Hybrid, parse_hybrid
+from search_backend.retry import RETRYABLE, Backoff
 
 Result = TypeVar("Result")
 
@@ -25,8 +26,7 @@ SHAPE = "elasticsearch://HOST[:PORT]/INDEX?timeout=10&retries=3&wait=10&tls=true
 API_KEY, USER, PASSWORD = "AT2PO_ES_API_KEY", "AT2PO_ES_USER", "AT2PO_ES_PASSWORD"
 """Environment variables; secrets are read from nowhere else, so that no URI, message or manifest can hold one."""
 
-_RETRYABLE = frozenset({429, 500, 502, 503, 504})  # 500: a service whose card ran out of memory, for one
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 10.0
+BACKOFF = Backoff(first=0.2, longest=10.0)
 _INDEX_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,199}")
 _OPTIONS = {
     "timeout",
@@ -38,7 +38,7 @@ _OPTIONS = {
     "api_key_env",
     "password_env",
     "cloud_id",
-    *hybrid.OPTIONS,
+    *HYBRID_OPTIONS,
 }
 
 
@@ -58,7 +58,7 @@ class Address:
     user: str | None = None
     api_key_env: str = API_KEY
     password_env: str = PASSWORD
-    hybrid: hybrid.Hybrid | None = None  # vectors beside words; None: words alone
+    hybrid: Hybrid | None = None  # vectors beside words; None: words alone
 
     def __str__(self) -> str:
         return f"{self.url}/{self.index}"
@@ -88,7 +88,7 @@ def parse_address(uri: str) -> Address:
 
     Options: ``timeout``, ``retries`` and ``wait``; ``tls`` and ``ca``; ``user``, and in ``password_env`` and
     ``api_key_env`` names of environment variables. With ``cloud_id=NAME:…`` there is no host before ``/INDEX``. With
-    ``hybrid=MODEL`` vectors are searched beside words, see ``hybrid.parse_hybrid``.
+    ``hybrid=MODEL`` vectors are searched beside words, see ``fusion.parse_hybrid``.
 
     Raises:
         SearchError: The URI is malformed. A password in it is not repeated.
@@ -119,7 +119,7 @@ def parse_address(uri: str) -> Address:
         user=options.get("user"),
         api_key_env=options.get("api_key_env", API_KEY),
         password_env=options.get("password_env", PASSWORD),
-        hybrid=hybrid.parse_hybrid(options, shown),
+        hybrid=parse_hybrid(options, shown),
     )
 
 
@@ -185,7 +185,7 @@ def status_failure(status: int, reason: str, address: Address) -> Failure:
     what = f"{address}: HTTP {status}: {reason}"
     if status == 504:
         return Failure(SearchTimeout(what), again=True)
-    if status in _RETRYABLE:
+    if status in RETRYABLE:
         return Failure(SearchUnavailable(what), again=True)
     if status in (401, 403):
         return Failure(SearchError(f"{what}; set {API_KEY}, or {USER} and {PASSWORD}"), again=False)
@@ -213,18 +213,13 @@ def item_failure(item: Mapping[str, Any], address: Address) -> Failure:
     return status_failure(int(item.get("status", 500)), _reason(item), address)
 
 
-def waits(retries: int) -> Iterator[float]:
-    """Seconds before each retry: doubling, bounded."""
-    return (min(_FIRST_WAIT_S * 2**i, _LONGEST_WAIT_S) for i in range(retries))
-
-
 def attempt(address: Address, call: Callable[[], Result], retries: int | None = None) -> Result:
     """Call the server; what may succeed later is tried again.
 
     Raises:
         SearchError: It failed for good.
     """
-    pauses = waits(address.retries if retries is None else retries)
+    pauses = BACKOFF.pauses(address.retries if retries is None else retries)
     while True:
         try:
             return call()
@@ -251,8 +246,7 @@ def wait_until_ready(client: Elasticsearch, address: Address) -> None:
             return
         except (elastic_transport.TransportError, elasticsearch.ApiError) as error:
             failed = failure(error, address)
-            not_yet = failed.again or isinstance(failed.error, SearchTimeout) or getattr(error, "status_code", 0) == 408
-            if not not_yet:
+            if not (failed.again or isinstance(failed.error, SearchTimeout)):
                 raise failed.error from error
             if time.monotonic() > deadline:
                 raise SearchUnavailable(f"{failed.error} (waited {address.wait:g} s for the server)") from error

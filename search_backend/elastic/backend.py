@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import threading
-import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from elasticsearch import Elasticsearch
 
-from search_backend.base import BadQuery, CorpusError, Hit, Manifest, Passage, SearchUnavailable, check_request
-from search_backend.elastic import layout as elastic_layout
+from search_backend.analysis import make_analyzer, query_terms
+from search_backend.base import BadQuery, CorpusError, Hit, Manifest, Passage, check_request
+from search_backend.elastic import layout
 from search_backend.elastic.address import Address, attempt, parse_address, wait_until_ready
 from search_backend.elastic.fusion import WINDOW, Hybrid, fuse
 from search_backend.elastic.link import Body, Link
 from search_backend.elastic.vectors import open_embedder
-from search_backend.embedded import files as index_files
+from search_backend.forks import PerProcess
 
 
 class ElasticsearchBackend:
@@ -32,14 +31,13 @@ class ElasticsearchBackend:
     def __init__(self, address: Address, name: str, manifest: Manifest) -> None:
         self._address, self._name = address, name
         self._manifest = self._index_manifest = manifest
-        self._analyzer = elastic_layout.analyzer_of(manifest)
+        self._analyzer = make_analyzer(manifest.analyzer)
         self._max_terms = int(manifest.parameters["max_query_terms"])
         self._hybrid = address.hybrid
         if self._hybrid:
             self._manifest = _with_vectors(manifest, self._hybrid, address)
-        self._link: Link | None = None
-        self._closed = False
-        self._guard, self._guard_process = threading.Lock(), os.getpid()
+        sharded = manifest.parameters["shards"] > 1
+        self._link = PerProcess(partial(Link, address, name, sharded), str(address))
 
     @classmethod
     def open(cls, address: Address) -> ElasticsearchBackend:
@@ -53,7 +51,7 @@ class ElasticsearchBackend:
         """
         with Elasticsearch(**address.client_options()) as client:
             wait_until_ready(client, address)
-            found = elastic_layout.find(client, address)
+            found = layout.find(client, address)
             if found is None:
                 raise CorpusError(f"{address}: there is no such index; build it with: at2po-agent index build")
             if not found.complete:
@@ -93,11 +91,7 @@ class ElasticsearchBackend:
 
     def close(self) -> None:
         """Close the connections; calling it twice is fine."""
-        with self._lock():
-            self._closed = True
-            link, self._link = self._link, None
-        if link is not None:
-            link.close()
+        self._link.close()
 
     def __reduce__(self) -> tuple[Callable[..., ElasticsearchBackend], tuple[Address, str, Manifest]]:
         return ElasticsearchBackend, (self._address, self._name, self._index_manifest)
@@ -105,16 +99,14 @@ class ElasticsearchBackend:
     def _submit(self, queries: Sequence[str], k: int) -> Future[list[list[Hit]]]:
         check_request(queries, k)
         k = min(k, self._manifest.passages)
-        if k > elastic_layout.MAX_HITS:
-            raise BadQuery(f"k is {k}; Elasticsearch returns at most {elastic_layout.MAX_HITS} hits of a query")
-        link = self._connection()
+        if k > layout.MAX_HITS:
+            raise BadQuery(f"k is {k}; Elasticsearch returns at most {layout.MAX_HITS} hits of a query")
+        link = self._link.get()
         return link.run(self._answer(link, queries, k))
 
     async def _answer(self, link: Link, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """On the link's event loop: make the requests, ask, fuse."""
-        words = {
-            query: " ".join(index_files.query_terms(self._analyzer, query)[: self._max_terms]) for query in queries
-        }
+        words = {query: " ".join(query_terms(self._analyzer, query)[: self._max_terms]) for query in queries}
         asked = [query for query in words if words[query]]
         if self._hybrid and asked:
             answers = await self._fused(link, self._hybrid, asked, [words[query] for query in asked], k)
@@ -140,22 +132,6 @@ class ElasticsearchBackend:
             answers.append([Hit(_passage(passages[place]), score) for place, score in ranked[:k]])
         return answers
 
-    def _connection(self) -> Link:
-        """This process's connection: a fork's threads do not run on."""
-        with self._lock():
-            if self._closed:
-                raise SearchUnavailable(f"the backend {self._address} was closed")
-            if self._link is None or self._link.process != os.getpid():
-                sharded = self._manifest.parameters["shards"] > 1
-                self._link = Link(self._address, self._name, sharded)
-                weakref.finalize(self, self._link.close)  # also at the interpreter's end
-            return self._link
-
-    def _lock(self) -> threading.Lock:
-        if self._guard_process != os.getpid():  # a lock that was held while the process forked stays locked
-            self._guard, self._guard_process = threading.Lock(), os.getpid()
-        return self._guard
-
 
 def _with_vectors(manifest: Manifest, hybrid: Hybrid, address: Address) -> Manifest:
     """The manifest of a hybrid search: the index's, and how the two rankings are made and fused.
@@ -178,20 +154,20 @@ def _with_vectors(manifest: Manifest, hybrid: Hybrid, address: Address) -> Manif
 
 
 def _match(words: str, size: int) -> Body:
-    return _body(size) | {"query": {"match": {elastic_layout.CONTENT: {"query": words}}}}
+    return _body(size) | {"query": {"match": {layout.CONTENT: {"query": words}}}}
 
 
 def _nearest(vector: list[float], size: int, candidates: int) -> Body:
-    nearest = {"field": elastic_layout.VECTOR, "query_vector": vector, "k": size}
+    nearest = {"field": layout.VECTOR, "query_vector": vector, "k": size}
     return _body(size) | {"knn": nearest | {"num_candidates": max(candidates, size)}}
 
 
 def _body(size: int) -> Body:
     return {
         "size": size,
-        "sort": ["_score", {elastic_layout.RANK: "asc"}],
+        "sort": ["_score", {layout.RANK: "asc"}],
         "track_total_hits": False,
-        "_source": elastic_layout.SOURCE,
+        "_source": layout.SOURCE,
     }
 
 
@@ -201,5 +177,5 @@ def _passage(found: dict[str, Any]) -> Passage:
 
 
 def open_uri(uri: str) -> ElasticsearchBackend:
-    """Open ``elasticsearch://HOST[:PORT]/INDEX?…``; see ``elastic_client.parse_address``."""
+    """Open ``elasticsearch://HOST[:PORT]/INDEX?…``; see ``address.parse_address``."""
     return ElasticsearchBackend.open(parse_address(uri))

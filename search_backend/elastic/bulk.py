@@ -11,7 +11,8 @@ from elastic_transport import ObjectApiResponse, TransportError
 from elasticsearch import ApiError, Elasticsearch
 
 from search_backend.base import CorpusError, SearchError, SearchTimeout
-from search_backend.elastic.address import Address, Failure, failure, item_failure, waits
+from search_backend.elastic.address import BACKOFF, Address, Failure, failure, item_failure
+from search_backend.retry import OVERLOADED
 
 RETRIES = 12
 """Of a bulk request: about 80 seconds in all, the time of a server's restart."""
@@ -47,7 +48,7 @@ class BulkClient(Elasticsearch):
             return self._halved(lines, arguments)
         items: list[dict[str, Any] | None] = [None] * (len(lines) // 2)
         open_ = list(range(len(items)))
-        pauses = waits(RETRIES)
+        pauses = BACKOFF.pauses(RETRIES)
         while True:
             try:
                 response = super().bulk(operations=[lines[2 * i + part] for i in open_ for part in (0, 1)], **arguments)
@@ -88,4 +89,4 @@ class BulkClient(Elasticsearch):
 
 def _is_busy(item: dict[str, Any] | None) -> bool:
     """Whether the server had no room for the document just now."""
-    return item is not None and next(iter(item.values()))["status"] in (429, 503)
+    return item is not None and next(iter(item.values()))["status"] in OVERLOADED

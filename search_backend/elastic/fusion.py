@@ -21,7 +21,7 @@ RRF = 60
 
 CANDIDATES = 200
 MAX_CANDIDATES = 10_000
-OPTIONS = ("hybrid", "candidates", "rrf")
+HYBRID_OPTIONS = ("hybrid", "candidates", "rrf")
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def parse_hybrid(options: Mapping[str, str], shown: str) -> Hybrid | None:
     """
     model = options.get("hybrid")
     if not model:
-        if wrong := [name for name in OPTIONS if name in options]:
+        if wrong := [name for name in HYBRID_OPTIONS if name in options]:
             raise SearchError(f"{shown}: {wrong[0]} needs hybrid=MODEL, a sentence-transformers name or directory")
         return None
     numbers: dict[str, int] = {}

@@ -9,7 +9,7 @@ from typing import Literal
 from elasticsearch import Elasticsearch
 
 from search_backend.base import CorpusError
-from search_backend.elastic import layout as elastic_layout
+from search_backend.elastic import layout
 from search_backend.elastic.address import Address, attempt, parse_address, wait_until_ready
 
 State = Literal["current", "superseded", "unfinished"]
@@ -72,7 +72,7 @@ def _loaded(client: Elasticsearch, address: Address) -> list[Loaded]:
         if not re.fullmatch(re.escape(address.index) + "-[0-9a-f]{16}", name):
             continue  # of another name that begins alike
         try:
-            index = elastic_layout.read(name, description, address)
+            index = layout.read(name, description, address)
         except CorpusError:
             continue  # not ours, or of a version whose indexes this one does not know
         state: State = "current" if description.get("aliases") else "superseded"

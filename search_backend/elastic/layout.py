@@ -1,9 +1,10 @@
 """What lies in an Elasticsearch index of ours: mapping, settings, and the manifest in the mapping's ``_meta``.
 
-The terms of a passage are made here, by the embedded index's own analyzer, and sent as the words of ``content``, which
-the server only splits at spaces. So both backends match the same terms, whatever the server's analyzers do: Lucene's
-``standard`` keeps ``don't`` and ``3.5`` whole, and its ``english`` is another stemmer. Elasticsearch keeps BM25's
-factor ``k1 + 1``, as tantivy does, so scores agree too, but for the order in which 32-bit numbers are summed.
+The terms of a passage are made here, by the analyzer that the embedded index has too (``search_backend.analysis``), and
+sent as the words of ``content``, which the server only splits at spaces. So both backends match the same terms,
+whatever the server's analyzers do: Lucene's ``standard`` keeps ``don't`` and ``3.5`` whole, and its ``english`` is
+another stemmer. Elasticsearch keeps BM25's factor ``k1 + 1``, as tantivy does, so scores agree too, but for the order
+in which 32-bit numbers are summed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from elasticsearch import Elasticsearch, NotFoundError
 
 from search_backend.base import CorpusError, Manifest, Passage
 from search_backend.elastic.address import Address, attempt
-from search_backend.embedded import files as index_files
 
 FORMAT = "at2po-elastic/1"
 CONTENT, RANK, VECTOR = "content", "rank", "vector"
@@ -133,8 +133,3 @@ def read(name: str, description: Mapping[str, Any], address: Address) -> Found:
         return Found(name, Manifest(**content["manifest"]), bool(content["complete"]))
     except (KeyError, TypeError) as error:
         raise CorpusError(f"{address}: the manifest of {name} cannot be read ({error!r}); load it again") from error
-
-
-def analyzer_of(manifest: Manifest) -> tantivy.TextAnalyzer:
-    """The analyzer that made an index's terms."""
-    return index_files.make_analyzer(manifest.analyzer)

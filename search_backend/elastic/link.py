@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import threading
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from elastic_transport import TransportError
 from elasticsearch import ApiError, AsyncElasticsearch
 
-from search_backend.base import SearchError, SearchUnavailable
-from search_backend.elastic.address import Address, Failure, failure, item_failure, waits
+from search_backend.background import BackgroundLoop
+from search_backend.base import SearchError, SearchUnavailable, was_closed
+from search_backend.elastic.address import BACKOFF, Address, Failure, failure, item_failure
 
 BATCH = 64  # searches in one request
 BATCH_HITS = 2048  # hits that one request may ask for, about
@@ -31,7 +31,7 @@ class _Search:
 
 
 class Link:
-    """A client on an event loop in a thread of its own.
+    """A client on a background event loop.
 
     Args:
         address: Where the server is, and how patiently it is asked.
@@ -40,39 +40,21 @@ class Link:
     """
 
     def __init__(self, address: Address, index: str, sharded: bool) -> None:
-        self.process = os.getpid()
         self._address, self._index = address, index
         self._sharded = sharded
         self._client = AsyncElasticsearch(**address.client_options())
-        self._gone: SearchUnavailable | None = None  # once it is closed
         self._waiting: list[_Search] = []
         self._running: set[asyncio.Task[None]] = set()
         self._starting = 0  # tasks that have not taken any search yet
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="elasticsearch", daemon=True)
-        self._thread.start()
+        self._background = BackgroundLoop("elasticsearch", partial(was_closed, str(address)))
 
     def run(self, work: Coroutine[Any, Any, Result]) -> Future[Result]:
         """Run a coroutine, which may call ``ask``, on the link's event loop."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+        return self._background.submit(work)
 
     def close(self) -> None:
-        """End what is under way, and the thread; nothing in a fork, which has no such thread."""
-        if self.process != os.getpid() or self._loop.is_closed():
-            return
-        self.run(self._stop()).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    async def _stop(self) -> None:
-        self._gone = SearchUnavailable(f"the backend {self._address} was closed")
-        for search in self._waiting:
-            _fail(search, self._gone)
-        for task in self._running:
-            task.cancel()
-        await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}), return_exceptions=True)
-        await self._client.close()
+        """End what is under way, and the connections."""
+        self._background.close(self._client.close)
 
     async def ask(self, bodies: Sequence[Body]) -> list[list[dict[str, Any]]]:
         """The hits of every search, as the server sends them.
@@ -80,13 +62,12 @@ class Link:
         Raises:
             SearchError: One of them failed for good.
         """
-        if self._gone:
-            raise self._gone
-        searches = [_Search(body, self._loop.create_future()) for body in bodies]
+        loop = asyncio.get_running_loop()
+        searches = [_Search(body, loop.create_future()) for body in bodies]
         self._waiting += searches
         while len(self._running) < IN_FLIGHT and self._starting < len(self._waiting):
             self._starting += 1
-            task = self._loop.create_task(self._send_waiting())
+            task = loop.create_task(self._send_waiting())
             self._running.add(task)
             task.add_done_callback(self._running.discard)
         await asyncio.gather(*(search.answer for search in searches), return_exceptions=True)
@@ -106,7 +87,7 @@ class Link:
 
     async def _send(self, batch: Sequence[_Search]) -> None:
         """Answer every search of a batch, or fail it; what may succeed later is sent again."""
-        pauses = waits(self._address.retries)
+        pauses = BACKOFF.pauses(self._address.retries)
         while batch:
             failed = await self._send_once(batch)
             pause = next(pauses, None) if failed else None

@@ -21,14 +21,14 @@ import elasticsearch
 from elasticsearch import Elasticsearch, helpers
 from tantivy import TextAnalyzer
 
+from search_backend.analysis import K1, MAX_QUERY_TERMS, MEMORY_MB, TITLE_BOOST, B, check_options, make_analyzer
 from search_backend.base import CorpusError, Manifest, Passage, SearchError
-from search_backend.elastic import layout as elastic_layout
+from search_backend.elastic import layout
 from search_backend.elastic.address import Address, attempt, parse_address, wait_until_ready
 from search_backend.elastic.backend import ElasticsearchBackend
 from search_backend.elastic.bulk import BulkClient
 from search_backend.elastic.vectors import Embedder, open_embedder
-from search_backend.embedded import files as index_files
-from search_backend.embedded.backend import MEMORY_MB, TITLE_BOOST
+from search_backend.embedded.files import pack
 from search_backend.embedded.sort import PROGRESS_EVERY, Progress, SortedCorpus
 
 BLOCK = 10_000
@@ -49,8 +49,8 @@ def load_index(
     *,
     analyzer: str = "standard",
     title_boost: int = TITLE_BOOST,
-    k1: float = index_files.K1,
-    b: float = index_files.B,
+    k1: float = K1,
+    b: float = B,
     shards: int = 1,
     replicas: int = 0,
     memory_mb: int = MEMORY_MB,
@@ -80,8 +80,8 @@ def load_index(
     """
     address = parse_address(uri)
     report = progress or (lambda phase, done: None)
-    index_files.check_options(analyzer, title_boost, memory_mb)
-    words = index_files.make_analyzer(analyzer)
+    check_options(analyzer, title_boost, memory_mb)
+    words = make_analyzer(analyzer)
     embedder = open_embedder(address.hybrid.model) if address.hybrid else None
     options = address.client_options() | {"request_timeout": max(address.timeout, _BULK_TIMEOUT_S)}
     client = BulkClient(**options)
@@ -96,11 +96,11 @@ def load_index(
             "k1": k1,
             "b": b,
             "title_boost": title_boost,
-            "max_query_terms": index_files.MAX_QUERY_TERMS,
+            "max_query_terms": MAX_QUERY_TERMS,
             "shards": shards,
         }
         if embedder:
-            parameters["embedder"] = embedder.identity | {"index": elastic_layout.VECTOR_INDEX}
+            parameters["embedder"] = embedder.identity | {"index": layout.VECTOR_INDEX}
         manifest = Manifest("elasticsearch", digest, count, analyzer, parameters)
         name = f"{address.index}-{manifest.digest[:16]}"
         if not _create(client, address, name, manifest):
@@ -115,7 +115,7 @@ def _digest(corpus: Iterable[Passage]) -> tuple[str, int]:
     """The corpus digest, as the embedded index has it, and the number of passages."""
     digest, count = hashlib.sha256(), 0
     for passage in corpus:
-        digest.update(index_files.pack(passage))
+        digest.update(pack(passage))
         count += 1
     return digest.hexdigest(), count
 
@@ -139,8 +139,8 @@ def _create(client: Elasticsearch, address: Address, name: str, manifest: Manife
             address,
             lambda: client.indices.create(
                 index=name,
-                mappings=elastic_layout.mappings(manifest, complete=False),
-                settings=elastic_layout.settings(manifest, replicas=0),
+                mappings=layout.mappings(manifest, complete=False),
+                settings=layout.settings(manifest, replicas=0),
             ),
         )
         return False
@@ -149,7 +149,7 @@ def _create(client: Elasticsearch, address: Address, name: str, manifest: Manife
         if not isinstance(cause, elasticsearch.BadRequestError) or cause.error != "resource_already_exists_exception":
             raise
     description = attempt(address, lambda: client.indices.get(index=name))[name]
-    return elastic_layout.read(name, description, address).complete
+    return layout.read(name, description, address).complete
 
 
 def _whole_blocks(client: Elasticsearch, address: Address, name: str, count: int) -> frozenset[int]:
@@ -157,7 +157,7 @@ def _whole_blocks(client: Elasticsearch, address: Address, name: str, count: int
 
     def ask() -> Any:
         client.indices.refresh(index=name)
-        ranks = {"histogram": {"field": elastic_layout.RANK, "interval": BLOCK, "offset": 1, "min_doc_count": 1}}
+        ranks = {"histogram": {"field": layout.RANK, "interval": BLOCK, "offset": 1, "min_doc_count": 1}}
         return client.search(index=name, size=0, aggs={"blocks": ranks})
 
     buckets = attempt(address, ask)["aggregations"]["blocks"]["buckets"]
@@ -180,13 +180,13 @@ def _documents(
     """Each passage's number and document, with its vector where there is an embedder."""
     if embedder is None:
         for rank, passage in passages:
-            yield rank, elastic_layout.document(passage, rank, words, title_boost)
+            yield rank, layout.document(passage, rank, words, title_boost)
         return
     rest = iter(passages)
     while batch := list(itertools.islice(rest, EMBEDDED_TOGETHER)):
         vectors = embedder.passages([passage for _, passage in batch])
         for (rank, passage), vector in zip(batch, vectors, strict=True):
-            yield rank, elastic_layout.document(passage, rank, words, title_boost) | {elastic_layout.VECTOR: vector}
+            yield rank, layout.document(passage, rank, words, title_boost) | {layout.VECTOR: vector}
 
 
 def _send(client: BulkClient, address: Address, name: str, documents: Iterable[tuple[int, Mapping[str, Any]]]) -> None:
@@ -240,7 +240,7 @@ def _finish(client: Elasticsearch, address: Address, name: str, manifest: Manife
     attempt(address, lambda: client.indices.put_settings(index=name, settings=ready))
     attempt(
         address,
-        lambda: client.indices.put_mapping(index=name, meta=elastic_layout.meta(manifest, complete=True)),
+        lambda: client.indices.put_mapping(index=name, meta=layout.meta(manifest, complete=True)),
     )
     swap: list[Mapping[str, Any]] = [
         {"remove": {"index": "*", "alias": address.index, "must_exist": False}},

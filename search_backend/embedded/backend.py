@@ -16,13 +16,12 @@ from typing import Any
 
 import tantivy
 
+from search_backend.analysis import MEMORY_MB, TITLE_BOOST, make_analyzer, query_terms
 from search_backend.base import CorpusError, Hit, Manifest, Passage, SearchUnavailable, check_request
-from search_backend.embedded import files as index_files
+from search_backend.embedded import files
 from search_backend.embedded.build import build_index
 from search_backend.embedded.sort import Progress
 
-TITLE_BOOST = 3
-MEMORY_MB = 512
 _CACHED_PASSAGES = 16_384
 _ORDER_SAMPLES = 1_000
 
@@ -67,11 +66,11 @@ class EmbeddedIndex:
         Raises:
             CorpusError: No passage, different ones with one id, an unusable directory or a full disk.
         """
-        target = index_files.resolve(directory)
+        target = files.resolve(directory)
         taken = CorpusError(
             f"{target} already exists and is not empty; open it, delete it, or choose another directory"
         )
-        if index_files.occupied(target):
+        if files.occupied(target):
             raise taken
         built = build_index(
             target,
@@ -93,8 +92,8 @@ class EmbeddedIndex:
         Raises:
             CorpusError: The directory is missing, unfinished or damaged.
         """
-        path = index_files.resolve(directory)
-        index = cls(path, index_files.read_manifest(path)[0])
+        path = files.resolve(directory)
+        index = cls(path, files.read_manifest(path)[0])
         index._open_reader()
         return index
 
@@ -140,7 +139,7 @@ class EmbeddedIndex:
             return reader
         if self._closed:
             raise SearchUnavailable(f"the index {self._directory} was closed")
-        if index_files.read_manifest(self._directory)[0] != self._manifest:
+        if files.read_manifest(self._directory)[0] != self._manifest:
             raise CorpusError(
                 f"the index {self._directory} was replaced by another one since it was opened; open it anew"
             )
@@ -155,7 +154,7 @@ class _Reader:
         self.process = os.getpid()
         self._max_terms = int(manifest.parameters["max_query_terms"])
         self._passages = manifest.passages
-        self._analyzer = index_files.make_analyzer(manifest.analyzer)
+        self._analyzer = make_analyzer(manifest.analyzer)
         try:
             index = _open_tantivy(directory)
             self._schema = index.schema
@@ -174,8 +173,8 @@ class _Reader:
 
     def search(self, query: str, k: int) -> list[Hit]:
         clauses = [
-            (tantivy.Occur.Should, tantivy.Query.term_query(self._schema, index_files.CONTENT, term, "freq"))
-            for term in index_files.query_terms(self._analyzer, query)[: self._max_terms]
+            (tantivy.Occur.Should, tantivy.Query.term_query(self._schema, files.CONTENT, term, "freq"))
+            for term in query_terms(self._analyzer, query)[: self._max_terms]
         ]
         if not clauses:
             return []
@@ -196,7 +195,7 @@ class _Reader:
             if len(hits) < fetch or hits[-1][0] < hits[k - 1][0]:
                 break
             fetch *= 8
-        ranks = self._searcher.fast_field_values(index_files.RANK, [address for _, address in hits])
+        ranks = self._searcher.fast_field_values(files.RANK, [address for _, address in hits])
         order = sorted(range(len(hits)), key=lambda i: (-hits[i][0], ranks[i]))
         return [hits[i] for i in order[:k]]
 
@@ -207,12 +206,12 @@ class _Reader:
         """
         places = sorted({i * (self._passages - 1) // _ORDER_SAMPLES for i in range(_ORDER_SAMPLES + 1)})
         addresses = [tantivy.DocAddress(0, place) for place in places]
-        ranks = self._searcher.fast_field_values(index_files.RANK, addresses)
+        ranks = self._searcher.fast_field_values(files.RANK, addresses)
         return [place + 1 for place in places] == list(ranks)
 
     def _load_passage(self, segment: int, document: int) -> Passage:
-        stored = self._searcher.doc(tantivy.DocAddress(segment, document)).get_first(index_files.STORED)
-        return index_files.unpack(bytes(stored))
+        stored = self._searcher.doc(tantivy.DocAddress(segment, document)).get_first(files.STORED)
+        return files.unpack(bytes(stored))
 
 
 def _open_tantivy(directory: Path) -> tantivy.Index:

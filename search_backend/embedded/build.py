@@ -13,12 +13,13 @@ from pathlib import Path
 
 import tantivy
 
+from search_backend.analysis import K1, MAX_QUERY_TERMS, B, check_options
 from search_backend.base import CorpusError, Manifest, Passage
-from search_backend.embedded import files as index_files
+from search_backend.embedded import files
 from search_backend.embedded.sort import PROGRESS_EVERY, Progress, SortedCorpus
 
 _ABANDONED_AFTER_S = 3600.0
-_PARALLEL_FROM = 100_000
+PARALLEL_FROM = 100_000
 """Passages from which on several threads index: each makes segments of its own, and few passages are searched faster in
 one."""
 
@@ -44,7 +45,7 @@ def build_index(
     Raises:
         CorpusError: The passages are unusable, or the index cannot be written. Nothing is left behind.
     """
-    index_files.check_options(analyzer, title_boost, memory_mb)
+    check_options(analyzer, title_boost, memory_mb)
     report = progress or (lambda phase, done: None)
     with _workshop(target) as work:
         scratch, content = work / "runs", work / "index"
@@ -58,13 +59,13 @@ def build_index(
                 analyzer=analyzer,
                 parameters={
                     "engine": "tantivy " + ".".join(tantivy.__version__.split(".")[:2]),
-                    "k1": index_files.K1,
-                    "b": index_files.B,
+                    "k1": K1,
+                    "b": B,
                     "title_boost": title_boost,
-                    "max_query_terms": index_files.MAX_QUERY_TERMS,
+                    "max_query_terms": MAX_QUERY_TERMS,
                 },
             )
-            index_files.write_manifest(content, manifest, key)
+            files.write_manifest(content, manifest, key)
             if outdated():
                 os.replace(target, work / "replaced")
             return _publish(content, target)
@@ -131,14 +132,14 @@ def _write_segments(
 
     The digest is the SHA-256 over the packed passages in id order.
     """
-    index = index_files.create_index(directory, analyzer)
-    threads = 1 if len(passages) < _PARALLEL_FROM else min(_MOST_THREADS, os.cpu_count() or 1)
+    index = files.create_index(directory, analyzer)
+    threads = 1 if len(passages) < PARALLEL_FROM else min(_MOST_THREADS, os.cpu_count() or 1)
     writer = index.writer(min(heap_bytes, 2_000_000_000 * threads), threads)
     digest = hashlib.sha256()
     count = 0
     try:
         for count, passage in enumerate(passages, 1):
-            packed = index_files.pack(passage)
+            packed = files.pack(passage)
             digest.update(packed)
             writer.add_document(_document(passage, packed, count, title_boost))
             if count % PROGRESS_EVERY == 0:
@@ -153,7 +154,7 @@ def _write_segments(
 
 def _document(passage: Passage, packed: bytes, rank: int, title_boost: int) -> tantivy.Document:
     document = tantivy.Document()
-    document.add_unsigned(index_files.RANK, rank)
-    document.add_bytes(index_files.STORED, packed)
-    document.add_text(index_files.CONTENT, "\n".join([*[passage.title] * title_boost, passage.text]))
+    document.add_unsigned(files.RANK, rank)
+    document.add_bytes(files.STORED, packed)
+    document.add_text(files.CONTENT, "\n".join([*[passage.title] * title_boost, passage.text]))
     return document

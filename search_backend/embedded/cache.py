@@ -8,9 +8,10 @@ from pathlib import Path
 
 import platformdirs
 
+from search_backend.analysis import MEMORY_MB, TITLE_BOOST
 from search_backend.base import CorpusError, Passage
-from search_backend.embedded import files as index_files
-from search_backend.embedded.backend import MEMORY_MB, TITLE_BOOST, EmbeddedIndex
+from search_backend.embedded import files
+from search_backend.embedded.backend import EmbeddedIndex
 from search_backend.embedded.build import build_index
 from search_backend.embedded.sort import Progress
 
@@ -50,19 +51,19 @@ def build_or_open(
         CorpusError: As ``EmbeddedIndex.build``; or the directory holds something that is not an index, which is never
             deleted.
     """
-    target = index_files.resolve(directory)
+    target = files.resolve(directory)
 
     def outdated() -> bool:
-        if not index_files.is_ours(target):
+        if not files.is_ours(target):
             return False
         try:
-            manifest, key = index_files.read_manifest(target)
+            manifest, key = files.read_manifest(target)
         except CorpusError:
             return True
         same_build = manifest.analyzer == analyzer and manifest.parameters["title_boost"] == title_boost
         return not same_build or expected_key not in (None, key)
 
-    while not index_files.occupied(target) or outdated():
+    while not files.occupied(target) or outdated():
         build_index(
             target,
             passages(),

@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -94,10 +95,15 @@ def own_server(tmp_path):
 
 
 class SlowProxy:
-    """Stands in front of a server and hands its answers on after ``delay`` seconds, which may change meanwhile."""
+    """Stands in front of a server and hands its answers on after ``delay`` seconds, which may change meanwhile.
+
+    What ``holds`` of a part of an answer is held until ``go_on`` is set; ``holding`` tells that one is.
+    """
 
     def __init__(self, host: str) -> None:
         self.delay = 0.0
+        self.holds: Callable[[bytes], bool] = lambda answer: False
+        self.holding, self.go_on = threading.Event(), threading.Event()
         name, _, port = host.rpartition(":")
         self._server = (name, int(port))
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -119,6 +125,9 @@ class SlowProxy:
         with contextlib.suppress(OSError), source, target:  # the other direction closed both
             while data := source.recv(1 << 16):
                 time.sleep(self.delay * slow)
+                if slow and self.holds(data):
+                    self.holding.set()
+                    self.go_on.wait(60)
                 target.sendall(data)
             target.shutdown(socket.SHUT_RDWR)
 

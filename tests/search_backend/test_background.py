@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import threading
 
 import pytest
@@ -10,11 +11,16 @@ import pytest
 from search_backend.background import BackgroundLoop
 
 
+def names() -> list[str]:
+    return [thread.name for thread in threading.enumerate()]
+
+
+async def thread() -> str:
+    return threading.current_thread().name
+
+
 def test_results_errors_and_cancellation_cross_over() -> None:
     background, left = BackgroundLoop("beside"), threading.Event()
-
-    async def thread() -> str:
-        return threading.current_thread().name
 
     async def fail() -> None:
         raise LookupError("over there")
@@ -34,7 +40,66 @@ def test_results_errors_and_cancellation_cross_over() -> None:
 
     asyncio.run(caller())
     assert left.wait(5)
-    assert background.run(thread()) == "beside"
+    assert background.run(thread()) == background.submit(thread()).result() == "beside"
     background.close()
     background.close()
-    assert not any(one.name == "beside" for one in threading.enumerate())
+    assert "beside" not in names()
+    with pytest.raises(RuntimeError, match="the event loop beside was closed"):
+        background.run(thread())
+
+
+def test_closing_ends_calls_with_the_error_of_its_owner_and_then_runs_the_last_work() -> None:
+    background = BackgroundLoop("owned", lambda: LookupError("it was closed"))
+    events: list[str] = []
+
+    async def stay() -> None:
+        events.append("began")
+        try:
+            await asyncio.sleep(60)
+        finally:
+            events.append("ended")
+
+    async def last() -> None:
+        events.append(threading.current_thread().name)
+
+    stays = background.submit(stay())
+    background.run(asyncio.sleep(0))
+    background.close(last)
+    assert events == ["began", "ended", "owned"]
+    for closed in (stays.result, lambda: background.run(stay())):
+        with pytest.raises(LookupError, match="it was closed"):
+            closed()
+
+
+def test_an_error_of_the_last_work_arrives_and_the_thread_ends() -> None:
+    background = BackgroundLoop("failing")
+
+    async def last() -> None:
+        raise LookupError("not released")
+
+    with pytest.raises(LookupError, match="not released"):
+        background.close(last)
+    assert "failing" not in names()
+
+
+def test_it_can_be_closed_on_its_own_thread_as_garbage_collection_may() -> None:
+    background = BackgroundLoop("self-closing")
+
+    async def close() -> None:
+        background.close()
+
+    own = next(one for one in threading.enumerate() if one.name == "self-closing")
+    background.submit(close())
+    own.join(5)
+    assert not own.is_alive()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_closing_in_a_fork_does_nothing() -> None:
+    background = BackgroundLoop("parent")
+    process = multiprocessing.get_context("fork").Process(target=background.close)
+    process.start()
+    process.join(20)
+    assert process.exitcode == 0
+    assert background.run(thread()) == "parent"
+    background.close()

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search_backend import CorpusError, Passage, read_passages
-from search_backend.embedded import files as index_files
+from search_backend.embedded import files
 
 LINES = [
     '{"id": "a", "title": "T", "text": "one\\ntwo", "url": "ignored"}',
@@ -154,6 +154,6 @@ SAMPLES = {  # passages, and the digest of their ids, titles and texts in the fi
 def test_the_sample_corpora_are_read_without_loss(data_dir):
     assert {file.name for file in (data_dir / "corpus").iterdir()} == {f"{name}.jsonl.gz" for name in SAMPLES}
     for name, expected in SAMPLES.items():
-        packed = [index_files.pack(passage) for passage in read_passages(data_dir / "corpus" / f"{name}.jsonl.gz")]
+        packed = [files.pack(passage) for passage in read_passages(data_dir / "corpus" / f"{name}.jsonl.gz")]
         assert (len(packed), hashlib.sha256(b"".join(packed)).hexdigest()[:12]) == expected
     assert sum(count for count, _ in SAMPLES.values()) == 65_079

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import uuid
+
 import pytest
 
 import search_backend
@@ -53,16 +55,17 @@ def test_a_wrong_uri_is_one_clear_error(uri, message, tmp_path, monkeypatch):
 
 
 def test_another_scheme_is_imported_when_it_is_first_opened(tmp_path, monkeypatch):
-    monkeypatch.setattr(search_backend, "_OPENERS", dict(search_backend._OPENERS))
+    own = f"own{uuid.uuid4().hex}"  # schemes stay registered
     monkeypatch.syspath_prepend(tmp_path)
-    search_backend.register_scheme("late", "a_late_backend:connect")
-    (tmp_path / "a_late_backend.py").write_text("def connect(uri):\n    return [uri]\n")
-    assert search_backend.open("late://host:1/x?y") == ["late://host:1/x?y"]
-    search_backend.register_scheme("now", lambda uri: uri.upper())
-    assert search_backend.open("now:x") == "NOW:X"
-    with pytest.raises(ValueError, match="already registered"):
-        search_backend.register_scheme("embedded", "x:y")
-    with pytest.raises(ValueError, match="not a URI scheme"):
+    search_backend.register_scheme(f"{own}-late", f"{own}_backend:connect")
+    (tmp_path / f"{own}_backend.py").write_text("def connect(uri):\n    return [uri]\n")
+    assert search_backend.open(f"{own}-late://host:1/x?y") == [f"{own}-late://host:1/x?y"]
+    search_backend.register_scheme(f"{own}-now", lambda uri: uri.upper())
+    assert search_backend.open(f"{own}-now:x") == f"{own}-now:x".upper()
+    for taken in ("embedded", f"{own}-now"):
+        with pytest.raises(SearchError, match="already registered"):
+            search_backend.register_scheme(taken, "x:y")
+    with pytest.raises(SearchError, match="not a URI scheme"):
         search_backend.register_scheme("Bad Name", "x:y")
 
 

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -209,14 +211,28 @@ def test_processes_append_to_one_tape(path):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_fork_does_not_wait_for_a_lock_of_its_parent(path):
-    tape = Tape(path, Counting(), "read-through")
-    with tape._lock():
-        process = multiprocessing.get_context("fork").Process(target=tape.search, args=(["forked"], 1))
-        process.start()
-        process.join(20)
-    assert process.exitcode == 0
-    assert Tape(path, None, "replay").search(["forked"], 1)
+def test_a_fork_does_not_wait_for_what_another_thread_of_its_parent_does(path):
+    tape, done = Tape(path, Counting(), "read-through"), threading.Event()
+
+    def keep_searching() -> None:
+        for i in itertools.count():
+            if done.is_set():
+                return
+            tape.search([f"busy {i}"], 1)
+
+    with ThreadPoolExecutor(2) as threads:
+        busy = [threads.submit(keep_searching) for _ in range(2)]
+        fork = multiprocessing.get_context("fork")
+        processes = [fork.Process(target=tape.search, args=([f"forked {i}"], 1)) for i in range(8)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(20)
+        done.set()
+        for searches in busy:
+            searches.result()
+    assert [process.exitcode for process in processes] == [0] * 8
+    assert all(Tape(path, None, "replay").search([f"forked {i}" for i in range(8)], 1))
 
 
 FULL = """

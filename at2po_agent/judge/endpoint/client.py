@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -12,12 +13,13 @@ from typing import Any
 
 from at2po_agent.judge.config import LimitConfig, ModelConfig
 from at2po_agent.judge.endpoint.key import Key
-from at2po_agent.judge.endpoint.pacing import Backoff, Pacer
+from at2po_agent.judge.endpoint.pacing import Pacer
 from at2po_agent.judge.endpoint.refusals import EndpointError, Refusal, Unsupported, read_refusal
 from at2po_agent.judge.endpoint.replies import Garbage, Reply, read_reply
 from at2po_agent.judge.endpoint.response_cache import ResponseCache
 from at2po_agent.policy.base import PolicyUnavailable
 from at2po_agent.rollouts.outages import Outages
+from search_backend.retry import OVERLOADED, Backoff
 
 PATIENCE_SECONDS = 5.0  # without an answer to anybody, before it is said: that a few requests fail is ordinary
 _UNREACHED = ("ConnectError", "ConnectTimeout")  # of the client's own library: there was no connection at all
@@ -118,7 +120,8 @@ class ChatEndpoint:
         return reply
 
     async def _try(self, fields: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
-        backoff, path = Backoff(self.limits.retry_seconds, self.limits.max_retry_seconds), object()
+        backoff = Backoff(self.limits.retry_seconds, self.limits.max_retry_seconds, random.Random())
+        path, failures = object(), 0
         while True:
             async with self.pacer.slot() as started_in:
                 try:
@@ -132,12 +135,14 @@ class ChatEndpoint:
                     self.renamed[error.field] = error.instead
                     continue
                 except _Again as error:
-                    wait = backoff.next(error.asked)
+                    failures += 1
+                    # The server's own Retry-After is the least that is waited.
+                    wait = error.asked + backoff.pause(failures)
                     if error.overload:
                         self.pacer.overloaded(started_in, error.asked)
-                    if backoff.tries > self.limits.retries:
-                        self._outages.gave_up("endpoint", path, error, backoff.tries)
-                        raise self._lost(error, backoff.tries) from None
+                    if failures > self.limits.retries:
+                        self._outages.gave_up("endpoint", path, error, failures)
+                        raise self._lost(error, failures) from None
                     self._outages.failed("endpoint", path, error, round(wait, 1), PATIENCE_SECONDS)
             await asyncio.sleep(wait)
 
@@ -195,7 +200,7 @@ class ChatEndpoint:
         shown = _shorten(self._key.hide_in(refusal.said))  # in this order: a key that is cut is not found
         said = f"HTTP {status}: {shown}" if shown else f"HTTP {status}"
         if refusal.again:
-            return _Again(said, asked=refusal.asked, overload=status in (429, 503))
+            return _Again(said, asked=refusal.asked, overload=status in OVERLOADED)
         if refusal.unsupported is not None and refusal.unsupported.field not in self.renamed:
             return refusal.unsupported
         where = f"{self.model.base_url} refuses model {self.model.name!r}"

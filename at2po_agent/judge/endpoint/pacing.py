@@ -1,13 +1,11 @@
-"""How many requests may run at a time, and how long to wait before one is tried again."""
+"""How many requests of an endpoint may run at a time."""
 
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 
 
 class Pacer:
@@ -77,23 +75,3 @@ class Pacer:
             if not place.done():
                 self._running += 1
                 place.set_result(None)
-
-
-@dataclass
-class Backoff:
-    """Waits between the tries of one request: random up to a bound that doubles ("full jitter").
-
-    https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/. What the server asks for with
-    ``Retry-After`` is the least that is waited.
-    """
-
-    first: float  # seconds
-    most: float
-    random: random.Random = field(default_factory=random.Random)
-    tries: int = 0
-
-    def next(self, asked: float = 0.0) -> float:
-        """Seconds to wait now."""
-        bound = min(self.most, self.first * 2.0 ** min(self.tries, 60))
-        self.tries += 1
-        return asked + self.random.uniform(0, bound)

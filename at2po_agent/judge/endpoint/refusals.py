@@ -10,9 +10,8 @@ from email.utils import parsedate_to_datetime
 
 from at2po_agent.policy.base import PolicyError
 from at2po_agent.terminal import visible
+from search_backend.retry import RETRYABLE
 
-_AGAIN = frozenset({408, 409, 425, 429})  # and every 5xx but those in _NEVER
-_NEVER = frozenset({501, 505})
 _ADVICE = {
     401: "Check the key that -k names.",
     402: "The account has to be paid for.",
@@ -76,9 +75,9 @@ def read_refusal(status: int, body: object, headers: Mapping[str, str]) -> Refus
     said = _line(fields.get("message") or fields.get("detail") or error)
     if status == 429 and "insufficient_quota" in (fields.get("code"), fields.get("type")):
         return Refused(said, final=True, advice=_ADVICE[429])
-    if status in _AGAIN or (status >= 500 and status not in _NEVER):
+    if status in RETRYABLE:
         return Refused(said, again=True, asked=_retry_after(headers))
-    if status in _ADVICE or status in _NEVER:
+    if status in _ADVICE or status >= 500:
         return Refused(said, final=True, advice=_ADVICE.get(status, ""))
     if _TOO_LONG.search(f"{fields.get('code')} {fields.get('type')} {said}"):
         return Refused(said, kind=ContextFull)

@@ -11,6 +11,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, Request, build_opener
 
 from at2po_agent.policy.base import PolicyError, PolicyUnavailable
+from search_backend.retry import RETRYABLE
 
 _OPENER = build_opener(ProxyHandler({}))  # servers of one's own; a proxy for the web does not know them
 _MEMORY = ("kv_cache", "weights")
@@ -39,7 +40,7 @@ class SglangAdmin:
                 text = answer.read()
         except HTTPError as error:
             said = error.read().decode(errors="replace")[:500]
-            kind = PolicyUnavailable if error.code >= 500 else PolicyError
+            kind = PolicyUnavailable if error.code in RETRYABLE else PolicyError
             raise kind(f"{self.url}{path} answered {error.code}: {said}") from error
         except (URLError, OSError, http.client.HTTPException) as error:
             raise PolicyUnavailable(f"{self.url} cannot be reached: {getattr(error, 'reason', error)}") from error

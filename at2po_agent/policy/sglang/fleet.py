@@ -10,10 +10,11 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from at2po_agent.policy.base import PolicyError, PolicyUnavailable, Request
 from at2po_agent.policy.sglang.server import Aborted, Answer, Server
+from search_backend.retry import Backoff
 
 _TRIES = 4  # of a turn, each on a server that seemed to be well
 _REST_S = 1.0  # between two questions whether a server is well again
-_ABORTED_S = 0.2  # before the second try of an aborted turn; doubles each time
+_ABORTED = Backoff(first=0.2)  # before an aborted turn is tried again
 
 
 class Fleet:
@@ -51,7 +52,7 @@ class Fleet:
             PolicyError: a server refuses the request.
             PolicyUnavailable: no server with the expected weights answers.
         """
-        wait, error = _ABORTED_S, PolicyUnavailable("")
+        pauses, error = _ABORTED.pauses(_TRIES), PolicyUnavailable("")
         for _ in range(_TRIES):
             server = self._homes.choose(request, await self._usable())
             expected = self.weight_version
@@ -61,8 +62,7 @@ class Fleet:
                 )
             except Aborted as aborted:
                 error = aborted
-                await asyncio.sleep(wait)
-                wait *= 2
+                await asyncio.sleep(next(pauses))
             except PolicyUnavailable as unavailable:
                 server.trouble, error = str(unavailable), unavailable
             else:

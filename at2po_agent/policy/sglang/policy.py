@@ -139,8 +139,7 @@ class SGLangPolicy:
         """End calls and connections; the servers stay."""
         if not self._closed:
             self._closed = True
-            self._background.run(self._shut())
-            self._background.close()
+            self._background.close(self._shut)
 
     async def _open(self, urls: Sequence[str], router: str, timeout: float, max_connections: int) -> None:
         connector = aiohttp.TCPConnector(limit=max_connections, keepalive_timeout=_IDLE_S)
@@ -171,10 +170,6 @@ class SGLangPolicy:
         self._seeds = all(info.seeds for info in infos.values())
 
     async def _shut(self) -> None:
-        calls = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in calls:
-            task.cancel()
-        await asyncio.gather(*calls, return_exceptions=True)
         for server in self._fronts:
             await server.settle()
         await self._session.close()

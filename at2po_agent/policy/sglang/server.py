@@ -18,11 +18,11 @@ import aiohttp
 from at2po_agent.policy.base import PolicyError, PolicyUnavailable, Request, Sampling
 from at2po_agent.policy.prefixes import Ids
 from at2po_agent.policy.sglang.read_ahead import ReadAhead
+from search_backend.retry import RETRYABLE
 
 _CONNECT_S = 5.0
 _PROBE_S = 10.0
 _FLUSH_S = 5  # for the server to see that the last turn is done
-_RETRYABLE = frozenset({408, 429, 500, 502, 503, 504})
 _WHOLE_SOFTMAX = {
     "top_p": 1.0,
     "top_k": -1,
@@ -200,7 +200,7 @@ class Server:
             raise PolicyUnavailable(f"{self.url} cannot be reached: {error or type(error).__name__}") from error
 
     async def _answer(self, response: aiohttp.ClientResponse, where: str) -> Any:
-        if response.status in _RETRYABLE:
+        if response.status in RETRYABLE:
             raise PolicyUnavailable(f"{self.url} answers {response.status}: {await _message(response)}")
         if response.status != 200:
             about = f"{where}: " if where else ""

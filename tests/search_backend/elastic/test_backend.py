@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 import time
 import uuid
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from elasticsearch import Elasticsearch
 
 import search_backend
-from search_backend import BadQuery, CorpusError, EmbeddedIndex, SearchUnavailable, read_passages
-from search_backend.elastic import link as elastic_link
+from search_backend import BadQuery, EmbeddedIndex, SearchUnavailable, read_passages
 from search_backend.elastic.address import parse_address
 from search_backend.elastic.backend import ElasticsearchBackend
 from search_backend.elastic.load import load_index
@@ -61,17 +57,6 @@ class TestContract(SearchBackendContract):
         assert asyncio.run(count_ticks()) > 5
 
 
-@pytest.fixture
-def uri(elasticsearch_host, name):
-    return f"elasticsearch://{elasticsearch_host}/{name}"
-
-
-@pytest.fixture
-def client(elasticsearch_host):
-    with Elasticsearch(f"http://{elasticsearch_host}") as client:
-        yield client
-
-
 def real_passages(data_dir, files):
     seen = set()
     for file in sorted((data_dir / "corpus").glob(files)):
@@ -101,53 +86,6 @@ def test_it_ranks_as_the_embedded_index_does(data_dir, uri, tmp_path, analyzer, 
     backend.close()
 
 
-def test_what_is_asked_at_the_same_time_goes_together(uri, client):
-    backend = load_index(uri, PASSAGES)
-    expected = backend.search(["Ossel river", "Tivaro"], 2)
-
-    async def ask() -> list:
-        return await asyncio.gather(*(backend.asearch([("Ossel river", "Tivaro")[i % 2]], 2) for i in range(200)))
-
-    def requests():
-        stats = client.nodes.stats(metric="http")["nodes"]
-        return sum(
-            route["requests"]["count"]
-            for node in stats.values()
-            for path, route in node["http"].get("routes", {}).items()
-            if "_msearch" in path
-        )
-
-    before = requests()
-    answers = asyncio.run(ask())
-    assert answers == [[expected[i % 2]] for i in range(200)]
-    assert requests() - before < 20
-    backend.close()
-
-
-def test_a_slow_request_holds_up_no_other_search(uri, monkeypatch):
-    backend = load_index(uri, PASSAGES)
-    go_on = threading.Event()
-    sending = elastic_link.Link._send
-
-    async def slow_for_tivaro(self, batch):
-        while any("tivaro" in str(search.body) for search in batch) and not go_on.is_set():
-            await asyncio.sleep(0.005)
-        await sending(self, batch)
-
-    monkeypatch.setattr(elastic_link.Link, "_send", slow_for_tivaro)
-    with ThreadPoolExecutor(1) as thread:
-        slow = thread.submit(backend.search, ["Tivaro"], 1)
-        time.sleep(0.05)
-        try:
-            fast = asyncio.run(asyncio.wait_for(backend.asearch(["quartz"], 1), timeout=5))
-            assert not slow.done()
-        finally:
-            go_on.set()
-        assert ids(fast[0]) == ["twin-a"]
-        assert ids(slow.result()[0]) == ["tivaro-1"]
-    backend.close()
-
-
 def test_a_swap_of_the_alias_does_not_change_a_running_backend(uri):
     old = load_index(uri, PASSAGES)
     new = load_index(uri, PASSAGES[:3])
@@ -162,57 +100,13 @@ def test_a_swap_of_the_alias_does_not_change_a_running_backend(uri):
         backend.close()
 
 
-def test_more_hits_than_the_server_gives_are_refused(uri, client):
+def test_more_hits_than_the_server_gives_are_refused(uri):
     backend = load_index(uri, PASSAGES)
     assert len(backend.search(["Tivaro"], 20_000)[0]) == 2
     manifest = backend.manifest
     larger = type(manifest)(**{**manifest.to_json(), "passages": 50_000})
     with pytest.raises(BadQuery, match="at most 10000"):
         ElasticsearchBackend(parse_address(uri), backend.index, larger).search(["a"], 20_000)
-    backend.close()
-
-
-def test_an_index_that_is_missing_unfinished_or_not_ours_is_one_clear_error(uri, name, client):
-    with pytest.raises(CorpusError, match="there is no such index; build it"):
-        search_backend.open(uri)
-    client.indices.create(index=name)
-    with pytest.raises(CorpusError, match=r"not made by at2po.*index build"):
-        search_backend.open(uri)
-    with pytest.raises(CorpusError, match="an index of this very name is there"):
-        load_index(uri, PASSAGES)
-    client.indices.delete(index=name)
-    backend = load_index(uri, PASSAGES)
-    client.indices.put_mapping(index=backend.index, meta={"at2po": {"format": "at2po-elastic/99"}})
-    with pytest.raises(CorpusError, match="at2po-elastic/99"):
-        search_backend.open(uri)
-    client.indices.delete(index=backend.index)
-    with pytest.raises(CorpusError, match="HTTP 404: no such index"):
-        backend.search(["Tivaro"], 1)
-    backend.close()
-
-
-def test_an_index_made_with_another_mapping_is_refused(uri, name, client):
-    backend = load_index(uri, PASSAGES)
-    made = client.indices.get(index=backend.index)[backend.index]["mappings"]
-    made["properties"]["content"] = {"type": "text"}
-    client.indices.delete(index=backend.index)
-    client.indices.create(index=name, mappings=made)
-    with pytest.raises(CorpusError, match=r"mapping of .* was changed"):
-        search_backend.open(uri)
-    backend.close()
-
-
-def test_a_load_into_an_index_whose_mapping_conflicts_names_the_document_and_the_reason(uri, client):
-    backend = load_index(uri, PASSAGES)
-    made = client.indices.get(index=backend.index)[backend.index]["mappings"]
-    made["_meta"]["at2po"]["complete"] = False
-    made["properties"]["title"] = {"type": "integer"}
-    client.indices.delete(index=backend.index)
-    client.indices.create(index=backend.index, mappings=made)
-    with pytest.raises(
-        CorpusError, match=rf"document \d+ of {backend.index} was refused: .*failed to parse field \[title"
-    ):
-        load_index(uri, PASSAGES)
     backend.close()
 
 

@@ -11,13 +11,13 @@ import time
 from pathlib import Path
 
 import pytest
+import tantivy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import search_backend
 from search_backend import CorpusError, EmbeddedIndex, Passage, SearchUnavailable, read_passages
-from search_backend.embedded import build as index_build
-from search_backend.embedded.sort import SortedCorpus
+from search_backend.embedded import files
 from tests.helpers.search_contract import PASSAGES, SearchBackendContract, ids
 
 
@@ -127,22 +127,24 @@ def test_ties_go_by_id_also_across_segments(tmp_path):
     assert ids(small.search(["tied"], 3)[0]) == ["p0000", "p0001", "p0002"]
 
 
-def test_ties_go_by_id_in_a_segment_that_was_merged_in_another_order(tmp_path, monkeypatch):
+def test_ties_go_by_id_in_a_segment_that_was_merged_in_another_order(tmp_path):
     """The engine puts the larger of two parts first, whatever its passages are called."""
     passages = [Passage(f"p{i:04d}", "", f"tied u{i}") for i in range(500)]
-    ranks = {passage.id: rank for rank, passage in enumerate(passages, 1)}
-    document = index_build._document
-
-    class Merged(SortedCorpus):
-        def __iter__(self):
-            in_order = list(super().__iter__())
-            yield from in_order[100:] + in_order[:100]
-
-    monkeypatch.setattr(index_build, "SortedCorpus", Merged)
-    monkeypatch.setattr(index_build, "_document", lambda p, packed, _, boost: document(p, packed, ranks[p.id], boost))
-    index = EmbeddedIndex.build(tmp_path / "index", passages)
-    assert len(list((tmp_path / "index").glob("*.term"))) == 1
-    assert ids(index.search(["tied"], 3)[0]) == ["p0000", "p0001", "p0002"]
+    manifest = EmbeddedIndex.build(tmp_path / "in-order", passages).manifest
+    merged = tmp_path / "merged"
+    merged.mkdir()
+    writer = files.create_index(merged, manifest.analyzer).writer(num_threads=1)
+    for rank, passage in [*enumerate(passages, 1)][100:] + [*enumerate(passages, 1)][:100]:
+        document = tantivy.Document()
+        document.add_unsigned(files.RANK, rank)
+        document.add_bytes(files.STORED, files.pack(passage))
+        document.add_text(files.CONTENT, passage.text)
+        writer.add_document(document)
+    writer.commit()
+    writer.wait_merging_threads()
+    files.write_manifest(merged, manifest, key=None)
+    assert len(list(merged.glob("*.term"))) == 1
+    assert ids(EmbeddedIndex.open(merged).search(["tied"], 3)[0]) == ["p0000", "p0001", "p0002"]
 
 
 def test_a_batch_of_training_size_is_answered_in_milliseconds(tmp_path):

@@ -14,8 +14,7 @@ from dataclasses import replace
 import pytest
 
 from search_backend import CorpusError, EmbeddedIndex, Passage
-from search_backend.embedded import build as index_build
-from search_backend.embedded.sort import SortedCorpus
+from search_backend.embedded import build
 from tests.helpers.search_contract import PASSAGES, ids
 from tests.search_backend.embedded.test_backend import crowd
 
@@ -24,13 +23,12 @@ def left_in(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_neither_order_nor_memory_changes_what_is_built(tmp_path, monkeypatch):
-    passages = list(crowd(3_000))
+def test_neither_order_nor_memory_changes_what_is_built(tmp_path):
+    # 12 MB of texts, of which the smaller bound sorts 8 MB at a time: sorted runs on disk, merged
+    passages = [replace(passage, text=f"{passage.text} {'padding ' * 500}") for passage in crowd(3_000)]
     sorted_index = EmbeddedIndex.build(tmp_path / "sorted", sorted(passages, key=lambda p: p.id))
     random.Random(0).shuffle(passages)
-    # 200 kB instead of 128 MB: several sorted runs on disk, merged
-    monkeypatch.setattr(index_build, "SortedCorpus", lambda *arguments: SortedCorpus(*arguments[:2], 200_000, print))
-    merged = EmbeddedIndex.build(tmp_path / "merged", iter(passages))
+    merged = EmbeddedIndex.build(tmp_path / "merged", iter(passages), memory_mb=32)
     assert merged.manifest == sorted_index.manifest
     queries = [f"Name{i} word{i % 97} row" for i in range(50)]
     assert merged.search(queries, 5) == sorted_index.search(queries, 5)
@@ -39,7 +37,7 @@ def test_neither_order_nor_memory_changes_what_is_built(tmp_path, monkeypatch):
 def test_several_threads_build_the_same_index(tmp_path, monkeypatch):
     passages = list(crowd(20_000))
     one = EmbeddedIndex.build(tmp_path / "one", passages)
-    monkeypatch.setattr(index_build, "_PARALLEL_FROM", 20_000)
+    monkeypatch.setattr(build, "PARALLEL_FROM", 20_000)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     two = EmbeddedIndex.build(tmp_path / "two", passages)
     assert [len(list((tmp_path / name).glob("*.term"))) for name in ("one", "two")] == [1, 2]

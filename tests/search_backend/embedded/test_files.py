@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search_backend import CorpusError, EmbeddedIndex, Passage
-from search_backend.embedded.files import make_analyzer, pack, unpack
+from search_backend.embedded.files import pack, unpack
 
 
 def test_the_corpus_digest_is_over_length_prefixed_fields_in_id_order(tmp_path):
@@ -20,14 +20,6 @@ def test_the_corpus_digest_is_over_length_prefixed_fields_in_id_order(tmp_path):
 @given(st.builds(Passage, st.text(), st.text(), st.text()))
 def test_what_was_packed_is_unpacked(passage):
     assert unpack(pack(passage)) == passage
-
-
-def test_terms_are_lower_case_runs_of_letters_and_digits_of_bounded_length():
-    assert make_analyzer("standard").analyze("Foo_bar's 2nd—Ünïcode <b>") == ["foo", "bar", "s", "2nd", "ünïcode", "b"]
-    assert make_analyzer("standard").analyze(f"{'x' * 255} {'y' * 256}") == ["x" * 255]
-    assert make_analyzer("english").analyze("Paintings painted") == ["paint", "paint"]
-    with pytest.raises(CorpusError, match="standard, english"):
-        make_analyzer("other")
 
 
 def test_a_directory_that_never_was_an_index_is_left_alone_in_the_advice(tmp_path):

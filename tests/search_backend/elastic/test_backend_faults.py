@@ -13,7 +13,6 @@ import threading
 import time
 
 import pytest
-from elasticsearch import Elasticsearch
 
 import search_backend
 from search_backend import SearchError, SearchTimeout, SearchUnavailable
@@ -69,75 +68,6 @@ def test_a_paused_server_is_a_timeout_and_does_not_block_others(own_server):
         os.kill(server.process(), signal.SIGCONT)
     assert backend.search(["Tivaro"], 2)[0]
     backend.close()
-
-
-def test_a_load_outlives_a_restart_of_the_server(own_server):
-    server = own_server()
-    passages = [search_backend.Passage(f"p{i:05d}", f"Name{i}", f"words of passage {i} " * 20) for i in range(12_000)]
-    restarted = threading.Event()
-
-    def progress(phase, done):
-        if phase == "indexing" and not restarted.is_set():
-            restarted.set()
-            server.kill()
-            server.start()
-
-    backend = load_index(server.uri("wiki"), passages, progress=progress)
-    assert restarted.is_set()
-    assert backend.manifest.passages == 12_000
-    assert ids(backend.search(["Name7"], 1)[0]) == ["p00007"]
-    backend.close()
-
-
-def test_an_interrupted_load_goes_on_where_it_was(host):
-    uri = f"elasticsearch://{host}/test-resume-{time.time_ns()}"
-    passages = [search_backend.Passage(f"p{i:05d}", f"Name{i}", f"words of passage {i}") for i in range(25_000)]
-
-    def interrupt(phase, done):
-        if phase == "indexing" and done == 20_000:
-            os.kill(os.getpid(), signal.SIGINT)  # Ctrl-C
-
-    # A process that was started in the background ignores Ctrl-C, and Python with it.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    with pytest.raises(KeyboardInterrupt):
-        load_index(uri, passages, progress=interrupt)
-    with pytest.raises(SearchError, match="no such index"):
-        search_backend.open(uri)
-    whole = load_index(f"{uri}-whole", passages)
-    backend = load_index(uri, reversed(passages))
-    assert backend.manifest == whole.manifest
-    queries = [f"Name{i} words" for i in range(0, 25_000, 500)]
-    assert backend.search(queries, 3) == whole.search(queries, 3)
-    backend.close()
-    whole.close()
-
-
-def test_requests_that_are_too_large_are_sent_in_parts(own_server):
-    server = own_server("http.max_content_length=64kb")
-    passages = [search_backend.Passage(f"p{i:03d}", f"Name{i}", f"word{i} " * 600) for i in range(200)]
-    backend = load_index(server.uri("wiki"), passages)
-    long = " ".join(f"{i}{'x' * 120}" for i in range(100))
-    found = backend.search([f"Name{i} {long}" for i in range(50)], 1)  # together 600 kB
-    assert ids(hits[0] for hits in found) == [f"p{i:03d}" for i in range(50)]
-    with pytest.raises(SearchError, match=r"a document of \d+ bytes is larger than the server takes"):
-        load_index(server.uri("large"), [*PASSAGES, search_backend.Passage("x", "X", "word " * 40_000)])
-    backend.close()
-
-
-def test_a_full_write_queue_only_slows_a_load_down(own_server):
-    server = own_server("thread_pool.write.queue_size=1", "thread_pool.write.size=1")
-    passages = [search_backend.Passage(f"p{i:05d}", f"Name{i}", f"words of passage {i}") for i in range(20_000)]
-    loads = [
-        threading.Thread(target=lambda n=n: load_index(server.uri(f"wiki-{n}"), passages[n:]).close()) for n in range(3)
-    ]
-    for load in loads:
-        load.start()
-    for load in loads:
-        load.join()
-    with Elasticsearch(f"http://127.0.0.1:{server.port}") as client:
-        (node,) = client.nodes.stats(metric="thread_pool")["nodes"].values()
-    assert node["thread_pool"]["write"]["rejected"] + node["thread_pool"]["write_coordination"]["rejected"] > 0
-    assert [len(search_backend.open(server.uri(f"wiki-{n}")).search(["Name7"], 1)[0]) for n in range(3)] == [1, 1, 1]
 
 
 @pytest.fixture
