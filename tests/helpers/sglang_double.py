@@ -84,7 +84,7 @@ class Double:
         count, temperature = params["max_new_tokens"], params.get("temperature", 1.0) or 1.0
         last = body["input_ids"][-1]
         ids = [(last + 1 + i) % V for i in range(count)]
-        high, low = self._logprobs(1.0 if self.raw_logprobs else temperature)
+        high, low = self.logprobs(1.0 if self.raw_logprobs else temperature)
         top = [
             [[high if n == 0 else low, (i + n) % V, None] for n in range(body.get("top_logprobs_num", 0))] for i in ids
         ]
@@ -99,7 +99,7 @@ class Double:
         return {"output_ids": ids, "text": "", "meta_info": found | meta}
 
     @staticmethod
-    def _logprobs(temperature: float) -> tuple[float, float]:
+    def logprobs(temperature: float) -> tuple[float, float]:
         total = math.log(math.exp(3 / temperature) + V - 1)
         return 3 / temperature - total, -total
 
