@@ -9,13 +9,12 @@ from at2po_agent.commands.main import main
 from at2po_agent.commands.view import FILTERS, browse
 from at2po_agent.judge.episodes.records import FILTERS as MEANINGS
 from at2po_agent.judge.results.stored import Finished
-from tests.helpers.evaluations import answered, failed, malformed, search_turn, write_run
+from tests.helpers.evaluations import answered, failed, malformed, write_run
 
 
 @pytest.fixture
 def run(tmp_path):
-    hostile = search_turn("x", [("\x1b[2J[red]Evil", "[bold]\u202eno")])
-    episodes = [answered("q1"), answered("q2", "Rom"), malformed("q3"), failed("q4"), answered("q5", turns=(hostile,))]
+    episodes = [answered("q1"), answered("q2", "Rom"), malformed("q3"), failed("q4"), answered("q5")]
     return write_run(tmp_path / "run", episodes)
 
 
@@ -38,27 +37,10 @@ def test_a_filter(run, capsys, name, ids):
     assert rows == ids
 
 
-def test_a_question_turn_by_turn(run, capsys):
+def test_a_question_is_shown_turn_by_turn_with_its_passages_where_asked(run, capsys):
     text = shown(capsys, run, "--question", "q2")
-    for part in ("q2  wrong  answer Rom  gold Walem  EM 0  F1 0.00  recall 1.00", "turn 1  search", "turn 2  answer"):
-        assert part in text
-    assert "(1) Somon  ★ gold  9.50" in text
-    assert "(2) Walem  8.50" in text
-    assert "Walem is a town." not in text
-    full = shown(capsys, run, "--question", "q2", "--full")
-    assert "Walem is a town." in full
-    assert "Answer the question below." in full
-
-
-def test_an_error_says_what_ended_it(run, capsys):
-    assert "q4  error  HTTP 503 after 8 tries" in shown(capsys, run, "--question", "q4")
-
-
-def test_nothing_that_was_read_steers_the_terminal(run, capsys):
-    text = shown(capsys, run, "--question", "q5", "--full")
-    assert "�[2J[red]Evil" in text
-    assert "[bold]�no" in text
-    assert not set("\x1b\u202e") & set(text)
+    assert "q2  wrong  answer Rom" in text and "Walem is a town." not in text
+    assert "Walem is a town." in shown(capsys, run, "--question", "q2", "--full")
 
 
 def test_what_is_not_there(run, capsys):

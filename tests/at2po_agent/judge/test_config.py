@@ -5,9 +5,9 @@ import pytest
 from at2po_agent.commands import main as cli
 from at2po_agent.judge import evaluation
 from at2po_agent.judge.config import JudgeConfig, LimitConfig, ModelConfig, load_judge_config
+from at2po_agent.rollouts.batch import RolloutConfig
 from at2po_agent.rollouts.grow import Limits
 from at2po_agent.settings import ConfigError, to_yaml
-from at2po_agent.rollouts.batch import RolloutConfig
 
 FLAGS = "-e nq -e multi-hop -m org/m -b http://h/v1 -k K -n 7 -r 2 -c 3 -T 0.5 --seed 4 --split dev --search embedded:x"
 CONFIG = JudgeConfig(

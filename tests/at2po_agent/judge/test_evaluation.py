@@ -8,7 +8,7 @@ import pytest
 from at2po_agent.commands import main as cli
 from at2po_agent.judge.episodes.records import read_episodes
 from at2po_agent.judge.results.metrics import Summary
-from tests.helpers.chat_server import Say, failure, search_then_answer
+from tests.helpers.chat_server import failure, search_then_answer
 
 DEMO = ["eval", "-e", "AT2PO-HotpotQA-v0", "--split", "demo", "-m", "org/m1"]
 
@@ -178,29 +178,3 @@ def test_a_search_that_is_away_is_an_error_of_infrastructure(serve):
         assert status == 1
     else:
         assert status == 2  # a backend that is asked for its manifest when it is opened
-
-
-def test_the_hard_deadline_is_an_error(serve):
-    server = serve(lambda asked: Say("x", delay=5))
-    assert cli.main([*DEMO, "-b", server.url, "-n", "1", "limits.episode_seconds=0.3"]) == 1
-    (record,) = read_episodes(runs()[0])
-    assert (record.ended, record.error) == ("error", "the episode did not end within 0.3 s")
-
-
-def test_a_conversation_that_outgrows_the_model_is_the_models_end(serve):
-    def script(asked):
-        if len(asked.messages) > 1:
-            return failure(400, "maximum context length is 10 tokens", code="context_length_exceeded")
-        return search_then_answer(asked)
-
-    assert cli.main([*DEMO, "-b", serve(script).url, "-n", "1"]) == 0
-    (record,) = read_episodes(runs()[0])
-    assert (record.ended, record.em, record.error) == ("length_limit", 0.0, None)
-
-
-def test_an_episode_ends_when_its_tokens_are_used_up(serve):
-    server = serve(lambda asked: Say("<search>x", choice={}))
-    assert cli.main([*DEMO, "-b", server.url, "-n", "1", "limits.max_response_tokens=9"]) == 0
-    (record,) = read_episodes(runs()[0])
-    assert (record.ended, len(record.turns)) == ("length_limit", 1)  # 9 tokens, a character each
-    assert server.asked[0].body["max_tokens"] == 9

@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 
 from at2po_agent.update.micro_batches import shares
 from at2po_agent.update.packing import plan
-from at2po_agent.update.processes import Processes
 
 
 @given(st.lists(st.integers(1, 100), min_size=1, max_size=40), st.integers(1, 300), st.integers(1, 9))
@@ -26,12 +25,3 @@ def test_tokens_are_balanced_in_every_round_and_in_all() -> None:
     assert shares([8, 7, 6, 5], 100, 2) == [[[0, 3], [1, 2]]]  # 13 and 13
     assert shares([8, 7, 6, 5], 8, 2) == [[[0], [1]], [[3], [2]]]  # 8 with 7, then 5 with 6: 13 and 13
     assert shares([9], 100, 3) == [[[0], [], []]]
-
-
-@given(st.integers(0, 50), st.integers(1, 9))
-def test_shares_of_things_in_order_cover_them(n: int, count: int) -> None:
-    parts = [list(range(n))[Processes(rank, count).share(n)] for rank in range(count)]
-    assert [thing for part in parts for thing in part] == list(range(n))
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
-    alone = [list(range(n))[Processes(rank, count).share(n, lead_alone=True)] for rank in range(count)]
-    assert alone == [list(range(n)), *[[]] * (count - 1)]

@@ -22,7 +22,7 @@ from at2po_agent.policy.base import PolicyError
 from at2po_agent.update import logprobs
 from at2po_agent.update.forwarding import RunContext
 from at2po_agent.update.packing import Credited
-from at2po_agent.update.schedule import UpdateConfig, learning_rate
+from at2po_agent.update.schedule import UpdateConfig
 from at2po_agent.update.updater import Updater
 from tests.helpers.random_trees import credited, random_tree, tiny
 
@@ -385,17 +385,6 @@ def test_bfloat16_is_the_precision_of_the_forward_alone() -> None:
     )
     assert half.dtype == torch.float32
     assert 1e-5 < float((half - exact).norm() / exact.norm()) < 0.3
-
-
-def test_the_learning_rate_follows_its_schedule() -> None:
-    def rates(schedule: Any, warmup: int) -> list[float]:
-        config = UpdateConfig(lr=1.0, schedule=schedule, warmup_steps=warmup)
-        return [round(learning_rate(config, step, 6), 6) for step in range(7)]
-
-    assert rates("constant", 0) == [1.0] * 7
-    assert rates("constant", 4) == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0, 1.0]
-    assert rates("linear", 2) == [0.5, 1.0, 1.0, 0.75, 0.5, 0.25, 0.0]
-    assert rates("cosine", 2) == [0.5, 1.0, 1.0, 0.853553, 0.5, 0.146447, 0.0]
 
 
 def test_what_cannot_be_trained_is_refused_at_once() -> None:

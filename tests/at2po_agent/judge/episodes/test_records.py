@@ -2,7 +2,16 @@
 
 import pytest
 
-from at2po_agent.judge.episodes.records import EPISODES, EpisodeRecord, RecordError, TurnRecord, read_episodes
+from at2po_agent.judge.episodes.records import (
+    EPISODES,
+    FILTERS,
+    EpisodeRecord,
+    RecordError,
+    TurnRecord,
+    read_episodes,
+    verdict,
+)
+from tests.helpers.evaluations import answered, failed, malformed
 
 TURN = TurnRecord("<search>a</search>", {"kind": "search", "content": "a", "why": None}, "<result>", ({"id": "1"},))
 DONE = EpisodeRecord("q1", 0, "who?", ("A", "B"), "answer", prediction="a", em=1.0, turns=(TURN, TURN))
@@ -34,3 +43,13 @@ def test_a_whole_line_that_is_no_record_names_itself(tmp_path, line):
 def test_another_directory_is_refused(tmp_path):
     with pytest.raises(RecordError, match="not the directory of an evaluation"):
         list(read_episodes(tmp_path))
+
+
+def test_filters_may_overlap_and_a_verdict_is_one_word():
+    def names(episode):
+        return [name for name, fits in FILTERS.items() if fits(episode)]
+
+    assert (names(answered("a")), verdict(answered("a"))) == (["correct"], "correct")
+    assert (names(answered("a", "Rom")), verdict(answered("a", "Rom"))) == (["wrong"], "wrong")
+    assert (names(malformed("a")), verdict(malformed("a"))) == (["wrong", "malformed"], "malformed")
+    assert (names(failed("a")), verdict(failed("a"))) == (["error"], "error")

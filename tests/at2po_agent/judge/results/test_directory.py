@@ -1,4 +1,3 @@
-import json
 from dataclasses import replace
 
 import pytest
@@ -7,9 +6,7 @@ from at2po_agent.atomic_files import DiskError
 from at2po_agent.judge.config import JudgeConfig, ModelConfig, load_judge_config
 from at2po_agent.judge.episodes.records import EpisodeRecord
 from at2po_agent.judge.results.directory import JudgeDirectory, latest, read_config
-from at2po_agent.judge.results.manifest import changes, manifest
 from at2po_agent.training.run_dir import RunDirError
-from tests.helpers.env_doubles import FakeSearch, make_env
 from tests.helpers.faults import disk_with_room_for
 
 MANIFEST = {"questions": ["a", "b"], "limits": {"k": 3}, "created": "now", "code": {"packages": {}}}
@@ -79,44 +76,3 @@ def test_a_damaged_line_or_manifest_is_told(config):
     (directory.path / "manifest.json").write_text("{")
     with pytest.raises(RunDirError, match=r"manifest\.json cannot be read"):
         JudgeDirectory.resume(directory.path, MANIFEST)
-
-
-def test_a_manifest_changes_with_everything_that_decides_results_and_nothing_else(config):
-    def described(config=config, search=None, ids=("q1", "q2"), **arguments):
-        env = make_env(search=search, **{"dialect": "chat", **arguments})
-        return manifest(config, env, ids, {"name": "m"})
-
-    first = described()
-    assert json.loads(json.dumps(first)) == first
-    faster = replace(config, concurrency=2, cache="x", limits=replace(config.limits, retries=1, episode_seconds=5.0))
-    assert changes(first, described(faster)) == []
-    assert changes(first, described(replace(config, model=replace(config.model, price_prompt=1.0)))) == []
-    assert first["search_at"] is None  # a backend that was passed in
-    assert changes(first, first | {"search_at": "elasticsearch://another:9200/name"}) == []  # of equal digest
-    other = {
-        "temperature": described(replace(config, temperature=0.7)),
-        "seed": described(replace(config, seed=1)),
-        "samples": described(replace(config, samples=2)),
-        "request.top_p": described(replace(config, request={"top_p": 0.5})),
-        "max_turn_tokens": described(replace(config, limits=replace(config.limits, max_turn_tokens=9))),
-        "search.corpus_digest": described(search=FakeSearch(corpus="else")),
-        "limits.k": described(k=1),
-        "dialect.digest": described(dialect="native"),
-        "on_malformed": described(on_malformed="continue"),
-        "questions: 2 → 1": described(ids=("q1",)),
-        "questions: others": described(ids=("q2", "q1")),
-    }
-    for name, changed in other.items():
-        assert any(name in text for text in changes(first, changed)), name
-
-
-def test_a_manifest_names_the_candidates_of_a_tree_only_where_older_ones_cannot_mean_them(config):
-    def described(**expansion):
-        shape = replace(config.expansion, **expansion)
-        env = make_env(dialect="chat")
-        return manifest(replace(config, tree=True, expansion=shape), env, ["q1"], {"name": "m"})
-
-    first = described()
-    assert first["tree"] == {"chains": 10, "per_round": 6, "rounds": 2, "alpha": 0.05}  # as the first version wrote it
-    assert changes(first, described(candidates="turns+root")) == ["tree.candidates: none → turns+root"]
-    assert changes(first, described(chains=3)) == ["tree.chains: 10 → 3"]

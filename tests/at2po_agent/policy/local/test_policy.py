@@ -197,23 +197,11 @@ def test_cancelled_call_leaves_the_engine_to_others(policy: LocalPolicy) -> None
     assert policy.stats.generated_tokens < 500
 
 
-@pytest.mark.parametrize(
-    ("request_", "sampling", "message"),
-    [
-        (Request((), 5, (3,)), NEVER, r"request \(3,\): the prompt is empty"),
-        (Request((1, 10_000), 5, (0,)), NEVER, "not among the model's"),
-        (Request((1, -1), 5, (0,)), NEVER, "not among the model's"),
-        (Request((1,) * 250, 7, (0,)), NEVER, "exceed the model's 256 positions"),
-        (Request((1,), 0, (0,)), NEVER, "max_new_tokens is 0"),
-        (Request((1,), 5, (0,)), Sampling(temperature=-1), "temperature"),
-        (Request((1,), 5, (0,)), Sampling(stop=("",)), "stop strings not empty"),
-    ],
-)
-def test_bad_requests_are_refused_before_anything_runs(
-    policy: LocalPolicy, request_: Request, sampling: Sampling, message: str
-) -> None:
-    with pytest.raises(PolicyError, match=message):
-        run(policy, [*requests(2), request_], sampling)
+def test_a_bad_request_is_refused_before_anything_runs(policy: LocalPolicy) -> None:
+    with pytest.raises(PolicyError, match="exceed the model's 256 positions"):
+        run(policy, [*requests(2), Request((1,) * 250, 7, (0,))])
+    with pytest.raises(PolicyError, match="not among the model's"):
+        run(policy, [*requests(2), Request((1, CODEC.vocab_size), 5, (0,))])
     assert policy.stats.forwards == 0
     assert run(policy, []) == []
 

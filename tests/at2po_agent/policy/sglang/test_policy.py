@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -115,60 +113,6 @@ def test_ids_outside_the_vocabulary_are_never_sent(double: Double, policy: SGLan
     assert len(double.requests) == before
 
 
-def test_a_refusal_says_the_server_s_words_and_is_not_repeated(double: Double, policy: SGLangPolicy) -> None:
-    for body in ({"error": {"message": "no such thing"}}, {"error": "no such thing"}, {"detail": "no such thing"}):
-        double.misbehave.append(refuse(400, body))
-        with pytest.raises(PolicyError, match=r"request \(7, 0, 0, 0\).* answers 400: no such thing") as caught:
-            run(policy, ask())
-        assert not isinstance(caught.value, PolicyUnavailable)
-    assert len(double.turns) == 3
-
-
-@pytest.mark.parametrize("failure", [refuse(503, {"error": "overloaded"}), drop], ids=["503", "dropped"])
-def test_a_short_failure_is_only_tried_again(double: Double, policy: SGLangPolicy, failure: Any) -> None:
-    double.misbehave += [failure]
-    assert run(policy, ask())[0].ids == (13, 14, 15)
-    assert len(double.turns) == 2 and policy.troubles == {}
-
-
-def test_an_aborted_turn_is_sampled_again_from_its_prompt(double: Double, policy: SGLangPolicy) -> None:
-    reason = {"type": "abort", "message": "weights are updated"}
-    double.misbehave.append(lambda body: web.json_response(double.answer(body, finish_reason=reason)))
-    assert run(policy, ask())[0].finish == "length"
-    assert [sent["input_ids"] for sent in double.turns] == [list(PROMPT)] * 2
-    double.misbehave += [lambda body: web.json_response(double.answer(body, finish_reason=reason))] * 9
-    with pytest.raises(PolicyUnavailable, match="aborted the turn: weights are updated"):
-        run(policy, ask())
-
-
-def test_a_turn_that_nobody_waits_for_is_aborted_on_the_server(double: Double, policy: SGLangPolicy) -> None:
-    double.misbehave.append(lambda body: asyncio.sleep(30))
-
-    async def cancel() -> None:
-        task = asyncio.create_task(policy.generate([ask()], PLAIN))
-        while not double.turns:
-            await asyncio.sleep(0.01)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        while not double.aborted:
-            await asyncio.sleep(0.01)
-
-    asyncio.run(asyncio.wait_for(cancel(), 10))
-    assert double.aborted == [double.turns[0]["rid"]]
-
-
-def test_a_hanging_server_is_given_up_after_the_timeout(double: Double) -> None:
-    policy = SGLangPolicy([double.url], CODEC, timeout=0.3)
-    double.misbehave += [lambda body: asyncio.sleep(30)] * 9
-    try:
-        with pytest.raises(PolicyUnavailable, match="no answer"):
-            run(policy, ask())
-        assert double.turns[0]["rid"] in double.aborted
-    finally:
-        policy.close()
-
-
 def test_calls_of_several_event_loops_and_threads_share_the_connections(policy: SGLangPolicy, double: Double) -> None:
     found: list[list[Completion]] = []
     threads = [threading.Thread(target=lambda i=i: found.append(run(policy, ask(i)))) for i in range(4)]
@@ -178,55 +122,6 @@ def test_calls_of_several_event_loops_and_threads_share_the_connections(policy: 
         thread.join()
     assert [len(completions) for completions in found] == [1] * 4
     assert run(policy, ask())[0].ids == (13, 14, 15)
-
-
-def test_trees_stay_where_their_prefix_is_and_are_spread(double: Double) -> None:
-    with serving(Double()) as other:
-        policy = SGLangPolicy([double.url, other.url], CODEC)
-        slow = [lambda body: asyncio.sleep(0.05)]
-        double.misbehave += slow * 8
-        other.misbehave += slow * 8
-        try:
-            run(policy, *(ask(path, (10, tree), tree) for tree in range(4) for path in range(2)))
-            run(policy, *(ask(path, (10, tree, 99), tree, turn=1) for tree in range(4) for path in range(2, 4)))
-        finally:
-            policy.close()
-    trees = [{sent["input_ids"][1] for sent in one.turns} for one in (double, other)]
-    assert trees[0] | trees[1] == set(range(4)) and not trees[0] & trees[1]
-    assert len(trees[0]) == 2
-
-
-def test_a_dead_server_s_trees_move_and_come_home_never_to_older_weights(double: Double) -> None:
-    with ExitStack() as stack:
-        other = stack.enter_context(serving(Double()))
-        policy = SGLangPolicy([double.url, other.url], CODEC)
-        stack.callback(policy.close)
-        double.version = other.version = "run-1"
-        policy.expect(1, "run-1")
-        double.misbehave += [drop] * 50
-        found = run(policy, *(ask(tree=tree) for tree in range(6)))
-        assert [completion.version for completion in found] == [1] * 6
-        assert set(policy.troubles) <= {double.url}
-        double.misbehave.clear()
-        double.version = "default"  # started again, with the weights that it began with
-        time.sleep(1.1)
-        fresh = [ask(tree=tree) for tree in range(6, 12)]
-        assert all(completion.version == 1 for completion in run(policy, *fresh))
-        assert "weights 'default', not 'run-1'" in policy.troubles[double.url]
-        refused = len(double.turns)
-        run(policy, *fresh)
-        assert len(double.turns) == refused
-        double.version = other.version = "run-2"
-        policy.expect(2, "run-2")
-        run(policy, *(ask(tree=tree) for tree in range(3)))
-        time.sleep(0.2)
-        assert policy.troubles == {}
-
-
-def test_no_server_left_is_said_with_the_reason_of_each(double: Double, policy: SGLangPolicy) -> None:
-    policy.expect(1, "run-1")
-    with pytest.raises(PolicyUnavailable, match="has the weights 'default', not 'run-1'"):
-        run(policy, ask())
 
 
 def test_a_turn_in_whose_middle_the_weights_changed_is_tagged(double: Double, policy: SGLangPolicy) -> None:

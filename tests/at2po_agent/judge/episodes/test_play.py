@@ -1,0 +1,133 @@
+"""Many episodes at a time against a server in another thread."""
+
+import asyncio
+import gc
+import itertools
+
+import psutil
+import pytest
+
+from at2po_agent.judge.config import JudgeConfig, LimitConfig, ModelConfig
+from at2po_agent.judge.endpoint.client import ChatEndpoint
+from at2po_agent.judge.endpoint.refusals import EndpointError
+from at2po_agent.judge.episodes.play import run_episodes
+from at2po_agent.judge.episodes.records import EpisodeRecord
+from search_backend.base import Passage, SearchUnavailable
+from tests.helpers.chat_server import Say, failure, search_then_answer
+from tests.helpers.env_doubles import FakeSearch, make_env
+
+FAST = {"retry_seconds": 0.01, "max_retry_seconds": 0.05, "search_retry_seconds": 0.01}
+
+
+def run(server, todo, on_record, concurrency=64, search=None, **limits):
+    config = JudgeConfig(
+        model=ModelConfig("m", server.url), concurrency=concurrency, limits=LimitConfig(**FAST, **limits)
+    )
+
+    async def work():
+        async with ChatEndpoint(config.model, config.limits, concurrency=concurrency) as endpoint:
+            env = make_env(dialect="chat", search=search or FakeSearch(), max_observation_chars=80_000)
+            await run_episodes(env, endpoint, config, todo, on_record)
+            return endpoint.pacer.limit
+
+    return asyncio.run(work())
+
+
+def test_500_episodes_at_concurrency_64_with_flat_memory(serve):
+    def script(asked):
+        say = search_then_answer(asked)
+        say.delay = 0.1  # so that there is a time at which many run
+        return say
+
+    server = serve(script, keep=False)
+    process = psutil.Process()
+    long = FakeSearch([Passage("p", "Tower", "Where " + "word " * 15_000)])  # 75 kB in every transcript
+    used: list[int] = []
+    seen: set[tuple[str, int]] = set()
+
+    def on_record(record: EpisodeRecord) -> None:
+        assert record.error is None
+        seen.add(record.key)
+        if len(seen) % 100 == 0:
+            gc.collect()
+            used.append(process.memory_info().rss)
+
+    run(server, itertools.product(("q1", "q2"), range(250)), on_record, search=long)
+    assert len(seen) == 500
+    assert 32 <= server.most_running <= 64
+    assert used[-1] - used[0] < 20e6  # bytes; 400 transcripts kept would be 30e6 and more
+
+
+def test_episodes_outlast_an_endpoint_that_is_overloaded(serve):
+    records = []
+
+    def overloaded(asked):  # takes four requests at a time
+        say = search_then_answer(asked) if server.running <= 4 else Say(status=429, raw=b"{}")
+        say.delay = 0.01
+        return say
+
+    server = serve(overloaded)
+    limit = run(server, [("q1", sample) for sample in range(60)], records.append, concurrency=32)
+    assert len(records) == 60 and all(record.error is None for record in records)
+    assert limit < 32
+
+
+def test_one_fatal_error_ends_all_with_one_message(serve):
+    records = []
+    server = serve(lambda asked: search_then_answer(asked) if asked.number < 20 else failure(401, "key revoked"))
+    with pytest.raises(EndpointError, match="key revoked"):
+        run(server, [("q1", sample) for sample in range(60)], records.append, concurrency=8)
+    assert server.count <= 20 + 8
+    assert all(record.error is None for record in records)
+
+
+def one(server, **options) -> EpisodeRecord:
+    """The record of one episode of ``q1``."""
+    records: list[EpisodeRecord] = []
+    run(server, [("q1", 0)], records.append, concurrency=1, **options)
+    return records[0]
+
+
+def test_an_episode_is_recorded_with_its_score_its_turns_and_its_conversation(serve):
+    record = one(serve(search_then_answer))
+    assert (record.key, record.ended, record.prediction, record.error) == (("q1", 0), "answer", "Tower A", None)
+    assert (record.em, record.f1, record.contains, record.recall, record.searches) == (0.0, 0.0, 0.0, 1.0, 1)
+    assert [turn.action["kind"] for turn in record.turns] == ["search", "answer"]
+    first = record.turns[0]
+    assert first.hits[0] == {"id": "p1", "title": "Tower A", "score": 1.0}
+    assert (first.prompt_tokens, first.completion_tokens, first.finish) == (100, len(first.text) - 9, "stop")
+    assert [message["role"] for message in record.messages] == ["user", "assistant", "user", "assistant"]
+    assert record.prompt in record.messages[0]["content"]
+
+
+def test_what_infrastructure_ends_has_no_score_and_keeps_the_turn_that_was_paid_for(serve):
+    away = FakeSearch()
+    away.failures = [SearchUnavailable("index away")] * 9
+    record = one(serve(search_then_answer), search=away, search_retries=1)
+    assert (record.ended, record.em, record.f1, record.recall) == ("error", None, None, None)
+    assert "index away" in record.error
+    assert [(turn.action["kind"], turn.observation) for turn in record.turns] == [("search", "")]
+    assert record.completion_tokens > 0
+
+
+def test_the_hard_deadline_is_an_error(serve):
+    record = one(serve(lambda asked: Say("x", delay=5)), episode_seconds=0.3)
+    assert (record.ended, record.error) == ("error", "the episode did not end within 0.3 s")
+
+
+def test_a_conversation_that_outgrows_the_model_is_the_models_end(serve):
+    full = failure(400, "maximum context length is 10 tokens", code="context_length_exceeded")
+    record = one(serve(lambda asked: full if len(asked.messages) > 1 else search_then_answer(asked)))
+    assert (record.ended, record.em, record.error) == ("length_limit", 0.0, None)
+
+
+def test_a_question_that_does_not_fit_is_no_answer_of_the_model(serve):
+    record = one(serve(lambda asked: failure(400, "too long", code="context_length_exceeded")))
+    assert (record.ended, record.em) == ("error", None)
+
+
+def test_an_episode_ends_when_its_tokens_are_used_up(serve):
+    server = serve(lambda asked: Say("<search>x"))
+    record = one(server, max_response_tokens=9)
+    assert (record.ended, len(record.turns)) == ("length_limit", 1)  # 9 tokens, a character each
+    assert server.asked[0].body["max_tokens"] == 9

@@ -1,0 +1,92 @@
+"""Control calls to a server: what is sent, what is made of answers, and which errors may pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from aiohttp import web
+
+from at2po_agent.policy.base import PolicyError, PolicyUnavailable
+from at2po_agent.policy.sglang.admin import SglangAdmin
+from tests.helpers.servers import free_port
+from tests.helpers.sglang_control import Controlled
+from tests.helpers.sglang_double import serving
+from tests.helpers.tiny_models import tiny
+
+
+class Plain(Controlled):
+    """Two more calls, which answer as some of SGLang's do."""
+
+    def app(self) -> web.Application:
+        app = super().app()
+        app.router.add_get("/list", self.list)
+        app.router.add_get("/words", self.words)
+        return app
+
+    async def list(self, request: web.Request) -> web.Response:
+        return web.json_response([1, 2])
+
+    async def words(self, request: web.Request) -> web.Response:
+        return web.Response(text="Cache flushed.")
+
+
+@pytest.fixture
+def server() -> Iterator[Plain]:
+    with serving(Plain(tiny())) as server:
+        yield server
+
+
+def test_a_server_says_how_it_is(server: Plain) -> None:
+    admin = SglangAdmin(server.url + "/")
+    assert admin.healthy()
+    assert admin.info()["tp_size"] == 2
+    server.version = "run-7"
+    assert admin.weight_version() == "run-7"
+    admin.flush_cache()
+    assert server.flushes == 1
+
+
+def test_it_goes_on_after_a_pause_whatever_happened_inside(server: Plain) -> None:
+    admin = SglangAdmin(server.url)
+    with admin.paused():
+        assert server.calls == ["pause_generation"] and server.bodies == [{"mode": "retract"}]
+    with pytest.raises(KeyError), admin.paused():
+        raise KeyError
+    assert server.calls == ["pause_generation", "continue_generation"] * 2
+
+
+def test_memory_is_taken_back_in_two_parts(server: Plain) -> None:
+    admin = SglangAdmin(server.url)
+    admin.release_memory()
+    admin.resume_weights()
+    admin.resume_cache()
+    assert server.calls == [
+        "release_memory_occupation kv_cache+weights",
+        "resume_memory_occupation weights",
+        "resume_memory_occupation kv_cache",
+    ]
+
+
+def test_an_answer_without_an_object_is_an_empty_one(server: Plain) -> None:
+    assert SglangAdmin(server.url).call("/list") == SglangAdmin(server.url).call("/words") == {}
+
+
+@pytest.mark.parametrize(("status", "passes"), [(400, False), (503, True)])
+def test_a_refusal_is_told_from_trouble_that_passes(server: Plain, status: int, passes: bool) -> None:
+    server.refuse["/pause_generation"] = status
+    with pytest.raises(PolicyError, match=rf"/pause_generation answered {status}: .*not now") as caught:
+        SglangAdmin(server.url).call("/pause_generation", {})
+    assert isinstance(caught.value, PolicyUnavailable) == passes
+
+
+def test_a_server_that_is_not_there_is_named() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(PolicyUnavailable, match=f"{url} cannot be reached: .*refused"):
+        SglangAdmin(url).info()
+    assert not SglangAdmin(url).healthy()
+
+
+def test_a_proxy_for_the_web_is_not_asked(server: Plain, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    assert SglangAdmin(server.url).healthy()

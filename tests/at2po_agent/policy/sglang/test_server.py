@@ -1,0 +1,156 @@
+"""One server over real HTTP: what its answers and its errors mean."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, TypeVar
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from at2po_agent.policy.base import PolicyError, PolicyUnavailable, Request, Sampling
+from at2po_agent.policy.sglang.server import Answer, NoAnswer, Server, ServerInfo, sampling_params
+from tests.helpers.servers import free_port
+from tests.helpers.sglang_double import DROP, Double, serving
+
+T = TypeVar("T")
+PROMPT = (10, 11, 12)
+PARAMS = sampling_params(Request(PROMPT, 3, ()), Sampling(stop=()), (), None)
+
+
+@pytest.fixture
+def double() -> Iterator[Double]:
+    with serving(Double()) as double:
+        yield double
+
+
+def with_server(url: str, work: Callable[[Server], Awaitable[T]], timeout: float = 5) -> T:
+    async def run() -> T:
+        async with aiohttp.ClientSession() as session:
+            server = Server(url, session, timeout)
+            try:
+                return await work(server)
+            finally:
+                await server.settle()
+
+    return asyncio.run(run())
+
+
+def sample(double: Double, timeout: float = 5) -> Answer:
+    return with_server(double.url, lambda server: server.generate(PROMPT, PARAMS, where="request (7,)"), timeout)
+
+
+def answers(double: Double, change: Callable[[dict[str, Any]], None]) -> None:
+    """The next answer is what ``change`` makes of it."""
+
+    def told(body: dict[str, Any]) -> web.Response:
+        answer = double.answer(body)
+        change(answer)
+        return web.json_response(answer)
+
+    double.misbehave.append(told)
+
+
+def test_sampling_is_from_the_whole_softmax_with_every_default_said() -> None:
+    found = sampling_params(Request(PROMPT, 5, ()), Sampling(0.7, ("</s>",)), (4, 2), seed=9)
+    neutral = {"top_p": 1, "top_k": -1, "min_p": 0, "repetition_penalty": 1, "min_new_tokens": 0}
+    assert {name: found[name] for name in neutral} == neutral
+    assert (found["temperature"], found["max_new_tokens"], found["stop"]) == (0.7, 5, ["</s>"])
+    assert (found["stop_token_ids"], found["sampling_seed"]) == ([4, 2], 9)
+    assert "sampling_seed" not in PARAMS
+
+
+def test_an_answer_has_the_ids_that_were_sampled_and_the_weights_they_are_of(double: Double) -> None:
+    spans = [{"version": "a", "start": 0, "end": 2}, {"version": "b", "start": 2, "end": 3}]
+    answers(double, lambda answer: answer["meta_info"].update(weight_versions=spans, cached_tokens=2))
+    found = sample(double)
+    high, _ = double.logprobs(1.0)
+    assert (found.ids, found.logprobs) == ((13, 14, 15), (high,) * 3)
+    assert (found.finish, found.matched, found.cached_tokens) == ("length", None, 2)
+    assert found.weight_versions == ("a", "b")
+
+
+def test_an_older_server_names_only_the_weights_at_the_end(double: Double) -> None:
+    double.version = "a"
+    answers(double, lambda answer: answer["meta_info"].pop("weight_versions"))
+    assert sample(double).weight_versions == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda answer: answer.clear(), "not SGLang's /generate: KeyError 'meta_info'"),
+        (lambda answer: answer["meta_info"].pop("cached_tokens"), "not SGLang's /generate.*cached_tokens"),
+        (lambda answer: answer.update(output_ids=[1, 2, 3]), "log-probabilities of other tokens than it sampled"),
+    ],
+)
+def test_an_answer_that_cannot_be_trained_on_is_an_error(double: Double, change: Any, message: str) -> None:
+    answers(double, change)
+    with pytest.raises(PolicyError, match=message) as caught:
+        sample(double)
+    assert double.url in str(caught.value) and not isinstance(caught.value, PolicyUnavailable)
+
+
+def test_a_refusal_says_the_server_s_words(double: Double) -> None:
+    for body in ({"error": {"message": "no such thing"}}, {"error": "no such thing"}, {"detail": "no such thing"}):
+        double.misbehave.append(lambda request, body=body: web.json_response(body, status=400))
+        with pytest.raises(PolicyError, match=r"request \(7,\): .* answers 400: no such thing") as caught:
+            sample(double)
+        assert not isinstance(caught.value, PolicyUnavailable)
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_trouble_that_may_pass_is_told_from_a_refusal(double: Double, status: int) -> None:
+    double.misbehave.append(lambda body: web.Response(text="<html>\n busy</html>", status=status))
+    with pytest.raises(PolicyUnavailable, match=f"answers {status}: <html> busy</html>"):
+        sample(double)
+
+
+def test_a_lost_connection_and_a_server_that_is_not_there_may_pass_too(double: Double) -> None:
+    double.misbehave.append(lambda body: DROP)
+    with pytest.raises(PolicyUnavailable, match=f"{double.url} cannot be reached"):
+        sample(double)
+    with pytest.raises(PolicyUnavailable, match="cannot be reached"):
+        with_server(f"http://127.0.0.1:{free_port()}", lambda server: server.info())
+
+
+def test_a_hanging_server_is_given_up_after_the_timeout_and_told(double: Double) -> None:
+    double.misbehave.append(lambda body: asyncio.sleep(30))
+    with pytest.raises(NoAnswer, match="no answer"):
+        sample(double, timeout=0.3)
+    assert double.aborted == [double.turns[0]["rid"]]
+
+
+def test_a_turn_that_nobody_waits_for_is_aborted_on_the_server(double: Double) -> None:
+    double.misbehave.append(lambda body: asyncio.sleep(30))
+
+    async def cancel(server: Server) -> None:
+        task = asyncio.create_task(server.generate(PROMPT, PARAMS))
+        while not double.turns:
+            await asyncio.sleep(0.01)
+        assert server.running == 1
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert server.running == 0
+
+    with_server(double.url, cancel)
+    assert double.aborted == [double.turns[0]["rid"]]
+
+
+def test_what_a_server_is_and_which_weights_it_has_now(double: Double) -> None:
+    double.version, double.seeds = "run-3", True
+    assert with_server(double.url, lambda server: server.info()) == ServerInfo("run-3", 250, True)
+    with_server(double.url, lambda server: server.flush())
+    assert double.flushes == 1
+
+
+def test_another_kind_of_server_is_refused_at_once() -> None:
+    class Other(Double):
+        async def _info(self, request: web.Request) -> web.Response:
+            return web.json_response({"version": "vllm"})
+
+    with serving(Other()) as other, pytest.raises(PolicyError, match="no SGLang server that this version knows"):
+        with_server(other.url, lambda server: server.info())

@@ -1,0 +1,111 @@
+"""What a trainer tells reaches the run directory, the display and the loggers, in the first process alone."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from at2po_agent.environments import EnvConfig
+from at2po_agent.training.config import LogConfig, PolicyConfig, TrainConfig
+from at2po_agent.training.display import Display
+from at2po_agent.training.metrics import Scores
+from at2po_agent.training.recorder import Recorder, RunRecorder
+from at2po_agent.training.run_dir import RunDirectory, read_trees, tree_files
+
+SCORES = Scores(2, ("a", "b"), (1.0, 0.0), ("", ""), {"f1": 0.5})
+
+
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the logger of the configuration was told."""
+    calls: list[Any] = []
+    run = SimpleNamespace(log=lambda data, step: calls.append((step, data)), finish=lambda: calls.append("closed"))
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **settings: run))
+    return calls
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[RunDirectory]:
+    config = TrainConfig(
+        run_dir=str(tmp_path / "run"),
+        env=EnvConfig(id="X-v0"),
+        policy=PolicyConfig(path="p"),
+        log=LogConfig(wandb_project="search", trees_every=2),
+    )
+    with RunDirectory.create(config) as run:
+        yield run
+
+
+def recorder_of(run: RunDirectory) -> tuple[RunRecorder, io.StringIO]:
+    out = io.StringIO()
+    return RunRecorder(run, Display(4, console=Console(file=out, width=200))), out
+
+
+def tell(recorder: Recorder) -> None:
+    """Two steps and an evaluation, as a trainer has them."""
+    recorder.session({"torch": "1"})
+    recorder.begin(-1)
+    for step in (1, 2):
+        recorder.step(step, {"em": step / 4, "kl": None}, {"rollout": 2.0}, seconds=step, tokens=10)
+        recorder.trees(step, lambda step=step: [{"step": step}])
+    recorder.evaluating(2)
+    recorder.evaluated()
+    recorder.evaluation(SCORES, 3.0)
+
+
+def test_everything_is_in_the_directory_on_the_screen_and_with_the_loggers(
+    run: RunDirectory, logged: list[Any]
+) -> None:
+    recorder, out = recorder_of(run)
+    tell(recorder)
+    recorder.close()
+    assert recorder.path == run.path
+    assert [(line["step"], line.get("em"), line.get("eval_em")) for line in run.metrics()] == [
+        (1, 0.25, None),
+        (2, 0.5, None),
+        (2, None, 0.5),
+    ]
+    assert run.metrics()[0]["kl"] is None and run.metrics()[0]["time"] == {"rollout": 2.0}
+    evaluation = {"eval_em": 0.5, "eval_questions": 2, "eval_f1": 0.5}
+    assert logged[:2] == [(1, {"em": 0.25, "rollout": 2.0}), (2, {"em": 0.5, "rollout": 2.0})]
+    assert logged[2][0] == 2 and logged[2][1].items() >= evaluation.items() and logged[3:] == ["closed"]
+    assert [read_trees(file) for file in tree_files(run.path)] == [[{"step": 2}]]  # every second step
+    first, second, phase, line = out.getvalue().splitlines()
+    assert first.startswith("step 1/4  EM 25.0%") and second.startswith("step 2/4  EM 50.0%")
+    assert phase == "evaluation …" and line.startswith("evaluation after step 2: EM 50.0%")
+    assert recorder.is_evaluated(2) and not recorder.is_evaluated(1)
+
+
+def test_a_run_that_goes_on_forgets_what_came_after_its_checkpoint(run: RunDirectory, logged: list[Any]) -> None:
+    tell(recorder_of(run)[0])
+    run.close()
+    with RunDirectory.resume(run.path) as again:
+        recorder, _ = recorder_of(again)
+        recorder.begin(1)
+        assert [line["step"] for line in again.metrics()] == [1]
+        assert not recorder.is_evaluated(2)
+
+
+def test_an_evaluation_that_was_left_is_said(run: RunDirectory, logged: list[Any]) -> None:
+    recorder, out = recorder_of(run)
+    recorder.evaluating(2)
+    recorder.left(3)
+    assert "the evaluation after step 3 was left; it is made when the run goes on" in out.getvalue()
+    assert run.metrics() == []
+
+
+def test_any_other_process_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recorder = Recorder(tmp_path)
+    tell(recorder)
+    recorder.note("a line")
+    recorder.left(3)
+    recorder.close()
+    assert not recorder.is_evaluated(2)
+    assert list(tmp_path.iterdir()) == [] and capsys.readouterr().out == ""
