@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from at2po_agent.errors import AgentError
+
 Finish = Literal["stop", "eos", "length"]
 
 
-class PolicyError(Exception):
+class PolicyError(AgentError):
     """A policy cannot do what was asked; the message says what to change."""
 
 
