@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
+
+from at2po_agent import tasks
 
 Result = TypeVar("Result")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -21,13 +24,16 @@ class Interrupted(Exception):
 
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:
-    """``asyncio.run`` in the main thread, which the first of ``SIGNALS`` cancels and the second ends at once.
+    """Run a coroutine in the main thread; the first of ``SIGNALS`` cancels it, the second ends the process at once.
 
-    Ending at once is safe: what a run writes appears whole or not at all, or is repaired on resume.
+    Ending at once is safe: what a run writes appears whole or not at all, or is repaired on resume. In another thread,
+    and where a loop runs already, signals go where they went before.
 
     Raises:
         Interrupted: by the first signal, after everything under way was cancelled.
     """
+    if tasks.loop_runs() or threading.current_thread() is not threading.main_thread():
+        return tasks.run(work)
     received: list[int] = []
 
     async def guarded() -> Result:

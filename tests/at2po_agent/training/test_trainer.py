@@ -49,7 +49,7 @@ def run(path: Path, *overrides: str, stop: Event | None = None, resume: bool = F
         )
     limits = directory.config.train
     with directory, Display(limits.steps, limits.max_seconds, Console(quiet=True)) as display:
-        return train(directory.config, directory, display, stop or Event())
+        return train(directory.config, run=directory, display=display, stop=stop)
 
 
 def metrics(path: Path) -> list[dict]:
