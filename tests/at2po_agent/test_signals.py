@@ -90,7 +90,12 @@ def test_a_signal_ends_it_with_nothing_half_and_says_how_to_go_on(serve, tmp_pat
 
 
 def test_two_processes_cannot_share_a_run(serve, tmp_path):
-    first = start(tmp_path, *WORDS, "-b", serve(slowly).url)
+    def lasting(asked):
+        say = search_then_answer(asked)
+        say.delay = 0.05 if asked.number < 20 else 5.0  # however long the second process takes to start
+        return say
+
+    first = start(tmp_path, *WORDS, "-b", serve(lasting).url)
     while first.poll() is None and lines_of(tmp_path) < 1:
         time.sleep(0.01)
     (run,) = tmp_path.glob("runs/*")
