@@ -12,11 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from at2po_agent.errors import AgentError
+
 _TEMPORARY = ".tmp-"
 _REMOVED = ".removed-"
 
 
-class DiskError(OSError):
+class DiskError(AgentError, OSError):
     """Something could not be written; the message says where, why and how much space is left."""
 
 

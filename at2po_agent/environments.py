@@ -47,6 +47,20 @@ def import_tasks(modules: Sequence[str]) -> None:
             raise ConfigError(f"env.imports: there is no module {module!r} in {os.getcwd()} or installed") from error
 
 
+def check_env_id(env_id: str) -> None:
+    """Raise a ConfigError where no environment is registered under ``env_id``, or ``MODULE:ID`` once it is imported."""
+    module, _, name = env_id.rpartition(":")
+    if module:
+        import_tasks([module])
+    try:
+        gymnasium.spec(name)
+    except gymnasium.error.UnregisteredEnv as error:
+        raise ConfigError(f"env.id: {error}") from error
+    except gymnasium.error.Error:
+        # Such as an id without its version, of which ``gymnasium.make`` takes the latest.
+        pass
+
+
 def make_env(env_id: str, split: str, kwargs: Mapping[str, Any]) -> SearchQAEnv:
     """Make an environment without its wrappers.
 

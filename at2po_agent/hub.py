@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from at2po_agent.atomic_files import writing
+from at2po_agent.errors import AgentError
 from at2po_env.dataset import DataError
 from at2po_env.installed import FileSource, Placed, placed
 
@@ -29,7 +30,7 @@ SPLITS: Mapping[str, tuple[str, ...]] = {
 """The files of the collection, ``NAME/SPLIT.jsonl``, that the benchmarks are made of."""
 
 
-class HubError(RuntimeError):
+class HubError(AgentError, RuntimeError):
     """The hub did not give a file; the message says which, why, and how to go on."""
 
 

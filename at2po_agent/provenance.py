@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from at2po_agent import __version__
 from at2po_env.search_qa import SearchQAEnv
 
 
@@ -35,8 +36,8 @@ def describe_env(env: SearchQAEnv) -> dict[str, Any]:
 
 
 def describe_code(packages: Sequence[str]) -> dict[str, Any]:
-    """Versions of ``packages`` and Python, and the state of the checkout."""
-    versions = {name: importlib.metadata.version(name) for name in packages}
+    """Versions of this package, of ``packages`` and of Python, and the state of the checkout."""
+    versions = {"at2po": __version__, **{name: importlib.metadata.version(name) for name in packages}}
     return {"packages": versions, "python": platform.python_version(), "git": git_state()}
 
 

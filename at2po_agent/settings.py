@@ -17,10 +17,12 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from at2po_agent.errors import AgentError
+
 Schema = TypeVar("Schema")
 
 
-class ConfigError(ValueError):
+class ConfigError(AgentError, ValueError):
     """A configuration cannot be used; the message names the key, where it was written and what to do."""
 
 
@@ -34,7 +36,7 @@ def above(default: Any, low: float) -> Any:
     return field(default=default, metadata={"above": low})
 
 
-def load(schema: type[Schema], path: Path | None, overrides: Sequence[str]) -> Schema:
+def load(schema: type[Schema], path: str | Path | None, overrides: Sequence[str]) -> Schema:
     """The defaults of the dataclass ``schema``, then the YAML file, then ``key=value`` overrides.
 
     A file may name others that it is laid over, one or a list in order: ``base: [model.yaml, ../task.yaml]``, each
@@ -48,7 +50,7 @@ def load(schema: type[Schema], path: Path | None, overrides: Sequence[str]) -> S
             of range.
     """
     merged: Any = OmegaConf.structured(schema)
-    sources = (_read_with_bases(path) if path else []) + [_read_override(text) for text in overrides]
+    sources = (_read_with_bases(Path(path)) if path else []) + [_read_override(text) for text in overrides]
     _replace_settings(sources, schema)
     for values, where in sources:
         _check_keys(values, schema, where, schema)
@@ -73,6 +75,17 @@ def load(schema: type[Schema], path: Path | None, overrides: Sequence[str]) -> S
         raise ConfigError(f"{origin.of(key)}: {section}.{error}") from error
     _check_ranges(config, origin)
     return config
+
+
+def read_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """``key=value`` words as one mapping, for settings that have no schema; ``a.b=1`` means ``a={b: 1}``.
+
+    Raises:
+        ConfigError: a word is no ``key=value``, or its value is not YAML.
+    """
+    for text in overrides:
+        _read_override(text)
+    return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides))))
 
 
 def to_yaml(config: object) -> str:
@@ -151,7 +164,7 @@ def _read_override(text: str) -> tuple[dict[str, Any], _Where]:
     key, equals, _ = text.partition("=")
     where = _Where(f"override {text!r}", {key: 0})
     if not key.strip() or not equals:
-        raise ConfigError(f"{where.source}: write it as key=value, for example train.steps=10")
+        raise ConfigError(f"{where.source}: write it as key=value, for example seed=1")
     try:
         values = OmegaConf.to_container(OmegaConf.from_dotlist([text]))
     except (yaml.YAMLError, OmegaConfBaseException) as error:

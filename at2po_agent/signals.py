@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from threading import Event
 from types import FrameType
 from typing import Any, TypeVar
+
+from at2po_agent import tasks
 
 Result = TypeVar("Result")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -65,9 +68,13 @@ def stopping(stop: Event, say: bool = True) -> AbstractContextManager[list[int]]
 def run(work: Coroutine[Any, Any, Result]) -> Result:
     """``asyncio.run``, whose work the first signal cancels, as ``two_signals`` does.
 
+    In another thread than the main one, and where a loop runs already (a notebook), signals go where they went before.
+
     Raises:
         Interrupted: by the first signal, after everything under way was cancelled.
     """
+    if tasks.loop_runs() or threading.current_thread() is not threading.main_thread():
+        return tasks.run(work)
     runner = asyncio.Runner()
     loop = runner.get_loop()
     task = loop.create_task(work)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import unicodedata
 from typing import Self
 
@@ -33,6 +34,11 @@ class Screen:
     def note(self, text: str) -> None:
         """Say something that stays on the screen."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def say_loading(what: object) -> None:
+    """Say on stderr that ``what`` is being loaded; call it before the imports that take seconds."""
+    print(f"loading {what} …", file=sys.stderr, flush=True)
 
 
 # They turn the direction of what follows, which makes an answer read as another one.

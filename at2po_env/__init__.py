@@ -24,7 +24,7 @@ from at2po_env.dialects import DIALECTS, Dialect
 from at2po_env.registration import BENCHMARKS, default_data_dir, load_benchmark, make, passages, register
 from at2po_env.scoring import Outcome, contains, exact_match, f1
 from at2po_env.search_qa import SearchQAEnv
-from at2po_env.state import Action, EpisodeState, Question, Segment, SnapshotError, Text, Turn
+from at2po_env.state import Action, EnvError, EpisodeState, Question, Segment, SnapshotError, Text, Turn
 
 __all__ = [
     "BENCHMARKS",
@@ -34,6 +34,7 @@ __all__ = [
     "DataNotFound",
     "Dataset",
     "Dialect",
+    "EnvError",
     "EpisodeState",
     "ForkableEnv",
     "Outcome",

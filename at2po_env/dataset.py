@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from at2po_env.state import Question, question_to_json
+from at2po_env.state import EnvError, Question, question_to_json
 from search_backend.base import Passage
 
 
-class DataNotFound(FileNotFoundError):
+class DataNotFound(EnvError, FileNotFoundError):
     """No data is installed for a benchmark; the message says how to get it."""
 
 
-class DataError(ValueError):
+class DataError(EnvError, ValueError):
     """A record cannot be used; the message names file, line (or index) and field."""
 
 

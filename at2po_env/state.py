@@ -18,7 +18,11 @@ from search_backend.base import Hit, Passage
 FORMAT = "at2po-episode/1"
 
 
-class SnapshotError(ValueError):
+class EnvError(Exception):
+    """The base of this package's errors: something that the user can put right; the message says what and how."""
+
+
+class SnapshotError(EnvError, ValueError):
     """A snapshot cannot be used: its content was changed, or it belongs to another corpus or other rules."""
 
 

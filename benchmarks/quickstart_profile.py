@@ -16,7 +16,6 @@ import os
 import tempfile
 import time
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import torch
@@ -95,7 +94,7 @@ def main() -> None:
         config = load_config(CONFIG, [*limits, *arguments.overrides])
         started, used = time.perf_counter(), time.process_time()
         with RunDirectory.create(config) as run, Display(arguments.steps) as display:
-            result = train(config, run, display, Event())
+            result = train(config, run=run, display=display)
         whole, used = time.perf_counter() - started, time.process_time() - used
     found = seconds_by_part(intervals)
     found["everything else"] = whole - sum(found.values())

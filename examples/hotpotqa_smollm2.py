@@ -161,7 +161,7 @@ def reinforce(config: TrainConfig, folder: Path) -> Result:
     run = RunDirectory.resume(folder) if folder.exists() else RunDirectory.create(config)
     stop = Event()
     with run, Display(run.config.train.steps, run.config.train.max_seconds) as display, stopping(stop):
-        return train(run.config, run, display, stop)
+        return train(run.config, run=run, display=display, stop=stop)
 
 
 def report(console: Console, config: TrainConfig, at_first: EM, result: Result) -> None:

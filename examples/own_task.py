@@ -7,15 +7,11 @@ For your own, replace the two files and ``brevity_reward``.
 import json
 import tempfile
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import gymnasium
 
-from at2po_agent.training.config import load_config
-from at2po_agent.training.display import Display
-from at2po_agent.training.run_dir import RunDirectory
-from at2po_agent.training.trainer import train
+import at2po_agent as at2po
 from at2po_env.dataset import Dataset
 from at2po_env.rules import Rules
 from at2po_env.scoring import Outcome
@@ -72,7 +68,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_task(folder)
-        config = load_config(
+        config = at2po.load_config(
             None,
             [
                 "env.id=Lighthouses-v0",
@@ -86,11 +82,8 @@ def main() -> None:
                 f"run_dir={folder / 'run'}",
             ],
         )
-        with (
-            RunDirectory.create(config) as run,
-            Display(config.train.steps, config.train.max_seconds) as display,
-        ):
-            result = train(config, run, display, Event())
+        with at2po.Display(config.train.steps) as display:
+            result = at2po.train(config, display=display)
         print(f"{result.steps} steps on {result.trees} trees, {result.generated_tokens} generated tokens")
 
 

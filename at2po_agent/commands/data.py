@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from at2po_env.installed import Placed
 
 
-def add_data_command(commands: Any) -> None:
+def add_parser(commands: Any) -> None:
     """Add ``data status | pull | import`` to the subparsers of the command."""
     data = commands.add_parser("data", help="benchmark files: what is installed, pull from the hub, import from disk")
     what = data.add_subparsers(required=True, metavar="WHAT")

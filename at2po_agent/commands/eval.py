@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 
-def add_eval_command(commands: Any) -> None:
+def add_parser(commands: Any) -> None:
     """Add ``eval`` to the subparsers of the command."""
     parser = commands.add_parser("eval", help="judge a model on one, several or all benchmarks")
     add = parser.add_argument

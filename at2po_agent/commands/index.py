@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from search_backend.base import Passage, SearchBackend
 
 
-def add_index_command(commands: Any) -> None:
+def add_parser(commands: Any) -> None:
     """Add the command and its actions to the parser's subparsers."""
     index = commands.add_parser("index", help="build, describe or search an index of passages")
     actions = index.add_subparsers(required=True, metavar="ACTION")

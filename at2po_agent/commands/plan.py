@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from at2po_agent.planning.plan import Plan
 
 
-def add_plan_command(commands: Any) -> None:
+def add_parser(commands: Any) -> None:
     """Add the command to the parser's subparsers."""
     parser = commands.add_parser(
         "plan", help="print the memory and the tokens that a run will need, and whether it fits"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 MEASURES = ("em", "f1", "contains", "searches", "turns", "completion_tokens")
 
 
-def add_results_commands(commands: Any) -> None:
+def add_parser(commands: Any) -> None:
     """Add the three to the subparsers of the command."""
     compare = commands.add_parser("compare", help="evaluations side by side, with paired differences")
     compare.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="the first one's model is the baseline")

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from at2po_agent.settings import ConfigError
+from at2po_agent.settings import ConfigError, read_overrides
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 BAR = 24  # characters of a share of 1
 
 
-def add_retokenise_command(commands: Any) -> None:
+def add_parser(commands: Any) -> None:
     """Add the command to the parser's subparsers."""
     parser = commands.add_parser(
         "retokenise", help="measure how often re-encoded histories differ from what was sampled, and the ratios' error"
@@ -50,7 +49,16 @@ def _retokenise(arguments: argparse.Namespace) -> int:
             raise ConfigError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}, it must be at least 1")
     if not arguments.temperature > 0:
         raise ConfigError(f"--temperature is {arguments.temperature}, it must be above 0: training samples")
-    drifts = _measure(arguments)
+    kwargs = read_overrides(arguments.overrides)
+
+    from at2po_agent.environments import check_env_id
+    from at2po_agent.policy.loading import resolve_policy
+    from at2po_agent.terminal import say_loading
+
+    check_env_id(arguments.env)
+    resolve_policy(arguments.policy)
+    say_loading(arguments.policy)
+    drifts = _measure(arguments, kwargs)
     console = Console(record=True, highlight=False, width=None if sys.stdout.isatty() else 130)
     title = f"{arguments.policy} on {arguments.env}: sampled ids against the ids of their text"
     console.print(plot(drifts, title))
@@ -61,9 +69,8 @@ def _retokenise(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _measure(arguments: argparse.Namespace) -> list[TurnDrift]:
+def _measure(arguments: argparse.Namespace, kwargs: Mapping[str, Any]) -> list[TurnDrift]:
     import transformers
-    from omegaconf import OmegaConf
 
     from at2po_agent.environments import make_env
     from at2po_agent.method.expansion import Chains
@@ -73,12 +80,9 @@ def _measure(arguments: argparse.Namespace) -> list[TurnDrift]:
     from at2po_agent.policy.local.policy import LocalPolicy
     from at2po_agent.rollouts.batch import rollout
     from at2po_agent.rollouts.grow import Actor, Limits
+    from at2po_agent.tasks import run
 
-    for text in arguments.overrides:
-        if not text.partition("=")[1]:
-            raise ConfigError(f"{text!r}: write it as key=value, for example k=1")
     transformers.utils.logging.disable_progress_bar()
-    kwargs: Any = OmegaConf.to_container(OmegaConf.from_dotlist(arguments.overrides))
     model, codec = load_policy(resolve_policy(arguments.policy))
     with (
         closing(make_env(arguments.env, arguments.split, kwargs)) as env,
@@ -87,7 +91,7 @@ def _measure(arguments: argparse.Namespace) -> list[TurnDrift]:
         limits = Limits(max_turn_tokens=arguments.max_turn_tokens, max_context_tokens=positions(model))
         actor = Actor(policy, codec, Sampling(arguments.temperature), limits)
         ids = [question.id for question in env.questions[: arguments.questions]]
-        grown = asyncio.run(rollout(env, ids, actor, Chains(arguments.chains), key=(arguments.seed,)))
+        grown = run(rollout(env, ids, actor, Chains(arguments.chains), key=(arguments.seed,)))
     for tree in grown.trees:
         tree.prune()
     return measure(model, codec, grown.trees, arguments.temperature)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from at2po_agent.update.processes import Processes
 
 
-def add_train_command(commands: Any) -> None:
+def add_parser(commands: Any) -> None:
     """Add ``train`` to the commands of a parser."""
     train = commands.add_parser("train", help="train a policy, or go on with a run")
     train.add_argument("--cfg", type=Path, metavar="FILE", help="YAML configuration")
@@ -28,6 +28,7 @@ def add_train_command(commands: Any) -> None:
 
 def _train(arguments: argparse.Namespace) -> int:
     from at2po_agent.settings import to_yaml
+    from at2po_agent.terminal import say_loading
     from at2po_agent.training.config import load_config
     from at2po_agent.update.processes import joined
 
@@ -39,6 +40,7 @@ def _train(arguments: argparse.Namespace) -> int:
         if not processes.leads:
             return _follow(processes)
         with _open_run(arguments) as run:
+            say_loading(run.config.policy.path)
             processes.gather((run.config, run.path.absolute()))  # what the other processes are waiting for
             return _lead(run, processes)
 
@@ -46,12 +48,15 @@ def _train(arguments: argparse.Namespace) -> int:
 def _open_run(arguments: argparse.Namespace) -> RunDirectory:
     from at2po_agent.training.config import load_config
     from at2po_agent.training.run_dir import RunDirectory
+    from at2po_agent.training.validation import validate
 
     if arguments.resume and arguments.cfg:
         raise ConfigError("give --cfg for a new run or --resume to go on with one: a run keeps its own configuration")
     if arguments.resume:
         return RunDirectory.resume(arguments.resume, arguments.overrides)
-    return RunDirectory.create(load_config(arguments.cfg, arguments.overrides))
+    config = load_config(arguments.cfg, arguments.overrides)
+    validate(config)
+    return RunDirectory.create(config)
 
 
 def _lead(run: RunDirectory, processes: Processes) -> int:

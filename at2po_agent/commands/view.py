@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 FILTERS = ("correct", "wrong", "malformed", "error")  # of selection.FILTERS, which is not imported for --help
 
 
-def add_view_command(commands: Any) -> None:
+def add_parser(commands: Any) -> None:
     """Add ``view`` to the subparsers of the command."""
     view = commands.add_parser("view", help="read a run's episodes, or write them as one HTML file")
     view.add_argument(

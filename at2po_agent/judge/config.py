@@ -85,7 +85,7 @@ class JudgeConfig:
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-def load_judge_config(path: Path | None, overrides: Sequence[str] = ()) -> JudgeConfig:
+def load_judge_config(path: str | Path | None, overrides: Sequence[str] = ()) -> JudgeConfig:
     """Defaults, then the YAML file, then ``key=value`` overrides.
 
     Raises:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from at2po_agent import signals
-from at2po_agent.environments import import_tasks, make_env
+from at2po_agent.environments import check_env_id, import_tasks, make_env
 from at2po_agent.judge.config import Format, JudgeConfig
 from at2po_agent.judge.display import EvaluationDisplay
 from at2po_agent.judge.dry_run import print_plan
@@ -30,6 +30,7 @@ from at2po_agent.judge.tree.search import check_tree, sampled, search_trees
 from at2po_agent.policy.loading import resolve_policy
 from at2po_agent.rollouts.outages import Outages
 from at2po_agent.settings import ConfigError
+from at2po_agent.terminal import say_loading
 from at2po_env.search_qa import SearchQAEnv
 
 if TYPE_CHECKING:
@@ -40,7 +41,9 @@ DIALECT_OF: Mapping[Format, str] = {"tags": "chat", "native": "native"}
 """The dialects in which a chat endpoint can be talked to."""
 
 
-def evaluate_all(cfg: Path | None, overrides: Sequence[str], *, resume: bool, dry_run: bool) -> int:
+def evaluate_all(
+    cfg: str | Path | None, overrides: Sequence[str] = (), *, resume: bool = False, dry_run: bool = False
+) -> int:
     """Evaluate a model on every environment that a configuration names, each into a directory of its own.
 
     Args:
@@ -62,7 +65,7 @@ def evaluate_all(cfg: Path | None, overrides: Sequence[str], *, resume: bool, dr
     return _evaluate([(one, latest(one) if resume else None) for one in one_each], dry_run)
 
 
-def go_on(run: Path, overrides: Sequence[str], *, dry_run: bool) -> int:
+def go_on(run: Path, overrides: Sequence[str] = (), *, dry_run: bool = False) -> int:
     """Go on with the evaluation in a directory; what decides its results cannot change.
 
     Returns:
@@ -76,6 +79,10 @@ def go_on(run: Path, overrides: Sequence[str], *, dry_run: bool) -> int:
 def _evaluate(jobs: Sequence[tuple[JudgeConfig, Path | None]], dry_run: bool) -> int:
     """Open every environment before the first episode: what is wrong with the last is said before any work."""
     config = jobs[0][0]
+    for job, _ in jobs:
+        check_env_id(job.envs[0])
+    if config.model.base_url is None and not dry_run:
+        say_loading(config.model.name)
     with ExitStack() as stack:
         opened = [(job, stack.enter_context(closing(_open_env(job))), run) for job, run in jobs]
         if dry_run:

@@ -22,7 +22,7 @@ from at2po_env.registration import BENCHMARKS, default_data_dir, load_benchmark
 _CHECKPOINT, _MODEL = "checkpoint.json", "model"
 
 
-def load_resolved(cfg: Path | None, overrides: Sequence[str]) -> JudgeConfig:
+def load_resolved(cfg: str | Path | None, overrides: Sequence[str] = ()) -> JudgeConfig:
     """The configuration with its model found: an alias by its endpoint, a run by its newest checkpoint.
 
     Where the model is a training run and no file is given, the run's environment, evaluation questions, batch and token

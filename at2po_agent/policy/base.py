@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedConfig
 
+from at2po_agent.errors import AgentError
+
 Finish = Literal["stop", "eos", "length"]
 
 
-class PolicyError(Exception):
+class PolicyError(AgentError):
     """A policy cannot do what was asked; the message says what to change."""
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from at2po_agent.errors import AgentError
 from at2po_env.chat import Message, tool_call, turn_text
 from at2po_env.rendering import well_formed
 from at2po_env.state import Text, ToolMessage, ToolPrompt, UserMessage, plain
@@ -23,7 +24,7 @@ _TURN = {"role": "assistant", "content": _ASSISTANT}
 _CALL = {**_TURN, "tool_calls": [tool_call("@the-query@", 0)]}
 
 
-class EncodingError(ValueError):
+class EncodingError(AgentError, ValueError):
     """A tokenizer or its chat template cannot be used; the message says why."""
 
 

@@ -13,22 +13,25 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from at2po_agent.atomic_files import new_directory, remove_directories, write_text
+from at2po_agent.errors import AgentError
 from at2po_agent.policy.base import CausalLM, PolicyError
 from at2po_agent.policy.lora import has_lora, load_adapter, save_adapter
+
+if TYPE_CHECKING:
+    pass
 
 FORMAT = 1
 _LIST = "checkpoint.json"
 
 
-class CheckpointError(Exception):
+class CheckpointError(AgentError):
     """A checkpoint is missing or damaged, or belongs to another model; the message says which."""
 
 
@@ -57,6 +60,8 @@ class Checkpoint:
         Raises:
             CheckpointError: ``model`` has other parameters than the one that was saved.
         """
+        import torch
+
         try:
             if has_lora(model):
                 load_adapter(model, self.path / "model")
@@ -178,6 +183,8 @@ def _save_model(model: CausalLM, tokenizer: Any, folder: Path) -> None:
 
 
 def _save_tensors(state: dict[str, Any], path: Path) -> None:
+    import torch
+
     with open(path, "wb") as file:
         try:
             torch.save(state, file)
@@ -208,6 +215,8 @@ def _sha256(path: Path) -> str:
 
 def _get_rng() -> dict[str, Any]:
     """The global generators of torch, CUDA, numpy and Python, as tensors and plain values."""
+    import torch
+
     _, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     version, internal, gauss_next = random.getstate()
     return {
@@ -219,6 +228,8 @@ def _get_rng() -> dict[str, Any]:
 
 
 def _set_rng(state: dict[str, Any]) -> None:
+    import torch
+
     torch.set_rng_state(state["torch"])
     if state["cuda"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["cuda"])

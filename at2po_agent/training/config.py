@@ -82,11 +82,11 @@ class TrainConfig:
     log: LogConfig = field(default_factory=LogConfig)
 
 
-def load_config(path: Path | None, overrides: Sequence[str] = ()) -> TrainConfig:
-    """Defaults, then the YAML file, then ``key=value`` overrides.
+def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> TrainConfig:
+    """The defaults, then the YAML file at ``path``, then ``key=value`` overrides.
 
     Raises:
-        ConfigError: see ``structured.load``.
+        ConfigError: see ``settings.load``.
         PolicyError: the policy is the address of an endpoint.
     """
     config = load(TrainConfig, path, overrides)

@@ -12,7 +12,6 @@ from at2po_agent.policy.codec import Codec
 from at2po_agent.policy.engine import Engine, EngineConfig, NoEngine
 from at2po_agent.policy.loading import resolve_policy
 from at2po_agent.policy.local.policy import LocalPolicy
-from at2po_agent.settings import ConfigError
 from at2po_agent.training.config import TrainConfig
 from at2po_agent.update.processes import ONE, Processes
 
@@ -31,7 +30,7 @@ def open_engine(
     """The engine of ``config.engine``, with the weights of ``model`` as version 0.
 
     Args:
-        config: of the run.
+        config: of the run; ``validate`` has checked it.
         model: the policy that is trained, on its device.
         codec: its tokenizer.
         folder: for logs of servers, and weights on their way to them.
@@ -39,16 +38,10 @@ def open_engine(
         processes: those of the run; the first one alone talks to servers.
 
     Raises:
-        ConfigError: settings that contradict each other.
         PolicyError: the engine cannot be started or reached, or cannot be trained with.
     """
     if config.engine.kind == "local":
         return LocalPolicy(model, codec, max_batch=config.rollout.max_batch, deterministic=config.deterministic)
-    if config.deterministic:
-        raise ConfigError(
-            "engine.kind=sglang cannot repeat a run bit for bit, because what a server computes depends on what else "
-            "it runs: set deterministic=false"
-        )
     return _open_sglang(config, model, codec, folder, note) if processes.leads else NoEngine()
 
 
@@ -59,8 +52,6 @@ def _open_sglang(
     from at2po_agent.policy.sglang.launch import RunningServers, Servers
 
     engine = config.engine
-    if engine.router and not engine.urls:
-        raise ConfigError("engine.router needs the servers behind it in engine.urls, which get the weights")
     with ExitStack() as undo:
         servers = RunningServers(engine.urls, note)
         if not engine.urls:

@@ -6,8 +6,6 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from transformers import AutoConfig
-
 from at2po_agent.atomic_files import new_directory
 from at2po_agent.policy.loading import load_policy
 from at2po_agent.policy.lora import base_of, save_merged
@@ -46,6 +44,8 @@ def export(source: Path, out: Path, warn: Callable[[str], None]) -> Checkpoint:
 
 def _save_merged(adapter: Path, folder: Path) -> None:
     """Write the model that a folder with LoRA adapters stands for, in the dtype of its base."""
+    from transformers import AutoConfig
+
     dtype = AutoConfig.from_pretrained(adapter, local_files_only=True).dtype
     model, codec = load_policy(adapter, dtype)
     save_merged(model, folder)

@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from at2po_agent.environments import group_of
 from at2po_agent.method.groups import Rollout
 from at2po_agent.rollouts.evaluate import Evaluation
-from at2po_agent.update.packing import Credited
 from at2po_env.state import Question
+
+if TYPE_CHECKING:
+    from at2po_agent.update.packing import Credited
 
 
 def rollout_metrics(grown: Rollout, credited: Sequence[Credited]) -> dict[str, Any]:

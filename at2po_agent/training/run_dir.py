@@ -23,6 +23,7 @@ from typing import Any, Self
 import zstandard
 
 from at2po_agent.atomic_files import plain_json, write_all, write_bytes, write_text, writing
+from at2po_agent.errors import AgentError
 from at2po_agent.settings import ConfigError, to_yaml
 from at2po_agent.training.config import TrainConfig, load_config
 from at2po_agent.training.metrics import Scores
@@ -31,7 +32,7 @@ _PARTS = ("trees", "checkpoints")
 RESUMABLE = ("train", "eval", "checkpoint", "log")  # sections that may change when a run goes on
 
 
-class RunDirError(Exception):
+class RunDirError(AgentError):
     """A run directory cannot be made or opened; the message says which and what to do."""
 
 

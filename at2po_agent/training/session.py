@@ -12,7 +12,7 @@ import torch
 import transformers
 from transformers import PreTrainedModel
 
-from at2po_agent.environments import import_tasks, make_env
+from at2po_agent.environments import make_env
 from at2po_agent.method import algorithms
 from at2po_agent.method.algorithms import Algorithm
 from at2po_agent.policy.base import Sampling
@@ -25,11 +25,12 @@ from at2po_agent.rollouts.grow import Actor
 from at2po_agent.rollouts.outages import Outages
 from at2po_agent.training.config import TrainConfig
 from at2po_agent.training.engines import open_engine
+from at2po_agent.training.validation import validate
 from at2po_agent.update.processes import ONE, Processes
 from at2po_env.search_qa import SearchQAEnv
 from search_backend.tape import Tape
 
-PACKAGES = ("at2po", "gymnasium", "numpy", "omegaconf", "tantivy", "tokenizers", "torch", "transformers")
+PACKAGES = ("gymnasium", "numpy", "omegaconf", "tantivy", "tokenizers", "torch", "transformers")
 
 
 @dataclass(frozen=True)
@@ -91,11 +92,11 @@ def open_session(
         PolicyError: there is no such policy, or the engine cannot be used.
         DataNotFound: the benchmark's data is not installed.
     """
+    validate(config)
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(config.deterministic)
     transformers.utils.logging.disable_progress_bar()  # the display has its own
-    import_tasks(config.env.imports)
     algorithm = algorithms.build(**vars(config.algorithm))
     env = make_env(config.env.id, config.env.split, config.env.kwargs)
     eval_env = make_env(config.env.id, config.eval.split, {**config.env.kwargs, **config.eval.kwargs})

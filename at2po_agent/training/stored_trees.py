@@ -12,6 +12,7 @@ from rich.tree import Tree
 from at2po_agent.method.tree import ROOT, TurnNode, TurnTree
 from at2po_agent.terminal import visible
 from at2po_agent.training.run_dir import RunDirError, read_trees, step_of, tree_files
+from at2po_env.state import Question
 
 
 def tree_record(
@@ -93,6 +94,28 @@ def render(record: Mapping[str, Any], *, width: int = 300) -> Tree:
                 branch.add(Line(visible(record["texts"][n]["observation"], width), "dim"))
             branches[n] = branch
     return shown
+
+
+def render_tree(
+    tree: TurnTree, question: Question, advantages: Sequence[Sequence[float]], decode: Callable[[Sequence[int]], str]
+) -> Tree:
+    """A rich tree of a grown one: every turn with its entropy, advantage and reward.
+
+    Args:
+        tree: grown, pruned and scored.
+        question: that it is about.
+        advantages: [leaf][turn], from the credit.
+        decode: token ids to text.
+    """
+    record = tree_record(
+        tree,
+        question=question.question,
+        answers=question.answers,
+        advantages=advantages,
+        values=None,
+        decode=decode,
+    )
+    return render(record)
 
 
 def _headline(n: int, node: TurnNode, value: float | None, advantages: Sequence[float]) -> Line:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Sequence
 from contextlib import closing
@@ -10,6 +11,8 @@ from pathlib import Path
 from threading import Event
 from time import perf_counter
 from typing import Any
+
+from rich.console import Console
 
 from at2po_agent.method.credit import TurnCredit
 from at2po_agent.method.groups import Rollout
@@ -29,7 +32,9 @@ from at2po_agent.update.processes import ONE, Processes
 from at2po_agent.update.updater import Updater
 
 
-def train(config: TrainConfig, run: RunDirectory, display: Display, stop: Event) -> Result:
+def train(
+    config: TrainConfig, *, run: RunDirectory | None = None, display: Display | None = None, stop: Event | None = None
+) -> Result:
     """Train until a limit of ``config.train`` is reached, or ``stop`` is set.
 
     A run directory that has a checkpoint is continued from it, bit for bit in deterministic mode. A checkpoint is
@@ -37,12 +42,37 @@ def train(config: TrainConfig, run: RunDirectory, display: Display, stop: Event)
 
     Args:
         config: what to train, on what, and how.
-        run: open; holds metrics, trees and checkpoints.
-        display: told about every step.
-        stop: set from a signal handler; the step under way is finished first, an evaluation is left at its next batch
-            and made again when the run goes on.
+        run: open, and left open; default: a new one where ``config.run_dir`` says.
+        display: told about every step; default: nothing is shown.
+        stop: set from elsewhere; the step under way is finished first, an evaluation is left at its next batch and made
+            again when the run goes on.
+
+    Raises:
+        AgentError: the configuration, the policy or the run directory cannot be used; no new directory is left then.
+        EnvError: the benchmark's data cannot.
     """
-    return train_together(config, RunRecorder(run, display), stop, ONE)
+    if run is None:
+        with RunDirectory.create(config) as created:
+            return train(config, run=created, display=display, stop=stop)
+    display = display or Display(config.train.steps, console=Console(quiet=True))
+    return train_together(config, RunRecorder(run, display), stop or Event(), ONE)
+
+
+async def atrain(
+    config: TrainConfig, *, run: RunDirectory | None = None, display: Display | None = None, stop: Event | None = None
+) -> Result:
+    """``train`` on a thread beside the running loop.
+
+    Cancelling it sets ``stop`` and waits for the step under way and its checkpoint.
+    """
+    stop = stop or Event()
+    work = asyncio.ensure_future(asyncio.to_thread(train, config, run=run, display=display, stop=stop))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        stop.set()
+        await work
+        raise
 
 
 def train_together(config: TrainConfig, recorder: Recorder, stop: Event, processes: Processes) -> Result:

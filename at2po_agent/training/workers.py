@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from threading import Event
@@ -11,6 +10,7 @@ from at2po_agent.method.groups import Rollout, draw_questions
 from at2po_agent.policy.retokenised import Retokenised
 from at2po_agent.rollouts.batch import rollout
 from at2po_agent.rollouts.evaluate import Evaluation, EvaluationStopped, evaluate
+from at2po_agent.tasks import run
 from at2po_agent.training.config import TrainConfig
 from at2po_agent.training.recorder import Recorder
 from at2po_agent.training.session import Session
@@ -44,7 +44,7 @@ class RolloutWorkers:
         async def grow_batch(first: int) -> Rollout:
             return Rollout.of(await self.processes.together(self._grow_share(step, drawn, first)))
 
-        return asyncio.run(self.session.algorithm.groups.collect(grow_batch, self.config.rollout.questions))
+        return run(self.session.algorithm.groups.collect(grow_batch, self.config.rollout.questions))
 
     async def _grow_share(self, step: int, drawn: int, first: int) -> Rollout:
         """This process's trees of a batch of questions, from the ``first`` one of the step on."""
@@ -62,7 +62,7 @@ class RolloutWorkers:
 
     def evaluate(self, questions: Sequence[Question], stop: Event) -> Evaluation | None:
         """Greedy episodes on held-out questions; None where ``stop`` was set before the end in any process."""
-        parts = asyncio.run(self.processes.together(self._evaluate_share(questions, stop)))
+        parts = run(self.processes.together(self._evaluate_share(questions, stop)))
         finished = [part for part in parts if part is not None]
         return Evaluation.of(finished) if len(finished) == len(parts) else None
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
+from at2po_agent.errors import AgentError
 from at2po_agent.settings import ConfigError
 
 T = TypeVar("T")
@@ -21,7 +22,7 @@ _PATIENCE = timedelta(days=1)  # with a process that is slow; torchrun and the c
 _LOST = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")  # what torch says of it
 
 
-class ProcessLost(Exception):
+class ProcessLost(AgentError):
     """Another process is gone without a word, so this one cannot go on."""
 
 

@@ -6,7 +6,6 @@ model is fitted to them. The model is an existing directory, or a fresh tiny one
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shlex
 from collections import defaultdict
@@ -19,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from omegaconf import MISSING
 
+from at2po_agent import tasks
 from at2po_agent.atomic_files import new_directory, write_text
-from at2po_agent.environments import EnvConfig, group_of, import_tasks, make_env
+from at2po_agent.environments import EnvConfig, check_env_id, group_of, import_tasks, make_env
 from at2po_agent.policy.base import Sampling
 from at2po_agent.policy.codec import Codec
 from at2po_agent.policy.loading import load_policy, positions, resolve_policy
@@ -76,16 +76,33 @@ class WarmStartConfig:
     eval: WarmEvalConfig = field(default_factory=WarmEvalConfig)
 
 
-def run(config_path: Path | None, overrides: Sequence[str] = (), say: Callable[[str], None] = print) -> Path:
+def load_warm_start(path: str | Path | None, overrides: Sequence[str] = ()) -> WarmStartConfig:
+    """The defaults, then the YAML file at ``path``, then ``key=value`` overrides; what they name exists.
+
+    Raises:
+        ConfigError: see ``settings.load``; or there is no such environment.
+        PolicyError: there is no such model to start from.
+    """
+    config = load(WarmStartConfig, path, overrides)
+    import_tasks(config.env.imports)
+    check_env_id(config.env.id)
+    if config.model.path is not None:
+        resolve_policy(config.model.path)
+    return config
+
+
+def run(config_path: str | Path | None, overrides: Sequence[str] = (), say: Callable[[str], None] = print) -> Path:
     """Make a policy as the YAML file and the ``key=value`` overrides say, and return its directory.
 
     Raises:
         ConfigError: the configuration is wrong, or the output exists.
+        PolicyError: there is no such model to start from.
     """
-    config = load(WarmStartConfig, config_path, overrides)
+    config = load_warm_start(config_path, overrides)
     output = Path(config.output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ConfigError(f"output: {output} already exists; remove it or choose another folder")
+    say(f"loading {config.model.path or 'torch'} …")
     if config.threads:
         import torch
 
@@ -230,7 +247,7 @@ def _judge(config: WarmStartConfig, folder: Path, say: Callable[[str], None]) ->
     try:
         for temperature in config.eval.temperatures:
             ids = [question.id for question in questions]
-            evaluation = asyncio.run(evaluate(env, ids, replace(actor, sampling=Sampling(temperature))))
+            evaluation = tasks.run(evaluate(env, ids, replace(actor, sampling=Sampling(temperature))))
             found[f"temperature {temperature:g}"] = result = _by_group(evaluation, questions)
             say(f"EM at temperature {temperature:g}: " + ", ".join(f"{name} {em:.1%}" for name, em in result.items()))
     finally:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import importlib.util
+import os
 import platform
 import re
 import shutil
 import subprocess
+import sys
+import sysconfig
 from pathlib import Path
 
 import gymnasium
 import pytest
 
+import at2po_agent
 from at2po_agent import provenance
 from at2po_agent.provenance import describe_code, describe_env, files_digest
 from search_backend import EmbeddedIndex
 from tests.helpers.env_doubles import QUESTIONS, TOWERS, FakeSearch, make_env
+from tests.helpers.places import CONFIGS, ROOT
 
 
 def test_questions_index_and_dialect_have_their_digests() -> None:
@@ -51,7 +57,7 @@ def test_the_address_of_an_index_is_said_where_there_is_one(tmp_path: Path) -> N
 
 def test_versions_are_those_that_run() -> None:
     found = describe_code(["pytest"])
-    assert found["packages"] == {"pytest": pytest.__version__}
+    assert found["packages"] == {"at2po": at2po_agent.__version__, "pytest": pytest.__version__}
     assert found["python"] == platform.python_version()
 
 
@@ -88,3 +94,35 @@ def test_a_model_is_known_by_the_names_and_contents_of_its_files(tmp_path: Path)
     assert files_digest(tmp_path) == hashlib.sha256(by_hand.encode()).hexdigest()
     (tmp_path / "b.json").rename(tmp_path / "c.json")
     assert files_digest(tmp_path) != hashlib.sha256(by_hand.encode()).hexdigest()
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> dict[str, str]:
+    """The environment variables of a process that has a plain copy of the source, and no at2po installed."""
+    for package in ("search_backend", "at2po_env", "envs", "at2po_agent"):
+        shutil.copytree(ROOT / package, tmp_path / "copy" / package, ignore=shutil.ignore_patterns("__pycache__"))
+    others = tmp_path / "others"
+    others.mkdir()
+    for path in Path(sysconfig.get_path("purelib")).iterdir():
+        if "at2po" not in path.name and path.suffix != ".pth":
+            (others / path.name).symlink_to(path)
+    return {**os.environ, "PYTHONPATH": f"{tmp_path / 'copy'}:{others}"}
+
+
+def test_a_plain_copy_of_the_source_runs_without_installation(source: dict[str, str], tmp_path: Path) -> None:
+    def python(*words: object) -> str:
+        line = [sys.executable, "-S", *map(str, words)]
+        done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, env=source)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    version = at2po_agent.__version__
+    assert python("-m", "at2po_agent", "--version") == f"at2po-agent {version}\n"
+    printed = python("-m", "at2po_agent", "train", "--cfg", CONFIGS / "quickstart.yaml", "--print-config")
+    assert "path: builtin:microwiki" in printed
+    code = (
+        "import importlib.metadata as m, at2po_agent, at2po_agent.provenance as p\n"
+        "print([d for d in m.distributions() if d.name == 'at2po'], at2po_agent.__file__)\n"
+        "print(p.describe_code(['numpy'])['packages']['at2po'])"
+    )
+    assert python("-c", code) == f"[] {tmp_path / 'copy' / 'at2po_agent' / '__init__.py'}\n{version}\n"

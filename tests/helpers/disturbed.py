@@ -17,7 +17,6 @@ import sys
 from collections.abc import Callable, Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import torch
@@ -256,7 +255,7 @@ def train_in(
     else:
         directory = RunDirectory.create(load_config(None, [*CONFIG, f"run_dir={path}", *overrides]))
     with directory, Display(0, None, Console(quiet=True)) as display:
-        result = trainer.train(directory.config, directory, display, stop or Event())
+        result = trainer.train(directory.config, run=directory, display=display, stop=stop)
     if result.stopped:
         sys.exit(STOPPED)
 

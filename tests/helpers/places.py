@@ -3,6 +3,7 @@
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-CONFIGS = ROOT / "examples" / "configs"
+EXAMPLES = ROOT / "examples"
+CONFIGS = EXAMPLES / "configs"
 SHARED = ROOT.parent / "shared"  # servers and real data that some machines have beside the checkout
 GOLDEN = ROOT / "tests" / "golden"  # numbers of the official code

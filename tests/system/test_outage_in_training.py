@@ -10,7 +10,6 @@ import threading
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from threading import Event
 
 import pytest
 from rich.console import Console
@@ -59,7 +58,7 @@ def run(path: Path, uri: str, display: Stage, *overrides: str, algorithm: str = 
     more = [f"algorithm={algorithm}", f"run_dir={path}", "eval.batch=4", "eval.every=0", "train.steps=3", kwargs]
     directory = RunDirectory.create(load_config(None, [*SMALL, *more, *overrides]))
     with directory, display:
-        train(directory.config, directory, display, Event())
+        train(directory.config, run=directory, display=display)
     return metrics(path)
 
 

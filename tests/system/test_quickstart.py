@@ -1,7 +1,5 @@
 """The README's promise, in short: one minute of the quick start teaches the shipped policy to search."""
 
-from threading import Event
-
 import pytest
 from rich.console import Console
 
@@ -20,7 +18,7 @@ def test_a_minute_of_training_raises_exact_match_on_unseen_questions(tmp_path):
     changes = ["train.max_seconds=60", "eval.questions=300", "log.trees_every=0", f"run_dir={tmp_path / 'run'}"]
     config = load_config(QUICKSTART, changes)
     with RunDirectory.create(config) as run, Display(config.train.steps, console=Console(quiet=True)) as display:
-        result = train(config, run, display, Event())
+        result = train(config, run=run, display=display)
     before, after = (sum(scores.em) / len(scores.em) for scores in (result.before, result.after))
     assert 0.10 <= before <= 0.40
     assert after > before + 0.10

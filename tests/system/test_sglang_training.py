@@ -37,7 +37,7 @@ CONFIG = CONFIGS / "microwiki_sglang.yaml"
 def run(path: Path, url: str, *overrides: str) -> Result:
     config = load_config(CONFIG, [f"run_dir={path}", f"engine.urls=[{url}]", *overrides])
     with RunDirectory.create(config) as directory, Display(1, None, Console(quiet=True)) as display:
-        return train(config, directory, display, Event())
+        return train(config, run=directory, display=display)
 
 
 def metrics(path: Path) -> list[dict]:
@@ -103,7 +103,7 @@ def test_a_run_starts_a_server_and_ends_it(tmp_path, monkeypatch):
         ],
     )
     with RunDirectory.create(config) as directory, Display(1, None, Console(quiet=True)) as display:
-        result = train(config, directory, display, Event())
+        result = train(config, run=directory, display=display)
     assert result.steps == 1 and result.after is not None
     assert f"127.0.0.1:{port}" in (tmp_path / "run" / "engine" / "server-0.log").read_text()
     assert not SglangAdmin(f"http://127.0.0.1:{port}").healthy()

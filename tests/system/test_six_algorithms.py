@@ -9,7 +9,6 @@ import json
 import math
 from collections import defaultdict
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import numpy as np
@@ -150,7 +149,7 @@ def test_it_learns_microwiki_for_twenty_steps_with_sane_numbers(name: str, tmp_p
     changes = [f"algorithm={BUDGETS[name]}", f"run_dir={tmp_path / name}", "train.max_seconds=null", "seed=1"]
     config = load_config(QUICKSTART, [*changes, "train.steps=20", "rollout.questions=24", "eval.questions=200"])
     with RunDirectory.create(config) as run, Display(20, None, Console(quiet=True)) as display:
-        result = train(config, run, display, Event())
+        result = train(config, run=run, display=display)
     lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if "reward" in line]
     for line in steps:

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from at2po_agent.errors import AgentError
+
 EPISODES = "episodes.jsonl"
 
 
-class RecordError(Exception):
+class RecordError(AgentError):
     """A line of an episodes file cannot be used; the message names file and line."""
 
 

@@ -14,7 +14,7 @@ from at2po_env.scoring import METRICS
 from at2po_env.search_qa import SearchQAEnv
 
 FORMAT = "at2po-eval/1"
-PACKAGES = ("at2po", "gymnasium", "numpy", "omegaconf", "openai", "tantivy", "tokenizers", "torch", "transformers")
+PACKAGES = ("gymnasium", "numpy", "omegaconf", "openai", "tantivy", "tokenizers", "torch", "transformers")
 _CIRCUMSTANCES = ("code", "created", "price", "search_at")  # of a run: they do not decide what it finds
 
 

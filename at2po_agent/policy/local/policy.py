@@ -14,7 +14,7 @@ import torch
 
 from at2po_agent.policy.base import CausalLM, Completion, PolicyError, Request, Sampling, Stats, check_requests
 from at2po_agent.policy.codec import Codec
-from at2po_agent.policy.loading import load_policy, positions
+from at2po_agent.policy.loading import load_policy, positions, resolve_policy
 from at2po_agent.policy.local.batch import PREFILL_TOKENS, Batch, Row
 
 if TYPE_CHECKING:
@@ -100,10 +100,10 @@ class LocalPolicy:
     def from_pretrained(
         cls, path: str | Path, *, dtype: torch.dtype = torch.float32, device: str = "cpu", **options: Any
     ) -> Self:
-        """Load a Hugging Face model directory.
+        """Load a Hugging Face model directory, or a policy that this package carries.
 
         Args:
-            path: with config, weights and tokenizer.
+            path: of a directory with config, weights and tokenizer; or ``builtin:NAME``.
             dtype: float32 is the safe choice on a CPU.
             device: where to run.
             options: see the class.
@@ -111,7 +111,7 @@ class LocalPolicy:
         Raises:
             PolicyError: there is no whole model in ``path``, or its attention is not supported.
         """
-        model, codec = load_policy(path, dtype)
+        model, codec = load_policy(resolve_policy(path), dtype)
         return cls(model.to(device), codec, **options)
 
     @property

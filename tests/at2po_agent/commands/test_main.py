@@ -1,17 +1,14 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from at2po_agent.commands import main as cli
-from at2po_agent.training.config import load_config
-from tests.helpers.places import ROOT
+from tests.helpers.places import CONFIGS, ROOT
 
 CONFIG = "env: {id: AT2PO-MicroWiki-v0}\npolicy: {path: 'builtin:microwiki'}\n"
 
@@ -46,21 +43,16 @@ def test_help_loads_nothing_heavy():
     assert done.stdout.endswith("[]\n")
 
 
-def test_print_config_takes_overrides_anywhere(
-    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.chdir(tmp_path)
-    assert cli.main(["train", "seed=3", "--cfg", str(file), "train.steps=5", "--print-config", "name=x"]) == 0
-    (tmp_path / "printed.yaml").write_text(capsys.readouterr().out)
-    assert load_config(tmp_path / "printed.yaml") == load_config(file, ["seed=3", "train.steps=5", "name=x"])
-    assert not (tmp_path / "runs").exists()
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["train", "--cfg", "{file}", "train.lr=1"], "there is no key 'train.lr'; did you mean update.lr?"),
         (["train"], "env.id is not set"),
+        (["train", "--cfg", "{file}", "algorithm.name=ppo"], "algorithm.name: there is no 'ppo'"),
+        (["train", "--cfg", "{file}", "env.id=AT2PO-Nothing-v0"], "env.id: Environment `AT2PO-Nothing` doesn't exist"),
+        (["train", "--cfg", "{file}", "policy.path=builtin:x"], "there is no policy 'builtin:x'"),
+        (["train", "--cfg", "{file}", "engine.kind=sglang"], "set deterministic=false"),
+        (["warm-start", "--cfg", "{file}"], "there is no key 'policy'"),
         (["train", "--resume", "{tmp}/nothing"], "is not a run directory"),
         (["train", "--resume", "{tmp}", "--cfg", "{file}"], "--cfg for a new run or --resume"),
         (["train", "--cfg", "{file}", "run_dir={tmp}"], "already exists; continue it with --resume"),
@@ -69,6 +61,10 @@ def test_print_config_takes_overrides_anywhere(
         (["export", "{tmp}/nothing", "{tmp}/out"], "nothing is not a checkpoint"),
         (["gates", "No-Such-Env-v0"], "No-Such-Env"),
         (["gates", "X-v0", "questions"], "write it as key=value"),
+        (["gates", "AT2PO-MicroWiki-v0", "--policy", "builtin:x"], "there is no policy 'builtin:x'"),
+        (["retokenise", "builtin:microwiki", "X-v0", "k"], "write it as key=value"),
+        (["retokenise", "builtin:x", "AT2PO-MicroWiki-v0"], "there is no policy 'builtin:x'"),
+        (["eval", "-m", "builtin:microwiki", "-e", "AT2PO-Nothing-v0"], "env.id: Environment `AT2PO-Nothing`"),
         (["gates", "X-v0", "--import", "no_such_module_here"], "no_such_module_here"),
     ],
 )
@@ -84,12 +80,49 @@ def test_foreseen_errors_are_one_line(
     assert [path.name for path in tmp_path.iterdir()] == ["run.yaml"]
 
 
+def test_every_verb_has_its_file_and_every_file_its_test() -> None:
+    here = Path(__file__).parent
+    files = {path.stem for path in Path(cli.__file__).parent.glob("*.py")} - {"__init__", "main"}
+    assert {verb.__name__.rpartition(".")[2] for verb in cli.VERBS} == files
+    assert {path.stem.removeprefix("test_") for path in here.glob("test_*.py")} == {*files, "main"}
+
+
 @pytest.mark.parametrize("words", [["frobnicate"], ["train", "--bad"], ["export", "x"], ["show-tree", "x", "y=1"], []])
 def test_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as caught:
         cli.main(words)
     assert caught.value.code == 2
     assert "usage: at2po-agent" in capsys.readouterr().err
+
+
+LOADING = """
+import sys
+sys.modules.update({"torch": None, "transformers": None})
+from at2po_agent.commands.main import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["train", "--cfg", "{file}"], "builtin:microwiki"),
+        (["eval", "-m", "builtin:microwiki", "-e", "AT2PO-MicroWiki-v0"], "builtin:microwiki"),
+        (["gates", "AT2PO-MicroWiki-v0", "--policy", "builtin:microwiki", "questions=1"], "builtin:microwiki"),
+        (["retokenise", "builtin:microwiki", "AT2PO-MicroWiki-v0"], "builtin:microwiki"),
+        (["warm-start", "--cfg", "{warm}", "output={tmp}/made"], "torch"),
+        (["export", "{tmp}", "{tmp}/out"], "{tmp}"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_loading_is_said_before_torch_is_imported(words: list[str], what: str, file: Path, tmp_path: Path):
+    names = {"file": file, "tmp": tmp_path, "warm": CONFIGS / "warmstart_microwiki.yaml"}
+    line = [sys.executable, "-c", LOADING, *(word.format(**names) for word in words)]
+    done = subprocess.run(
+        line, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    said = (done.stdout + done.stderr).splitlines()
+    assert said[0] == f"loading {what.format(**names)} …", done.stderr
 
 
 def test_an_error_that_nobody_foresaw_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch):
@@ -99,55 +132,3 @@ def test_an_error_that_nobody_foresaw_keeps_its_traceback(monkeypatch: pytest.Mo
     monkeypatch.setattr("at2po_agent.training.stored_trees.find_tree", broken)
     with pytest.raises(ZeroDivisionError, match="a bug"):
         cli.main(["show-tree", "anywhere"])
-
-
-# A trainer that loads nothing: it says when it runs, waits for the stop, and gives back a result.
-FAKE_TRAINER = """
-import sys, time, types
-from at2po_agent.training.metrics import Result
-module = types.ModuleType("at2po_agent.training.trainer")
-def train_together(config, recorder, stop, processes):
-    print("running", flush=True)
-    while not stop.wait(0.01):
-        pass
-    time.sleep({linger})
-    return Result(steps=3, seconds=1.0, generated_tokens=5, trees=6, stopped=True)
-module.train_together = train_together
-sys.modules["at2po_agent.training.trainer"] = module
-from at2po_agent.commands.main import main
-sys.exit(main(["train", "env.id=X-v0", "policy.path=p", "run_dir=" + sys.argv[1]]))
-"""
-
-
-def started(tmp_path: Path, linger: float) -> subprocess.Popen[str]:
-    line = [sys.executable, "-c", FAKE_TRAINER.format(linger=linger), str(tmp_path / "run")]
-    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
-    assert process.stdout is not None
-    for printed in process.stdout:
-        if printed == "running\n":
-            break
-    return process
-
-
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_the_first_signal_stops_cleanly_and_says_how_to_go_on(tmp_path: Path, number: int, status: int):
-    process = started(tmp_path, linger=0.0)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == status, err
-    assert "3 steps" in out
-    assert f"go on with: at2po-agent train --resume {tmp_path / 'run'}" in out
-    assert "Traceback" not in err
-
-
-def test_the_second_signal_ends_at_once(tmp_path: Path):
-    process = started(tmp_path, linger=600.0)
-    process.send_signal(signal.SIGINT)
-    assert process.stderr is not None
-    assert process.stderr.readline() == "\n"
-    assert "once more to end at once" in process.stderr.readline()
-    asked = time.monotonic()
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) == 130
-    assert time.monotonic() - asked < 10
-    process.communicate()

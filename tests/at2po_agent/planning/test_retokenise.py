@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
-from pathlib import Path
 
 import pytest
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
-from at2po_agent.commands.main import main
-from at2po_agent.commands.retokenise import plot
 from at2po_agent.method.tree import ROOT, TurnNode, TurnTree
-from at2po_agent.planning.retokenise import TurnDrift, measure, quantile, reencode
+from at2po_agent.planning.retokenise import measure, quantile, reencode
 from at2po_agent.policy.codec import Codec
 from tests.helpers import real_tokenizers
 from tests.helpers.random_trees import tiny
@@ -111,29 +107,3 @@ def test_real_tokenizers_spell_words_in_more_than_one_way(name: str) -> None:
 def test_quantiles_are_values_that_occur() -> None:
     assert [quantile([3.0, 1.0, 2.0, 4.0], share) for share in (0.5, 0.75, 0.95, 1.0)] == [2.0, 3.0, 4.0, 4.0]
     assert math.isnan(quantile([], 0.5))
-
-
-def test_the_plot_says_what_share_of_turns_a_clip_would_cut_before_anything_was_learned() -> None:
-    drifts = [TurnDrift(1, 10, 0, False, False, ratio, 1e-7) for ratio in (0.0, 0.0035, 0.0045, -0.0035)]
-    drifts.append(TurnDrift(2, 10, 5, True, False, 30.0, 1e-7))
-    rows = list(zip(*(column.cells for column in plot(drifts, "").columns), strict=True))
-    by_name = {row[0]: row for row in rows}
-    assert by_name["turn 1"][1:3] == ("4", "0.0%") and by_name["turn 1"][-1] == "50.0%"  # e^0.0045 and e^−0.0035
-    assert by_name["turn 2"][1:5] == ("1", "100.0%", "█" * 24, "50.0%")
-    assert by_name["all"][2] == "20.0%" and by_name["all"][4] == "10.0%" and by_name["all"][-1] == "60.0%"
-    assert by_name["ids kept, as sampled"][2] == "0.0%" and by_name["ids kept, as sampled"][-1] == "0.0%"
-
-
-def test_the_command_measures_a_policy_on_an_environment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    svg, numbers = tmp_path / "drift.svg", tmp_path / "drift.jsonl"
-    hot = ["--questions", "4", "--chains", "2", "--temperature", "3", "--max-turn-tokens", "24"]
-    files = ["--svg", str(svg), "--json", str(numbers)]
-    world = ["world=tiny", "dialect=bare", "k=1", "max_searches=2"]
-    assert main(["retokenise", "builtin:microwiki", "AT2PO-MicroWiki-v0", *hot, *files, *world]) == 0
-    turns = [json.loads(line) for line in numbers.read_text().splitlines()]
-    assert len([turn for turn in turns if turn["turn"] == 1]) == 8
-    assert any(turn["drifted"] and turn["log_ratio"] != 0 for turn in turns)  # so hot that words are spelled oddly
-    assert max(abs(turn["engine_log_ratio"]) for turn in turns) < 1e-4  # what was sampled is what is trained on
-    assert "own ids differ" in capsys.readouterr().out and svg.read_text().startswith("<svg")
-    assert main(["retokenise", "builtin:microwiki", "AT2PO-MicroWiki-v0", "--temperature", "0"]) == 2
-    assert "--temperature is 0.0" in capsys.readouterr().err

@@ -13,7 +13,8 @@ from at2po_agent.method.tree import TurnNode, TurnTree
 from at2po_agent.policy.loading import PolicyConfig
 from at2po_agent.training.config import TrainConfig
 from at2po_agent.training.run_dir import RunDirectory, RunDirError
-from at2po_agent.training.stored_trees import find_tree, render, tree_record
+from at2po_agent.training.stored_trees import find_tree, render, render_tree, tree_record
+from at2po_env.state import Question
 
 WORDS = {
     1: "question",
@@ -122,3 +123,13 @@ def test_finding_a_tree(run: Path):
             find_tree(run, **wanted)  # type: ignore[arg-type]
     with pytest.raises(RunDirError, match="no stored trees"):
         find_tree(run / "trees")
+
+
+def test_a_grown_tree_is_drawn_without_a_run() -> None:
+    tree = grown()
+    advantages = [[0.5] * len(path) for _, path in tree.trajectories()]
+    question = Question("q1", "Who [b]?", ("right",))
+    console = Console(file=io.StringIO(), width=160)
+    console.print(render_tree(tree, question, advantages, lambda ids: " ".join(WORDS[id_] for id_ in ids)))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "Who [b]?" in text and "A +0.500" in text and "reward 1 (answer)" in text

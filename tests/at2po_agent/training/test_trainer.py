@@ -1,5 +1,6 @@
 """The run loop on MicroWiki with the shipped policy: nothing is doubled but the search's latency and outages."""
 
+import asyncio
 import json
 from pathlib import Path
 from threading import Event
@@ -14,12 +15,13 @@ from transformers import AutoModelForCausalLM
 
 from at2po_agent.method.tree import TurnTree
 from at2po_agent.policy.loading import load_policy
+from at2po_agent.settings import ConfigError
 from at2po_agent.training.config import load_config
 from at2po_agent.training.display import Display
 from at2po_agent.training.export import export
 from at2po_agent.training.metrics import Result
 from at2po_agent.training.run_dir import RunDirectory, RunDirError, read_trees, tree_files
-from at2po_agent.training.trainer import train
+from at2po_agent.training.trainer import atrain, train
 from search_backend import tape_uri
 from tests.helpers.unreliable_env import ID
 
@@ -49,7 +51,7 @@ def run(path: Path, *overrides: str, stop: Event | None = None, resume: bool = F
         )
     limits = directory.config.train
     with directory, Display(limits.steps, limits.max_seconds, Console(quiet=True)) as display:
-        return train(directory.config, directory, display, stop or Event())
+        return train(directory.config, run=directory, display=display, stop=stop)
 
 
 def metrics(path: Path) -> list[dict]:
@@ -279,3 +281,53 @@ def test_a_kl_term_to_the_start_is_reported(tmp_path):
     run(tmp_path / "run", "train.steps=2", "eval.questions=0", algorithm=algorithm)
     first, second = metrics(tmp_path / "run")
     assert first["update_kl_ref"] >= 0.0 and second["update_kl_ref"] > 0.0
+
+
+ONE_STEP = [*SMALL, f"algorithm={TREE}", "train.steps=1", "eval.questions=0"]
+
+
+def test_a_configuration_is_all_that_training_needs(tmp_path, capsys):
+    result = train(load_config(None, [*ONE_STEP, f"run_dir={tmp_path / 'run'}"]))
+    assert result.steps == 1 and not result.stopped
+    assert result.checkpoint is not None and result.checkpoint.parent.parent == tmp_path / "run"
+    assert capsys.readouterr() == ("", "")
+    with pytest.raises(RunDirError, match="already exists"):
+        train(load_config(None, [*ONE_STEP, f"run_dir={tmp_path / 'run'}"]))
+
+
+def test_nothing_is_left_of_a_run_that_cannot_begin(tmp_path):
+    with pytest.raises(ConfigError, match="ppo"):
+        train(load_config(None, [*ONE_STEP, "algorithm.name=ppo", f"run_dir={tmp_path / 'run'}"]))
+    assert not (tmp_path / "run").exists()
+
+
+def test_where_a_loop_runs_already_training_gives_the_same(tmp_path):
+    """As in a notebook, whose cells run inside a loop."""
+
+    async def notebook():
+        blocking = train(load_config(None, [*ONE_STEP, f"run_dir={tmp_path / 'blocking'}"]))
+        awaited = await atrain(load_config(None, [*ONE_STEP, f"run_dir={tmp_path / 'awaited'}"]))
+        return blocking, awaited
+
+    plain = train(load_config(None, [*ONE_STEP, f"run_dir={tmp_path / 'plain'}"]))
+    for result in asyncio.run(notebook()):
+        assert_same_weights(plain, result)
+
+
+def test_cancelling_ends_after_the_step_under_way_with_a_checkpoint(tmp_path):
+    stopped = Event()
+
+    async def notebook():
+        config = load_config(None, [*ONE_STEP, "train.steps=1000", f"run_dir={tmp_path / 'run'}"])
+        work = asyncio.create_task(atrain(config, stop=stopped))
+        while not metrics_file.exists():
+            await asyncio.sleep(0.01)
+        work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+
+    metrics_file = tmp_path / "run" / "metrics.jsonl"
+    asyncio.run(notebook())
+    assert stopped.is_set()
+    last = max(line["step"] for line in metrics(tmp_path / "run"))
+    assert (tmp_path / "run" / "checkpoints" / f"step_{last:06d}" / "checkpoint.json").is_file()

@@ -294,7 +294,7 @@ def test_sliding_windows_bound_the_positions() -> None:
 
 
 def test_from_pretrained_reads_a_model_directory(tmp_path: Path) -> None:
-    with pytest.raises(PolicyError, match="no model in"):
+    with pytest.raises(PolicyError, match="has no config"):
         LocalPolicy.from_pretrained(tmp_path)
     model = tiny()
     model.save_pretrained(tmp_path)

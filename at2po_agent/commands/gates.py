@@ -1,0 +1,74 @@
+"""``at2po-agent gates``: measure whether an environment is worth training on."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from at2po_agent.settings import read_overrides
+
+if TYPE_CHECKING:
+    from at2po_agent.training.config import TrainConfig
+
+
+def add_parser(commands: Any) -> None:
+    """Add ``gates`` to the subparsers of the command."""
+    parser = commands.add_parser("gates", help="measure whether an environment is worth training on")
+    parser.add_argument("env", metavar="ENV_ID", help="a Gymnasium id, e.g. AT2PO-MicroWiki-v0")
+    parser.add_argument("--policy", metavar="PATH", help="measure this policy too, e.g. builtin:microwiki")
+    parser.add_argument(
+        "--import", dest="imports", action="append", default=[], metavar="MODULE", help="import it first"
+    )
+    what = "questions=500, split=test, or anything that gymnasium.make is to pass on"
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help=what)
+    parser.set_defaults(command=_gates)
+
+
+def _gates(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    kwargs = read_overrides(arguments.overrides)
+
+    from at2po_agent.environments import check_env_id, import_tasks
+    from at2po_agent.planning.gates import gates
+
+    import_tasks(arguments.imports)
+    check_env_id(arguments.env)
+    if arguments.policy:
+        kwargs["policy_em"] = _policy_em(arguments.env, arguments.policy, kwargs)
+    report = gates(arguments.env, **kwargs)
+    console = Console()
+    wide = None if console.is_terminal else 160  # a file or a pipe has no width of its own
+    console.print(report.to_table(), width=wide)
+    return 0 if report.passed else 1
+
+
+def _policy_em(env_id: str, policy: str, kwargs: Mapping[str, Any]) -> Callable[[Sequence[str]], Mapping[str, float]]:
+    """Greedy exact match of a policy, question by question, on the split that the gates are measured on."""
+    from at2po_agent.environments import EnvConfig
+    from at2po_agent.policy.loading import PolicyConfig
+    from at2po_agent.terminal import say_loading
+    from at2po_agent.training.config import EvalConfig, TrainConfig
+    from at2po_agent.training.validation import validate
+
+    passed_on = {key: value for key, value in kwargs.items() if key not in ("split", "fit_split", "questions")}
+    split = kwargs.get("split", "test")
+    config = TrainConfig(
+        env=EnvConfig(env_id, split, passed_on), policy=PolicyConfig(policy), eval=EvalConfig(split=split)
+    )
+    validate(config)
+    say_loading(policy)
+    return lambda ids: _exact_match(config, ids)
+
+
+def _exact_match(config: TrainConfig, ids: Sequence[str]) -> dict[str, float]:
+    from at2po_agent.rollouts.evaluate import evaluate
+    from at2po_agent.tasks import run
+    from at2po_agent.training.session import open_session
+
+    with closing(open_session(config, note=lambda line: print(line, file=sys.stderr))) as session:
+        evaluation = run(evaluate(session.eval_env, ids, session.actor.greedy()))
+    return {episode.question_id: episode.em for episode in evaluation.episodes}

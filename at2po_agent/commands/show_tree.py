@@ -1,0 +1,30 @@
+"""``at2po-agent show-tree``: print a tree that a run has stored."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add_parser(commands: Any) -> None:
+    """Add ``show-tree`` to the subparsers of the command."""
+    parser = commands.add_parser("show-tree", help="print a stored tree: turns, entropy, value, advantage, reward")
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run directory")
+    parser.add_argument("--step", type=int, metavar="N", help="default: the last that was stored")
+    parser.add_argument("--index", type=int, metavar="I", help="which tree of the step, from 0; default: the first")
+    parser.add_argument("--question", metavar="ID", help="the tree of this question")
+    parser.add_argument("--full", action="store_true", help="do not cut long texts")
+    parser.set_defaults(command=_show_tree)
+
+
+def _show_tree(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from at2po_agent.training.stored_trees import find_tree, render
+
+    step, index, record = find_tree(arguments.run, arguments.step, arguments.index, arguments.question)
+    console = Console(highlight=False)
+    console.print(f"step {step}, tree {index}, question {record['tree']['question_id']}", markup=False)
+    console.print(render(record, width=0 if arguments.full else 300))
+    return 0

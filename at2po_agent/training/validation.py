@@ -1,0 +1,47 @@
+"""Check a training configuration as a whole, before anything is loaded or written."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from at2po_agent.environments import check_env_id, import_tasks
+from at2po_agent.method import algorithms
+from at2po_agent.policy.engine import EngineConfig
+from at2po_agent.policy.loading import resolve_policy
+from at2po_agent.settings import ConfigError
+from at2po_agent.training.config import TrainConfig
+
+
+def validate(config: TrainConfig) -> None:
+    """Check that everything a configuration names exists, and that its settings go together; this needs no torch.
+
+    Raises:
+        ConfigError: an environment, algorithm or component that is not known, a package that is not installed, or
+            settings that contradict each other.
+        PolicyError: there is no such policy.
+    """
+    algorithms.build(**vars(config.algorithm))
+    import_tasks(config.env.imports)
+    check_env_id(config.env.id)
+    resolve_policy(config.policy.path)
+    _check_engine(config.engine, config.deterministic)
+    optional = (
+        ("lora.rank", config.lora.rank, "peft", "lora"),
+        ("log.tensorboard", config.log.tensorboard, "tensorboard", "tensorboard"),
+        ("log.wandb_project", config.log.wandb_project, "wandb", "wandb"),
+    )
+    for key, value, package, extra in optional:
+        if value and importlib.util.find_spec(package) is None:
+            raise ConfigError(f"{key} needs the package {package}: pip install 'at2po[{extra}]', or leave {key} out")
+
+
+def _check_engine(engine: EngineConfig, deterministic: bool) -> None:
+    if engine.kind != "sglang":
+        return
+    if deterministic:
+        raise ConfigError(
+            "engine.kind=sglang cannot repeat a run bit for bit, because what a server computes depends on what else "
+            "it runs: set deterministic=false"
+        )
+    if engine.router and not engine.urls:
+        raise ConfigError("engine.router needs the servers behind it in engine.urls, which get the weights")

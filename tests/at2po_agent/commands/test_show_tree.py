@@ -1,0 +1,45 @@
+"""``at2po-agent show-tree`` as it is called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from at2po_agent.commands.main import main
+from at2po_agent.environments import EnvConfig
+from at2po_agent.training.config import PolicyConfig, TrainConfig
+from at2po_agent.training.run_dir import RunDirectory
+from tests.at2po_agent.training.test_stored_trees import grown, record
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Two steps; the second one has two trees."""
+    config = TrainConfig(run_dir=str(tmp_path / "run"), env=EnvConfig(id="X-v0"), policy=PolicyConfig(path="p"))
+    with RunDirectory.create(config) as directory:
+        directory.save_trees(1, [record(grown("q1"))])
+        directory.save_trees(2, [record(grown("q2")), record(grown("q3"))])
+        directory.add_session({})
+    return directory.path
+
+
+@pytest.mark.parametrize(
+    ("words", "headline"),
+    [
+        ([], "step 2, tree 0, question q2"),
+        (["--index", "1"], "step 2, tree 1, question q3"),
+        (["--step", "1"], "step 1, tree 0, question q1"),
+        (["--question", "q1", "--full"], "step 1, tree 0, question q1"),
+    ],
+)
+def test_a_tree_is_printed(run: Path, words: list[str], headline: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show-tree", str(run), *words]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == headline
+    assert any("turn 4  chain 1" in line for line in lines)
+
+
+def test_a_tree_that_is_not_there_is_named(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show-tree", str(run), "--step", "7"]) == 2
+    assert "has no trees of step 7; it has steps 1 to 2" in capsys.readouterr().err

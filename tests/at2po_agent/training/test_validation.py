@@ -1,0 +1,97 @@
+"""What is wrong with a configuration is told before anything is loaded, and without torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from at2po_agent.policy.base import PolicyError
+from at2po_agent.settings import ConfigError
+from at2po_agent.training.config import load_config
+from at2po_agent.training.validation import validate
+from tests.helpers.places import CONFIGS, ROOT
+
+SMALL = ["policy.path=builtin:microwiki", "env.id=AT2PO-MicroWiki-v0"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [],
+        ["env.id=at2po_env:AT2PO-MicroWiki-v0"],
+        ["env.id=AT2PO-MicroWiki"],
+        ["engine.kind=sglang", "deterministic=false"],
+        ["algorithm={name: grpo, expansion: {n: 8}}", "lora.rank=8"],
+    ],
+)
+def test_what_is_right_passes(changes: list[str]) -> None:
+    validate(load_config(None, [*SMALL, *changes]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "message"),
+    [
+        (["algorithm.name=ppo"], ConfigError, "algorithm.name: there is no 'ppo'"),
+        (["algorithm.expansion.chians=3"], ConfigError, "algorithm.expansion.chians.*did you mean chains"),
+        (["env.id=AT2PO-Nothing-v0"], ConfigError, "env.id: .*AT2PO-Nothing"),
+        (["env.id=no_such_module:X-v0"], ConfigError, "no_such_module"),
+        (["env.imports=[no_such_module]"], ConfigError, "no_such_module"),
+        (["policy.path=builtin:nothing"], PolicyError, "builtin:nothing.*it carries: builtin:microwiki"),
+        (["policy.path=/nowhere"], PolicyError, "/nowhere.*is not a directory"),
+        (["engine.kind=sglang"], ConfigError, "set deterministic=false"),
+        (["engine={kind: sglang, router: http://x}", "deterministic=false"], ConfigError, "engine.router needs"),
+    ],
+)
+def test_what_is_wrong_is_named(changes: list[str], kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        validate(load_config(None, [*SMALL, *changes]))
+
+
+@pytest.mark.parametrize(
+    ("setting", "package", "extra"),
+    [
+        ("lora.rank=8", "peft", "lora"),
+        ("log.tensorboard=true", "tensorboard", "tensorboard"),
+        ("log.wandb_project=p", "wandb", "wandb"),
+    ],
+)
+def test_a_missing_package_is_named(setting: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    key = setting.partition("=")[0]
+    with pytest.raises(ConfigError, match=rf"{key} needs the package {package}: pip install 'at2po\[{extra}\]'"):
+        validate(load_config(None, [*SMALL, setting]))
+
+
+WITHOUT_TORCH = """
+import sys
+sys.modules.update({"torch": None, "transformers": None})
+"""
+TRAINING = """
+from at2po_agent.training.config import load_config
+from at2po_agent.training.validation import validate
+for path in sys.argv[1:]:
+    validate(load_config(path, ["policy.path=builtin:microwiki"]))
+"""
+WARM_START = """
+from at2po_agent.warmstart.run import load_warm_start
+for path in sys.argv[1:]:
+    load_warm_start(path, ["model.path=builtin:microwiki"])
+"""
+
+
+def shipped(warm: bool) -> list[Path]:
+    """Every configuration in the examples; those of ``base`` folders are parts of others."""
+    found = [path for path in sorted(CONFIGS.rglob("*.yaml")) if path.parent.name != "base"]
+    return [path for path in found if ("warmstart" in path.name) == warm]
+
+
+@pytest.mark.parametrize(("code", "warm"), [(TRAINING, False), (WARM_START, True)], ids=["train", "warm-start"])
+def test_every_shipped_configuration_is_checked_without_torch(code: str, warm: bool) -> None:
+    files = shipped(warm)
+    assert len(files) >= (2 if warm else 80)
+    line = [sys.executable, "-c", WITHOUT_TORCH + code, *map(str, files)]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-2000:]
