@@ -21,6 +21,10 @@ class DataError(ValueError):
     """A record cannot be used; the message names file, line (or index) and field."""
 
 
+class NoQuestions(DataError):
+    """A file that is read without fault and has no question that can be scored, such as a test set without answers."""
+
+
 @dataclass(frozen=True)
 class Dataset:
     """The questions of one split, in file order, with the digest of what they were read from."""
