@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -73,14 +73,19 @@ def installed(data_dir: Path) -> Iterator[tuple[FileSource, str, Path]]:
                 yield source, split, path
 
 
-def identify(path: Path, stated: str | None = None) -> tuple[FileSource, str]:
+def identify(path: Path, stated: str | None = None, origin: Path | None = None) -> tuple[FileSource, str]:
     """The benchmark and split of a file: as ``stated`` (``nq`` or ``nq/test``), or by its first record and its name.
+
+    Args:
+        path: the file.
+        stated: what its user says that it is.
+        origin: where it comes from, if it was unpacked: the folders there can tell what it is.
 
     Raises:
         DataError: it cannot be read, or what it is cannot be told; the message says how to state it.
     """
     name, _, split = (stated or "").partition("/")
-    source = file_source(name) if name else _recognise(path)
+    source = file_source(name) if name else _recognise(path, origin or path)
     found = split or source.split_of(path.name)
     if found is None or found not in source.splits or found == "demo":
         splits = ", ".join(f"{source.name}/{known}" for known in source.splits if known != "demo")
@@ -88,26 +93,47 @@ def identify(path: Path, stated: str | None = None) -> tuple[FileSource, str]:
     return source, found
 
 
-def _recognise(path: Path) -> FileSource:
+def _recognise(path: Path, origin: Path) -> FileSource:
     sources = file_sources()
     by_content = [source for source in sources.values() if source.recognises(path)]
     if len(by_content) == 1:
         return by_content[0]
-    # FlashRAG's files of some benchmarks hold nothing but questions and answers: then only the folder can tell.
-    by_folder = [sources[part] for part in reversed(path.absolute().parts[:-1]) if part in sources]
+    # FlashRAG's files of some benchmarks hold nothing but questions and answers: then only the folder can tell, or the
+    # archive (nq.zip).
+    folders = (part.partition(".")[0] for part in reversed(origin.absolute().parts[:-1]))
+    by_folder = [sources[folder] for folder in folders if folder in sources]
     if not by_content and by_folder:
         return by_folder[0]
-    raise DataError(f"{path}: no benchmark's layout; say what it is with --as: {', '.join(sources)}, e.g. --as nq/test")
+    raise DataError(
+        f"{path}: no benchmark's layout; say what it is with --as: {', '.join(sources)}, e.g. --as nq/test "
+        "(of a merged file, that takes its rows)"
+    )
 
 
-def install(path: Path, source: FileSource, split: str, data_dir: Path) -> Placed:
+def install(
+    path: Path, source: FileSource, split: str, data_dir: Path, *, keep: Container[Path] = frozenset()
+) -> Placed:
     """Read a file strictly and copy it into ``data_dir`` under a name that the benchmark looks for.
 
+    Args:
+        path: the file.
+        source: its benchmark.
+        split: its split.
+        data_dir: where it is copied to.
+        keep: files there that must not be replaced: those that the same import has just put there.
+
     Raises:
-        DataError: a record is bad, no question can be scored, or the copy cannot be written. Nothing is left behind.
+        NoQuestions: no question can be scored.
+        DataError: a record is bad, a file of ``keep`` would be replaced, or the copy cannot be written. Nothing is left
+            behind.
     """
     dataset = source.load_file(path, split)
     target = data_dir / source.name / _target_name(path, source, split)
+    if target in keep:
+        raise DataError(
+            f"{path}: {target} has just been imported from another file of {source.name} {split}, and one file is read "
+            "for a split; join them if they are parts of it, else import the right one alone"
+        )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if not (target.exists() and target.samefile(path)):
