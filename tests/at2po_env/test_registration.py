@@ -206,7 +206,7 @@ def test_the_benchmarks_and_their_groups():
     assert found == {group: [f"AT2PO-{name}-v0" for name in names] for group, names in IDS.items()}
 
 
-@pytest.mark.parametrize("name", [name for name in BENCHMARKS if name != "microwiki"])
+@pytest.mark.parametrize("name", list(BENCHMARKS))
 def test_every_id_runs_on_its_demo(name):
     check_env(gymnasium.make(f"at2po_env:{BENCHMARKS[name].id}", split="demo").unwrapped)
     env = gymnasium.make(BENCHMARKS[name].id, split="demo", reward="em").unwrapped
