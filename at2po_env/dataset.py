@@ -14,7 +14,14 @@ from search_backend.base import Passage
 
 
 class DataNotFound(FileNotFoundError):
-    """No data is installed for a benchmark; the message says how to get it."""
+    """No data is installed for a benchmark; the message says how to get it.
+
+    ``missing`` is the part of the message that says what is not there, without how to get it.
+    """
+
+    def __init__(self, missing: str, remedy: str = "") -> None:
+        super().__init__(f"{missing}. {remedy}" if remedy else missing)
+        self.missing = missing
 
 
 class DataError(ValueError):

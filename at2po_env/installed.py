@@ -9,8 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from at2po_env.dataset import Benchmark, DataError, Dataset
+from at2po_env.dataset import Benchmark, DataError, DataNotFound, Dataset
 from at2po_env.registration import BENCHMARKS, load_benchmark
+
+WAYS = (
+    "Three ways to get them: `at2po-agent data pull` fetches all from the Hugging Face hub; `at2po-agent data import "
+    "FILE…` installs original files; AT2PO_DATA=DIR names a folder that holds them. Without any, split='demo' of every "
+    "id and AT2PO-MicroWiki-v0 work."
+)
 
 
 @runtime_checkable
@@ -19,6 +25,10 @@ class FileSource(Benchmark, Protocol):
 
     def names(self, split: str) -> tuple[str, ...]:
         """Names that the file of a split may have, in the order in which they are looked for."""
+        ...
+
+    def present(self, split: str, data_dir: Path | None) -> tuple[Path, ...]:
+        """The files of a split; the first is read and hides the others."""
         ...
 
     def find(self, split: str, data_dir: Path | None) -> Path | None:
@@ -71,6 +81,30 @@ def installed(data_dir: Path) -> Iterator[tuple[FileSource, str, Path]]:
         for split in source.available(data_dir):
             if (path := source.find(split, data_dir)) is not None:
                 yield source, split, path
+
+
+def hidden(data_dir: Path) -> Mapping[Path, Path]:
+    """The files in ``data_dir`` that are read for no split, each with the file that is read in its place."""
+    there = list(installed(data_dir))
+    read = {path for _, _, path in there}
+    hiding: dict[Path, Path] = {}
+    for source, split, path in there:
+        for other in source.present(split, data_dir):
+            if other not in read:
+                hiding.setdefault(other, path)
+    return hiding
+
+
+def has_passages(source: FileSource, split: str, data_dir: Path) -> bool:
+    """Whether passages to search come with the questions of an installed split.
+
+    Raises:
+        DataError: a record is bad.
+    """
+    try:
+        return any(True for _ in source.passages(split, data_dir))
+    except DataNotFound:
+        return False
 
 
 def identify(path: Path, stated: str | None = None, origin: Path | None = None) -> tuple[FileSource, str]:

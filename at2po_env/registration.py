@@ -30,6 +30,9 @@ class BenchmarkEntry:
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
+GENERATED = "generated"
+"""The group of worlds to train in, which no other group brings in and which need no data."""
+
 BENCHMARKS: Mapping[str, BenchmarkEntry] = {
     "hotpotqa": BenchmarkEntry("AT2PO-HotpotQA-v0", "hotpotqa", ("multi-hop",)),
     "2wikimultihopqa": BenchmarkEntry("AT2PO-2WikiMultiHopQA-v0", "twowiki", ("multi-hop",)),
@@ -38,7 +41,7 @@ BENCHMARKS: Mapping[str, BenchmarkEntry] = {
     "nq": BenchmarkEntry("AT2PO-NQ-v0", "nq", ("single-hop",)),
     "triviaqa": BenchmarkEntry("AT2PO-TriviaQA-v0", "triviaqa", ("single-hop",)),
     "popqa": BenchmarkEntry("AT2PO-PopQA-v0", "popqa", ("single-hop",)),
-    "microwiki": BenchmarkEntry("AT2PO-MicroWiki-v0", "microwiki", ("multi-hop", "generated")),
+    "microwiki": BenchmarkEntry("AT2PO-MicroWiki-v0", "microwiki", ("multi-hop", GENERATED)),
 }
 
 _ENV_ARGUMENTS = frozenset(inspect.signature(SearchQAEnv).parameters) - {"dataset", "search"}
@@ -91,6 +94,33 @@ def passages(
             if digest not in seen:
                 seen.add(digest)
                 yield passage
+
+
+def check_data(env_id: str, split: str, *, data_dir: str | Path | None = None, own_passages: bool = True) -> None:
+    """Look whether a benchmark's data is there, without reading it whole or building an index.
+
+    Args:
+        env_id: a Gymnasium id; only those of benchmarks that are read from files are looked at.
+        split: which questions; one that the benchmark does not have is left to :func:`make` to refuse.
+        data_dir: where the data is; :func:`default_data_dir` where it is not given.
+        own_passages: whether the passages that come with the questions are what will be searched.
+
+    Raises:
+        DataNotFound: there is no file of the split, or no passages come with it.
+        DataError: its first records cannot be read.
+    """
+    name = next((name for name, entry in BENCHMARKS.items() if entry.id == env_id.rpartition(":")[2]), None)
+    if name is None or GENERATED in BENCHMARKS[name].groups:
+        return
+    source = load_benchmark(name)
+    if split not in source.splits:
+        return
+    folder = default_data_dir() if data_dir is None else Path(data_dir).expanduser()
+    if split not in source.available(folder):
+        # It is not there, unless it is a demo: reading it ends at once, in the error that says how to get it.
+        source.load(split, folder)
+    if own_passages:
+        next(iter(source.passages(split, folder)), None)
 
 
 def make(

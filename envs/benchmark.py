@@ -64,17 +64,22 @@ class FileBenchmark:
             raise ValueError(f"{self.title}: no split is named {split!r}; there are {', '.join(self.splits)}")
         return tuple(dict.fromkeys((*self.files[split], f"flashrag_{split}.jsonl", f"{split}.parquet")))
 
-    def find(self, split: str, data_dir: Path | None) -> Path | None:
-        """The file of a split, in ``data_dir/NAME`` or ``data_dir``; None where there is none.
+    def present(self, split: str, data_dir: Path | None) -> tuple[Path, ...]:
+        """The files of a split in ``data_dir/NAME`` or ``data_dir``; the first is read and hides the others.
 
         A name that any benchmark's file may have (``train.jsonl``) counts in a folder of this benchmark's name only.
         """
         names = self.names(split)
-        for folder in () if data_dir is None else (data_dir / self.name, data_dir):
-            for name in names:
-                if (folder.name == self.name or not _is_anybodys(name)) and (folder / name).is_file():
-                    return folder / name
-        return None
+        return tuple(
+            folder / name
+            for folder in (() if data_dir is None else (data_dir / self.name, data_dir))
+            for name in names
+            if (folder.name == self.name or not _is_anybodys(name)) and (folder / name).is_file()
+        )
+
+    def find(self, split: str, data_dir: Path | None) -> Path | None:
+        """The file of a split that is read, the first of ``present``; None where there is none."""
+        return next(iter(self.present(split, data_dir)), None)
 
     def available(self, data_dir: Path | None) -> tuple[str, ...]:
         """The splits that have a file, in the order of ``splits``; never ``demo``, which has to be asked for."""
@@ -186,11 +191,12 @@ class FileBenchmark:
         there = self.available(data_dir)
         has = f"; installed is {', '.join(there)}" if there else ""
         raise DataNotFound(
-            f"{self.title}: no data for split {split!r} ({where}){has}. Three ways to get it: (1) `at2po-agent data "
+            f"{self.title}: no data for split {split!r} ({where}){has}",
+            "Three ways to get it: (1) `at2po-agent data "
             f"pull {self.name}`, from the Hugging Face hub; (2) Download {self.download} ({self.license}) and run "
             f"`at2po-agent data import FILE`; (3) put a file named {names} in DIR/{self.name} and pass data_dir=DIR or "
             "set AT2PO_DATA=DIR. To try the environment without data: split='demo' asks about a fictional world, "
-            "and AT2PO-MicroWiki-v0 generates one to train in."
+            "and AT2PO-MicroWiki-v0 generates one to train in.",
         )
 
 

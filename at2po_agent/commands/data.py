@@ -17,7 +17,9 @@ def add_data_command(commands: Any) -> None:
     data = commands.add_parser("data", help="benchmark files: what is installed, pull from the hub, import from disk")
     what = data.add_subparsers(required=True, metavar="WHAT")
 
-    status = what.add_parser("status", help="every installed split with counts and digest")
+    status = what.add_parser(
+        "status", help="every installed split: counts, digest, what it searches; files that are not read"
+    )
     status.set_defaults(command=_status)
 
     pull = what.add_parser("pull", help="fetch FlashRAG's files from the Hugging Face hub; goes on where it stopped")
@@ -48,37 +50,33 @@ def _status(arguments: argparse.Namespace) -> int:
     from rich.table import Table
 
     from at2po_env.dataset import DataError
-    from at2po_env.installed import installed
+    from at2po_env.installed import WAYS, has_passages, hidden, installed
 
     folder = _folder(arguments)
     table = Table(title=f"benchmark files in {folder}")
-    for heading in ("benchmark", "split", "questions", "repeated", "left out", "SHA-256", "file"):
+    for heading in ("benchmark", "split", "questions", "repeated", "left out", "SHA-256", "file", "search"):
         table.add_column(heading, overflow="fold")
     problems: list[str] = []
     for source, split, path in installed(folder):
         try:
             dataset = source.load_file(path, split)
+            search = "own passages" if has_passages(source, split, folder) else "needs --search"
         except DataError as error:
             problems.append(str(error))
             continue
         repeated = dataset.notes["repeated_questions"]
         cells = (f"{len(dataset.questions):,}", f"{repeated:,}" if repeated else "", _left_out(dataset.notes))
-        table.add_row(source.name, split, *cells, dataset.digest[:12], str(path.relative_to(folder)))
+        table.add_row(source.name, split, *cells, dataset.digest[:12], str(path.relative_to(folder)), search)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)  # a pipe has no width of its own
     if table.row_count:
         console.print(table)
     elif not problems:
         print(f"no benchmark files in {folder}. {WAYS}")
+    for other, path in hidden(folder).items():
+        print(f"not read: {other.relative_to(folder)}, as {path.relative_to(folder)} comes first")
     for problem in problems:
         print(f"unusable: {problem}", file=sys.stderr)
     return 1 if problems else 0
-
-
-WAYS = (
-    "Three ways to get them: `at2po-agent data pull` fetches all from the Hugging Face hub; `at2po-agent data import "
-    "FILE…` installs original files; AT2PO_DATA=DIR names a folder that holds them. Without any, split='demo' of every "
-    "id and AT2PO-MicroWiki-v0 work."
-)
 
 
 def _pull(arguments: argparse.Namespace) -> int:

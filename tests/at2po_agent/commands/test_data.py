@@ -42,9 +42,10 @@ def test_import_then_status(capsys, tmp_path, data_dir):
     status, out, _ = run(capsys, "status", "--data-dir", tmp_path)
     rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in out.splitlines() if line[:1] == "│"]
     assert rows == [
-        ["musique", "dev_full", "11", "", "9 unanswerable", "ad57dbb13ed6", "musique/musique_full_v1.0_dev.jsonl"],
-        ["popqa", "test", "700", "1", "", "7d8ae72a4e5d", "popqa/popQA.tsv"],
+        ["musique", "dev_full", "11", "", "9 unanswerable", "ad57dbb13ed6", f"musique/{source.name}", "own passages"],
+        ["popqa", "test", "700", "1", "", "7d8ae72a4e5d", "popqa/popQA.tsv", "needs --search"],
     ]
+    assert "not read" not in out
 
 
 def test_import_says_when_another_file_is_read_first(capsys, tmp_path, data_dir):
@@ -54,6 +55,19 @@ def test_import_says_when_another_file_is_read_first(capsys, tmp_path, data_dir)
         0,
         True,
     )
+
+
+def test_status_marks_files_that_another_one_hides(capsys, tmp_path, data_dir):
+    for name in ("popqa/popQA.tsv", "popqa/flashrag_test.jsonl", "nq/NQ-open.dev.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(data_dir / name, tmp_path / name)
+    (tmp_path / "nq" / "test.jsonl").write_text(json.dumps(ROW))  # what it hides of test is what dev is read from
+    (tmp_path / "NQ-open.dev.jsonl").write_text(json.dumps(ROW))
+    _, out, _ = run(capsys, "status", "--data-dir", tmp_path)
+    assert [line for line in out.splitlines() if "not read" in line] == [
+        "not read: NQ-open.dev.jsonl, as nq/NQ-open.dev.jsonl comes first",
+        "not read: popqa/flashrag_test.jsonl, as popqa/popQA.tsv comes first",
+    ]
 
 
 def test_duplicates_and_empty_answers_are_reported(capsys, tmp_path):
