@@ -8,11 +8,13 @@ import inspect
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import platformdirs
+from gymnasium.vector import SyncVectorEnv
 
 import search_backend
 from at2po_env.dataset import Benchmark, Dataset
@@ -167,6 +169,26 @@ def make(
     return env
 
 
+def make_vec(benchmark: str, *, num_envs: int = 1, **arguments: Any) -> SyncVectorEnv:
+    """Make copies of an environment; ``gymnasium.make_vec`` calls this where no ``vectorization_mode`` is named.
+
+    With ``order="file"`` every copy takes its own share of the questions. Gymnasium's modes ``sync`` and ``async`` do
+    not tell a copy how many there are: give them ``copies=`` and seed the first reset.
+
+    Args:
+        benchmark: a name in ``BENCHMARKS``.
+        num_envs: how many.
+        **arguments: of ``gymnasium.make``.
+    """
+    if arguments.get("order") == "file":
+        arguments.setdefault("copies", num_envs)
+    envs = SyncVectorEnv([partial(gymnasium.make, BENCHMARKS[benchmark].id, **arguments)] * num_envs)
+    for index, env in enumerate(envs.envs):
+        assert isinstance(env.unwrapped, SearchQAEnv)
+        env.unwrapped.take_share(index)
+    return envs
+
+
 def _own_passages(source: Benchmark, dataset: Dataset, folder: Path | None, options: dict[str, Any]) -> SearchBackend:
     # Equal digests mean equal sources, so every process and every split of one world shares one index.
     where = search_backend.cache_dir() / "benchmarks" / f"{source.name}-{dataset.digest[:16]}"
@@ -178,4 +200,9 @@ def _own_passages(source: Benchmark, dataset: Dataset, folder: Path | None, opti
 def register() -> None:
     """Register every benchmark with Gymnasium; ``import at2po_env`` does it."""
     for name, entry in BENCHMARKS.items():
-        gymnasium.register(entry.id, entry_point="at2po_env.registration:make", kwargs={"benchmark": name})
+        gymnasium.register(
+            entry.id,
+            entry_point="at2po_env.registration:make",
+            vector_entry_point="at2po_env.registration:make_vec",
+            kwargs={"benchmark": name},
+        )

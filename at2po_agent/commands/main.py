@@ -193,8 +193,8 @@ def _expected() -> tuple[type[Exception], ...]:
     from at2po_env.dataset import DataError, DataNotFound
     from search_backend.base import SearchError
 
-    known = [ConfigError, DiskError, EncodingError, HubError, PolicyError, ProcessLost, RunDirError]
-    known += [DataError, DataNotFound, SearchError]
+    known: list[type[Exception]] = [ConfigError, DiskError, EncodingError, HubError, PolicyError, ProcessLost]
+    known += [RunDirError, DataError, DataNotFound, SearchError]
     checkpoints = sys.modules.get("at2po_agent.training.checkpoints")  # it loads torch; not loaded, it raised nothing
     return (*known, gymnasium.error.Error, *([checkpoints.CheckpointError] if checkpoints else []))
 
