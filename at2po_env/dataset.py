@@ -14,11 +14,22 @@ from search_backend.base import Passage
 
 
 class DataNotFound(EnvError, FileNotFoundError):
-    """No data is installed for a benchmark; the message says how to get it."""
+    """No data is installed for a benchmark; the message says how to get it.
+
+    ``missing`` is the part of the message that says what is not there, without how to get it.
+    """
+
+    def __init__(self, missing: str, remedy: str = "") -> None:
+        super().__init__(f"{missing}. {remedy}" if remedy else missing)
+        self.missing = missing
 
 
 class DataError(EnvError, ValueError):
     """A record cannot be used; the message names file, line (or index) and field."""
+
+
+class NoQuestions(DataError):
+    """A file that is read without fault and has no question that can be scored, such as a test set without answers."""
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from at2po_env.dataset import Benchmark, DataError, Dataset
+from at2po_env.dataset import Benchmark, DataError, DataNotFound, Dataset
 from at2po_env.registration import BENCHMARKS, load_benchmark
+
+WAYS = (
+    "Three ways to get them: `at2po-agent data pull` fetches all from the Hugging Face hub; `at2po-agent data import "
+    "FILE…` installs original files; AT2PO_DATA=DIR names a folder that holds them. Without any, split='demo' of every "
+    "id and AT2PO-MicroWiki-v0 work."
+)
 
 
 @runtime_checkable
@@ -19,6 +25,10 @@ class FileSource(Benchmark, Protocol):
 
     def names(self, split: str) -> tuple[str, ...]:
         """Names that the file of a split may have, in the order in which they are looked for."""
+        ...
+
+    def present(self, split: str, data_dir: Path | None) -> tuple[Path, ...]:
+        """The files of a split; the first is read and hides the others."""
         ...
 
     def find(self, split: str, data_dir: Path | None) -> Path | None:
@@ -73,14 +83,43 @@ def installed(data_dir: Path) -> Iterator[tuple[FileSource, str, Path]]:
                 yield source, split, path
 
 
-def identify(path: Path, stated: str | None = None) -> tuple[FileSource, str]:
+def hidden(data_dir: Path) -> Mapping[Path, Path]:
+    """The files in ``data_dir`` that are read for no split, each with the file that is read in its place."""
+    there = list(installed(data_dir))
+    read = {path for _, _, path in there}
+    hiding: dict[Path, Path] = {}
+    for source, split, path in there:
+        for other in source.present(split, data_dir):
+            if other not in read:
+                hiding.setdefault(other, path)
+    return hiding
+
+
+def has_passages(source: FileSource, split: str, data_dir: Path) -> bool:
+    """Whether passages to search come with the questions of an installed split.
+
+    Raises:
+        DataError: a record is bad.
+    """
+    try:
+        return any(True for _ in source.passages(split, data_dir))
+    except DataNotFound:
+        return False
+
+
+def identify(path: Path, stated: str | None = None, origin: Path | None = None) -> tuple[FileSource, str]:
     """The benchmark and split of a file: as ``stated`` (``nq`` or ``nq/test``), or by its first record and its name.
+
+    Args:
+        path: the file.
+        stated: what its user says that it is.
+        origin: where it comes from, if it was unpacked: the folders there can tell what it is.
 
     Raises:
         DataError: it cannot be read, or what it is cannot be told; the message says how to state it.
     """
     name, _, split = (stated or "").partition("/")
-    source = file_source(name) if name else _recognise(path)
+    source = file_source(name) if name else _recognise(path, origin or path)
     found = split or source.split_of(path.name)
     if found is None or found not in source.splits or found == "demo":
         splits = ", ".join(f"{source.name}/{known}" for known in source.splits if known != "demo")
@@ -88,26 +127,47 @@ def identify(path: Path, stated: str | None = None) -> tuple[FileSource, str]:
     return source, found
 
 
-def _recognise(path: Path) -> FileSource:
+def _recognise(path: Path, origin: Path) -> FileSource:
     sources = file_sources()
     by_content = [source for source in sources.values() if source.recognises(path)]
     if len(by_content) == 1:
         return by_content[0]
-    # FlashRAG's files of some benchmarks hold nothing but questions and answers: then only the folder can tell.
-    by_folder = [sources[part] for part in reversed(path.absolute().parts[:-1]) if part in sources]
+    # FlashRAG's files of some benchmarks hold nothing but questions and answers: then only the folder can tell, or the
+    # archive (nq.zip).
+    folders = (part.partition(".")[0] for part in reversed(origin.absolute().parts[:-1]))
+    by_folder = [sources[folder] for folder in folders if folder in sources]
     if not by_content and by_folder:
         return by_folder[0]
-    raise DataError(f"{path}: no benchmark's layout; say what it is with --as: {', '.join(sources)}, e.g. --as nq/test")
+    raise DataError(
+        f"{path}: no benchmark's layout; say what it is with --as: {', '.join(sources)}, e.g. --as nq/test "
+        "(of a merged file, that takes its rows)"
+    )
 
 
-def install(path: Path, source: FileSource, split: str, data_dir: Path) -> Placed:
+def install(
+    path: Path, source: FileSource, split: str, data_dir: Path, *, keep: Container[Path] = frozenset()
+) -> Placed:
     """Read a file strictly and copy it into ``data_dir`` under a name that the benchmark looks for.
 
+    Args:
+        path: the file.
+        source: its benchmark.
+        split: its split.
+        data_dir: where it is copied to.
+        keep: files there that must not be replaced: those that the same import has just put there.
+
     Raises:
-        DataError: a record is bad, no question can be scored, or the copy cannot be written. Nothing is left behind.
+        NoQuestions: no question can be scored.
+        DataError: a record is bad, a file of ``keep`` would be replaced, or the copy cannot be written. Nothing is left
+            behind.
     """
     dataset = source.load_file(path, split)
     target = data_dir / source.name / _target_name(path, source, split)
+    if target in keep:
+        raise DataError(
+            f"{path}: {target} has just been imported from another file of {source.name} {split}, and one file is read "
+            "for a split; join them if they are parts of it, else import the right one alone"
+        )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if not (target.exists() and target.samefile(path)):

@@ -8,11 +8,13 @@ import inspect
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import platformdirs
+from gymnasium.vector import SyncVectorEnv
 
 import search_backend
 from at2po_env.dataset import Benchmark, Dataset
@@ -31,6 +33,9 @@ class BenchmarkEntry:
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
+GENERATED = "generated"
+"""The group of worlds to train in, which no other group brings in and which need no data."""
+
 BENCHMARKS: Mapping[str, BenchmarkEntry] = {
     "hotpotqa": BenchmarkEntry("AT2PO-HotpotQA-v0", "hotpotqa", ("multi-hop",)),
     "2wikimultihopqa": BenchmarkEntry("AT2PO-2WikiMultiHopQA-v0", "twowiki", ("multi-hop",)),
@@ -39,11 +44,11 @@ BENCHMARKS: Mapping[str, BenchmarkEntry] = {
     "nq": BenchmarkEntry("AT2PO-NQ-v0", "nq", ("single-hop",)),
     "triviaqa": BenchmarkEntry("AT2PO-TriviaQA-v0", "triviaqa", ("single-hop",)),
     "popqa": BenchmarkEntry("AT2PO-PopQA-v0", "popqa", ("single-hop",)),
-    "microwiki": BenchmarkEntry("AT2PO-MicroWiki-v0", "microwiki", ("multi-hop", "generated")),
+    "microwiki": BenchmarkEntry("AT2PO-MicroWiki-v0", "microwiki", ("multi-hop", GENERATED)),
 }
 
 _OF_RULES = {*inspect.signature(Rules).parameters, *inspect.signature(Rules.of).parameters} - {"limits"}
-_OF_ENV = {"order", "render_mode"}
+_OF_ENV = {"order", "copies", "render_mode"}
 
 
 def load_benchmark(name: str) -> Benchmark:
@@ -95,6 +100,33 @@ def passages(
                 yield passage
 
 
+def check_data(env_id: str, split: str, *, data_dir: str | Path | None = None, own_passages: bool = True) -> None:
+    """Look whether a benchmark's data is there, without reading it whole or building an index.
+
+    Args:
+        env_id: a Gymnasium id; only those of benchmarks that are read from files are looked at.
+        split: which questions; one that the benchmark does not have is left to :func:`make` to refuse.
+        data_dir: where the data is; :func:`default_data_dir` where it is not given.
+        own_passages: whether the passages that come with the questions are what will be searched.
+
+    Raises:
+        DataNotFound: there is no file of the split, or no passages come with it.
+        DataError: its first records cannot be read.
+    """
+    name = next((name for name, entry in BENCHMARKS.items() if entry.id == env_id.rpartition(":")[2]), None)
+    if name is None or GENERATED in BENCHMARKS[name].groups:
+        return
+    source = load_benchmark(name)
+    if split not in source.splits:
+        return
+    folder = default_data_dir() if data_dir is None else Path(data_dir).expanduser()
+    if split not in source.available(folder):
+        # It is not there, unless it is a demo: reading it ends at once, in the error that says how to get it.
+        source.load(split, folder)
+    if own_passages:
+        next(iter(source.passages(split, folder)), None)
+
+
 def make(
     benchmark: str,
     *,
@@ -112,7 +144,7 @@ def make(
         data_dir: where the data is; :func:`default_data_dir` where it is not given.
         search: a URI for ``search_backend.open`` or a backend. Without it, the passages that come with the benchmark
             are indexed once, in the cache directory.
-        **arguments: of ``Rules.of``, ``order`` and ``render_mode`` of ``SearchQAEnv``, and options of the benchmark
+        **arguments: of ``Rules.of``, ``order``, ``copies`` and ``render_mode`` of ``SearchQAEnv``, and options of the benchmark
             (``world=`` of MicroWiki).
 
     Raises:
@@ -141,6 +173,26 @@ def make(
     return env
 
 
+def make_vec(benchmark: str, *, num_envs: int = 1, **arguments: Any) -> SyncVectorEnv:
+    """Make copies of an environment; ``gymnasium.make_vec`` calls this where no ``vectorization_mode`` is named.
+
+    With ``order="file"`` every copy takes its own share of the questions. Gymnasium's modes ``sync`` and ``async`` do
+    not tell a copy how many there are: give them ``copies=`` and seed the first reset.
+
+    Args:
+        benchmark: a name in ``BENCHMARKS``.
+        num_envs: how many.
+        **arguments: of ``gymnasium.make``.
+    """
+    if arguments.get("order") == "file":
+        arguments.setdefault("copies", num_envs)
+    envs = SyncVectorEnv([partial(gymnasium.make, BENCHMARKS[benchmark].id, **arguments)] * num_envs)
+    for index, env in enumerate(envs.envs):
+        assert isinstance(env.unwrapped, SearchQAEnv)
+        env.unwrapped.take_share(index)
+    return envs
+
+
 def _own_passages(source: Benchmark, dataset: Dataset, folder: Path | None, options: dict[str, Any]) -> SearchBackend:
     # Equal digests mean equal sources, so every process and every split of one world shares one index.
     where = search_backend.cache_dir() / "benchmarks" / f"{source.name}-{dataset.digest[:16]}"
@@ -152,4 +204,9 @@ def _own_passages(source: Benchmark, dataset: Dataset, folder: Path | None, opti
 def register() -> None:
     """Register every benchmark with Gymnasium; ``import at2po_env`` does it."""
     for name, entry in BENCHMARKS.items():
-        gymnasium.register(entry.id, entry_point="at2po_env.registration:make", kwargs={"benchmark": name})
+        gymnasium.register(
+            entry.id,
+            entry_point="at2po_env.registration:make",
+            vector_entry_point="at2po_env.registration:make_vec",
+            kwargs={"benchmark": name},
+        )

@@ -29,6 +29,8 @@ class SearchQAEnv(ForkableEnv[EpisodeState]):
         search: finds the passages. It is shared with clones and forks and closed by whoever opened it.
         rules: limits, dialect and reward; ``Rules.of()`` where they are not given.
         order: which question ``reset()`` takes when it is not told one: a random one, or the next of the file.
+        copies: environments that share the questions of ``order="file"``; each takes every ``copies``-th of them, from
+            the one that its seed picks on: ``make_vec`` seeds its copies with consecutive numbers.
         render_mode: ``"ansi"`` makes ``render()`` return the episode as text.
 
     ``info`` holds JSON values only: ``question_id``, ``turns``, ``searches``, ``action`` (kind, content, why),
@@ -44,25 +46,33 @@ class SearchQAEnv(ForkableEnv[EpisodeState]):
         rules: Rules | None = None,
         *,
         order: Order = "random",
+        copies: int = 1,
         render_mode: str | None = None,
     ) -> None:
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise ValueError(f"render_mode must be None or 'ansi', got {render_mode!r}")
         if order not in get_args(Order):
             raise ValueError(f"order must be one of {get_args(Order)}, got {order!r}")
+        if isinstance(copies, bool) or not isinstance(copies, int) or not 1 <= copies <= len(dataset.questions):
+            raise ValueError(
+                f"copies must be a whole number from 1 to the {len(dataset.questions)} questions: {copies!r}"
+            )
         self.rules = Rules.of() if rules is None else rules
         self.stop = self.rules.dialect.stop
         self.closes_search = False  # whoever opened the search closes it; ``make`` hands that over
         self.dataset = dataset
         self.search = search
         self.order = order
+        self.copies = copies
         self.render_mode = render_mode
         self.action_space = UnicodeText()
         self.observation_space = UnicodeText()
         self._by_id = {question.id: question for question in dataset.questions}
         self._rules_digest = self.rules.digest(search.manifest.digest)
         self._state: EpisodeState | None = None
-        self._next = 0  # of the file order
+        # Of the file order: questions taken, and where this copy's share begins; None until a seed says which it is.
+        self._taken = 0
+        self._first = 0 if copies == 1 else None
 
     @property
     def questions(self) -> tuple[Question, ...]:
@@ -96,11 +106,11 @@ class SearchQAEnv(ForkableEnv[EpisodeState]):
         Raises:
             KeyError: there is no question with this id.
             SnapshotError: the snapshot cannot be used here.
-            ValueError: unknown options, or both.
+            ValueError: unknown options, or both; or one of several ``copies`` was never seeded.
         """
         super().reset(seed=seed)
         if seed is not None:
-            self._next = 0
+            self.take_share(seed)
         options = dict(options or {})
         snapshot, question_id = options.pop("snapshot", None), options.pop("question_id", None)
         if options or (snapshot is not None and question_id is not None):
@@ -111,6 +121,10 @@ class SearchQAEnv(ForkableEnv[EpisodeState]):
             self.restore(snapshot if isinstance(snapshot, EpisodeState) else EpisodeState.from_json(snapshot))
         return plain(self.observation()), self._info()
 
+    def take_share(self, copy: int) -> None:
+        """Start anew with the questions of the file order that are this copy's; numbers count on past ``copies``."""
+        self._taken, self._first = 0, copy % self.copies
+
     def _choose(self, question_id: str | None) -> Question:
         if question_id is not None:
             if question_id not in self._by_id:
@@ -118,9 +132,11 @@ class SearchQAEnv(ForkableEnv[EpisodeState]):
             return self._by_id[question_id]
         if self.order == "random":
             return self.questions[int(self.np_random.integers(len(self.questions)))]
-        question = self.questions[self._next % len(self.questions)]
-        self._next += 1
-        return question
+        if self._first is None:
+            raise ValueError(f"copies={self.copies} share the questions: reset(seed=…) says whose share is whose")
+        share = range(self._first, len(self.questions), self.copies)
+        self._taken += 1
+        return self.questions[share[(self._taken - 1) % len(share)]]
 
     def step(self, action: str) -> StepResult:
         """Take one turn.

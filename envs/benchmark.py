@@ -10,14 +10,17 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from at2po_env.dataset import DataError, DataNotFound, Dataset
+from at2po_env.dataset import DataError, DataNotFound, Dataset, NoQuestions
 from at2po_env.state import Question
 from search_backend.base import Passage
 
 from .demo import DEMO, Demo
 from .layouts import Record, records
 
-_ANYBODYS = re.compile(r"(flashrag_\w+|train|dev|validation|test)\.(json|jsonl|csv|tsv)")
+_ANYBODYS = re.compile(r"(flashrag_\w+|train|dev|validation|test)\.(json|jsonl|csv|tsv|parquet)")
+
+# In the place of a gold answer it says that answers are withheld: so in TriviaQA's public test split.
+_WITHHELD = "<unk>"
 
 
 def passage(title: str, text: str) -> Passage:
@@ -52,26 +55,31 @@ class FileBenchmark:
         return (*self.files, DEMO)
 
     def names(self, split: str) -> tuple[str, ...]:
-        """Names that the file of a split may have, FlashRAG's ``flashrag_SPLIT.jsonl`` among them.
+        """Names that the file of a split may have, among them ``flashrag_SPLIT.jsonl`` and ``SPLIT.parquet``.
 
         Raises:
             ValueError: there is no such split.
         """
         if split not in self.files:
             raise ValueError(f"{self.title}: no split is named {split!r}; there are {', '.join(self.splits)}")
-        return (*self.files[split], f"flashrag_{split}.jsonl")
+        return tuple(dict.fromkeys((*self.files[split], f"flashrag_{split}.jsonl", f"{split}.parquet")))
 
-    def find(self, split: str, data_dir: Path | None) -> Path | None:
-        """The file of a split, in ``data_dir/NAME`` or ``data_dir``; None where there is none.
+    def present(self, split: str, data_dir: Path | None) -> tuple[Path, ...]:
+        """The files of a split in ``data_dir/NAME`` or ``data_dir``; the first is read and hides the others.
 
         A name that any benchmark's file may have (``train.jsonl``) counts in a folder of this benchmark's name only.
         """
         names = self.names(split)
-        for folder in () if data_dir is None else (data_dir / self.name, data_dir):
-            for name in names:
-                if (folder.name == self.name or not _is_anybodys(name)) and (folder / name).is_file():
-                    return folder / name
-        return None
+        return tuple(
+            folder / name
+            for folder in (() if data_dir is None else (data_dir / self.name, data_dir))
+            for name in names
+            if (folder.name == self.name or not _is_anybodys(name)) and (folder / name).is_file()
+        )
+
+    def find(self, split: str, data_dir: Path | None) -> Path | None:
+        """The file of a split that is read, the first of ``present``; None where there is none."""
+        return next(iter(self.present(split, data_dir)), None)
 
     def available(self, data_dir: Path | None) -> tuple[str, ...]:
         """The splits that have a file, in the order of ``splits``; never ``demo``, which has to be asked for."""
@@ -90,30 +98,40 @@ class FileBenchmark:
         return self.load_file(self._installed(split, data_dir), split)
 
     def load_file(self, path: Path, split: str) -> Dataset:
-        """Read one file as the questions of ``split``.
+        """Read one file as the questions of ``split``; of a merged file, the rows of this benchmark.
 
         Raises:
-            DataError: a record is bad, or no question can be scored.
+            NoQuestions: no question can be scored; the message says why, and names the benchmarks of a merged file.
+            DataError: a record is bad, or two questions have one id.
         """
         counts: Counter[str] = Counter(records=0, duplicate_ids=0, empty_answers=0, repeated_questions=0)
         questions: dict[str, Question] = {}
         asked: set[str] = set()
+        others: set[str] = set()
         for record in records(path):
             counts["records"] += 1
+            if not self._owns_row(record):
+                counts["rows_of_other_benchmarks"] += 1
+                others.add(str(record.source)[:40])
+                continue
             question = self.read(record, split)
             if isinstance(question, str):
                 counts[question] += 1
+            elif (left_out := _unscorable(question)) is not None:
+                counts[left_out] += 1
             elif question.id in questions:
+                if question.question != questions[question.id].question:
+                    raise DataError(
+                        f"{record.where}: another question has the id {question.id!r} already: if several files were "
+                        "merged here, take them apart"
+                    )
                 counts["duplicate_ids"] += 1
-            elif not any(answer.strip() for answer in question.answers):
-                counts["empty_answers"] += 1
             else:
                 counts["repeated_questions"] += question.question in asked
                 asked.add(question.question)
                 questions[question.id] = question
         if not questions:
-            left_out = ", ".join(f"{name} {count}" for name, count in counts.items() if count) or "it has no records"
-            raise DataError(f"{path}: there are no questions to score ({left_out})")
+            raise NoQuestions(f"{path}: there are no questions to score {_why_none(counts, others)}")
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return Dataset(self.name, split, tuple(questions.values()), digest, {"file": path.name, **counts})
@@ -132,7 +150,7 @@ class FileBenchmark:
         seen: set[str] = set()
         for record in records(path) if self.context else ():
             assert self.context is not None
-            for title, text in self.context(record):
+            for title, text in self.context(record) if self._owns_row(record) else ():
                 found = passage(title, text.strip())
                 if found.id not in seen:
                     seen.add(found.id)
@@ -141,12 +159,20 @@ class FileBenchmark:
             raise DataNotFound(f"{path}: its records have no contexts to search; name an index with search= (--search)")
 
     def recognises(self, path: Path) -> bool:
-        """Whether the first record of a file can be of this benchmark only.
+        """Whether a file can be of this benchmark only: by its first record, or because every row says so.
 
         Raises:
             DataError: the file cannot be read as records.
         """
-        return any(self.owns(record) for record in islice(records(path), 1))
+        stream = records(path)
+        for first in islice(stream, 1):
+            if first.source is None:
+                return self.owns(first)
+            return first.source == self.name and all(record.source == self.name for record in stream)
+        return False
+
+    def _owns_row(self, record: Record) -> bool:
+        return record.source in (None, self.name)
 
     def split_of(self, name: str) -> str | None:
         """The split that a file's name says, by the official names, or by the word in it; None where it says none."""
@@ -165,14 +191,32 @@ class FileBenchmark:
         there = self.available(data_dir)
         has = f"; installed is {', '.join(there)}" if there else ""
         raise DataNotFound(
-            f"{self.title}: no data for split {split!r} ({where}){has}. Three ways to get it: (1) `at2po-agent data "
+            f"{self.title}: no data for split {split!r} ({where}){has}",
+            "Three ways to get it: (1) `at2po-agent data "
             f"pull {self.name}`, from the Hugging Face hub; (2) Download {self.download} ({self.license}) and run "
             f"`at2po-agent data import FILE`; (3) put a file named {names} in DIR/{self.name} and pass data_dir=DIR or "
             "set AT2PO_DATA=DIR. To try the environment without data: split='demo' asks about a fictional world, "
-            "and AT2PO-MicroWiki-v0 generates one to train in."
+            "and AT2PO-MicroWiki-v0 generates one to train in.",
         )
 
 
 def _is_anybodys(name: str) -> bool:
     """Whether a file of this name can belong to any benchmark."""
     return _ANYBODYS.fullmatch(name) is not None
+
+
+def _unscorable(question: Question) -> str | None:
+    """What a question that no prediction can be scored against is counted as."""
+    answers = {answer.strip().lower() for answer in question.answers} - {""}
+    if not answers:
+        return "empty_answers"
+    return "without_answers" if answers == {_WITHHELD} else None
+
+
+def _why_none(counts: Counter[str], others: set[str]) -> str:
+    why = ", ".join(f"{name} {count}" for name, count in counts.items() if count) or "it has no records"
+    if others:
+        return f"({why}): its data_source names {', '.join(sorted(others)[:8])}"
+    if counts["without_answers"] == counts["records"] > 0:
+        return f"({why}): its answers are withheld, so it is no split to evaluate on; take one that has answers"
+    return f"({why})"

@@ -1,8 +1,9 @@
 """Records of benchmark files, streamed and read strictly: a bad one names the file, where in it, and the field.
 
-Read are one JSON array, JSON lines, TriviaQA's object with the records under ``Data``, CSV (``.csv``) and tab-separated
-values (``.tsv``). Arrays are streamed with ``ijson``: HotpotQA's training file has 550 MB and would take over 2 GB as
-one value. What FlashRAG puts under ``metadata`` is read as if it stood in the record itself.
+Read are one JSON array, JSON lines, TriviaQA's object with the records under ``Data``, CSV (``.csv``), tab-separated
+values (``.tsv``) and Parquet. Arrays are streamed with ``ijson``: HotpotQA's training file has 550 MB and would take
+over 2 GB as one value. What FlashRAG and Search-R1 put under ``metadata`` is read as if it stood in the record itself,
+and null as a field that is missing: merged tables fill the columns that a row does not have with it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,10 +20,13 @@ import ijson
 
 from at2po_env.dataset import DataError
 
+from . import parquet
+
 _CHUNK = 1 << 16
 _OBJECT_OF_RECORDS = re.compile(rb'\s*\{\s*"(Data|Domain|Split|VerifiedEval|Version)"\s*:')
 _BOM = b"\xef\xbb\xbf"
-_PACKED = {b"PAR1": "Parquet", b"PK\x03\x04": "a zip archive", b"\x1f\x8b": "packed with gzip"}
+_PARQUET = b"PAR1"
+_PACKED = {b"PK\x03\x04": "a zip archive", b"\x1f\x8b": "packed with gzip"}
 
 
 class Record:
@@ -33,7 +38,15 @@ class Record:
         if not isinstance(value, dict):
             raise DataError(f"{where}: a record is a JSON object, got {type(value).__name__}")
         nested = value.get("metadata")
-        self.fields: dict[str, Any] = {**(nested if isinstance(nested, dict) else {}), **value}
+        self.fields: dict[str, Any] = {**_filled(nested if isinstance(nested, dict) else {}), **_filled(value)}
+
+    @property
+    def source(self) -> str | None:
+        """The benchmark that ``data_source`` names in a merged file (Search-R1's, verl's), or None where none does."""
+        if "data_source" not in self.fields:
+            return None
+        name = re.sub(r"[\W_]", "", self.text("data_source")).lower()
+        return name.removeprefix("searchr1") or None
 
     def __contains__(self, field: str) -> bool:
         return field in self.fields
@@ -137,18 +150,33 @@ class Record:
         return {field: self.fields[field] for field in fields if isinstance(self.fields.get(field), str | int)}
 
 
+def _filled(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that are there: neither null nor an object of nulls, which is how a null struct is often written."""
+    return {
+        name: value
+        for name, value in fields.items()
+        if value is not None and not (isinstance(value, dict) and value and all(v is None for v in value.values()))
+    }
+
+
 def records(path: Path) -> Iterator[Record]:
-    """Stream the records of a file. Lines are counted from 1, records of an array from 0.
+    """Stream the records of a file. Lines are counted from 1, records of an array or of a Parquet file from 0.
 
     Raises:
         DataError: the file cannot be read, or is not what its name and first characters say.
     """
     try:
+        # A pipe or a device would be waited for, or never end.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise DataError(f"{path}: is no regular file")
         with path.open("rb") as stream:
             start = stream.read(256)
             _check_plain(path, start)
             stream.seek(len(_BOM) if start.startswith(_BOM) else 0)
-            if path.suffix.lower() in (".csv", ".tsv"):
+            if start.startswith(_PARQUET):
+                for index, row in enumerate(parquet.rows(path)):
+                    yield Record(row, f"{path}, record {index}", index)
+            elif path.suffix.lower() in (".csv", ".tsv"):
                 yield from _table(path, stream, "\t" if path.suffix.lower() == ".tsv" else ",")
             elif start.removeprefix(_BOM).lstrip().startswith(b"["):
                 yield from _array(path, stream, "item")
@@ -163,13 +191,8 @@ def records(path: Path) -> Iterator[Record]:
 def _check_plain(path: Path, start: bytes) -> None:
     """Say what is to be done with a file that downloads often are."""
     packing = next((name for mark, name in _PACKED.items() if start.startswith(mark)), None)
-    if packing == "Parquet":
-        raise DataError(
-            f"{path}: is Parquet, and records are read from JSON, JSON lines, CSV and TSV; write it as JSON lines, for "
-            "example with pandas.read_parquet(FILE).to_json(OUT, orient='records', lines=True)"
-        )
     if packing:
-        raise DataError(f"{path}: is {packing}; unpack it, and name the file that is in it")
+        raise DataError(f"{path}: is {packing}; install what is in it with `at2po-agent data import {path}`")
 
 
 def _array(path: Path, stream: BinaryIO, prefix: str) -> Iterator[Record]:

@@ -18,6 +18,7 @@ from typing import Any
 from at2po_env.dataset import Dataset
 from search_backend.base import Passage
 
+from .demo import DEMO
 from .microwiki_questions import ask
 from .microwiki_world import SPLITS, World, build
 
@@ -102,6 +103,17 @@ PRESETS: Mapping[str, WorldConfig] = {
 }
 """Named worlds: for fast tests, for the quick start, and one of more than 100k passages of about 85 words."""
 
+DEMO_WORLD = WorldConfig(
+    seed=9021,
+    train_entities=MIN_ENTITIES,
+    dev_entities=MIN_ENTITIES,
+    test_entities=MIN_ENTITIES,
+    train_questions=0,
+    dev_questions=0,
+    test_questions=40,
+)
+"""The world of the split ``demo``: one of its own, so that trying the environment tells nothing of any test split."""
+
 
 def world_config(world: str | Mapping[str, Any] | WorldConfig = "small") -> WorldConfig:
     """The configuration that ``world`` means: a preset's name, or fields over the preset that ``preset`` names.
@@ -137,18 +149,25 @@ def _dataset(config: WorldConfig, split: str) -> Dataset:
     return Dataset("microwiki", split, questions, config.digest, notes)
 
 
+@lru_cache(maxsize=1)
+def _demo() -> Dataset:
+    test = _dataset(DEMO_WORLD, "test")
+    questions = tuple(replace(q, id=f"{DEMO}-{number}") for number, q in enumerate(test.questions))
+    return replace(test, split=DEMO, questions=questions)
+
+
 class MicroWiki:
     """The generated world as a benchmark; the option ``world`` is what :func:`world_config` takes."""
 
     name = "microwiki"
-    splits = SPLITS
+    splits = (*SPLITS, DEMO)
     citation = "MicroWiki, the generated world of AT2PO"
     license = "Apache-2.0"
     metric = "em"
 
     def available(self, data_dir: Path | None = None) -> tuple[str, ...]:
-        """All of them: they are generated."""
-        return self.splits
+        """All of them, as they are generated, but for ``demo``, which has to be asked for."""
+        return SPLITS
 
     def load(
         self,
@@ -160,9 +179,10 @@ class MicroWiki:
         """Generate the questions of ``split``; ``data_dir`` is not used.
 
         Raises:
-            ValueError: no such split, or a bad world; the message names the field.
+            ValueError: no such split, a bad world (the message names the field), or a world for ``demo``.
         """
-        return _dataset(world_config(world), self._known(split))
+        config = _world_of(split, world)
+        return _demo() if split == DEMO else _dataset(config, split)
 
     def passages(
         self,
@@ -171,18 +191,24 @@ class MicroWiki:
         *,
         world: str | Mapping[str, Any] | WorldConfig = "small",
     ) -> Iterator[Passage]:
-        """Stream the encyclopedia, which is the same for every split.
+        """Stream the encyclopedia, which is the same for every split but ``demo``.
 
         Raises:
-            ValueError: no such split, or a bad world; the message names the field.
+            ValueError: as ``load``.
         """
-        self._known(split)
-        return generate(world_config(world)).passages()
+        return generate(_world_of(split, world)).passages()
 
-    def _known(self, split: str) -> str:
-        if split not in self.splits:
-            raise ValueError(f"MicroWiki: no split is named {split!r}; there are {', '.join(self.splits)}")
-        return split
+
+def _world_of(split: str, world: str | Mapping[str, Any] | WorldConfig) -> WorldConfig:
+    """The world that a split asks about."""
+    if split not in MicroWiki.splits:
+        raise ValueError(f"MicroWiki: no split is named {split!r}; there are {', '.join(MicroWiki.splits)}")
+    config = world_config(world)
+    if split != DEMO:
+        return config
+    if config != PRESETS["small"]:
+        raise ValueError(f"MicroWiki: split {DEMO!r} has a small world of its own: leave world= out")
+    return DEMO_WORLD
 
 
 BENCHMARK = MicroWiki()

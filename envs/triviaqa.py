@@ -3,7 +3,8 @@
 Splits: ``train`` and ``dev`` are the unfiltered sets that open-domain work uses; ``train_web``, ``dev_web``,
 ``train_wikipedia`` and ``dev_wikipedia`` those of the reading-comprehension release; ``sample`` the authors' file
 of one question. FlashRAG's ``test`` is the official unfiltered ``dev``, its ``train`` and ``dev`` two parts of the
-official ``train``. Files ``…-without-answers`` cannot be scored: their rows are counted as ``without_answers``.
+official ``train``. Files ``…-without-answers`` and the Hugging Face layout's ``test``, whose answers are ``<unk>``,
+cannot be scored: their rows are counted as ``without_answers``.
 Read are the official JSON (an object with the rows under ``Data``; ``Question``, ``QuestionId``, ``Answer``), the
 Hugging Face layout (the same in lower case, ``answer.normalized_aliases``) and FlashRAG's.
 Gold answers: ``Value``, every one of ``Aliases``, ``NormalizedAliases`` (the official script's set), ``HumanAnswers``.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from at2po_env.installed import Placed
+    from at2po_env.unpacking import DataFile
 
 
 def add_parser(commands: Any) -> None:
@@ -16,7 +17,9 @@ def add_parser(commands: Any) -> None:
     data = commands.add_parser("data", help="benchmark files: what is installed, pull from the hub, import from disk")
     what = data.add_subparsers(required=True, metavar="WHAT")
 
-    status = what.add_parser("status", help="every installed split with counts and digest")
+    status = what.add_parser(
+        "status", help="every installed split: counts, digest, what it searches; files that are not read"
+    )
     status.set_defaults(command=_status)
 
     pull = what.add_parser("pull", help="fetch FlashRAG's files from the Hugging Face hub; goes on where it stopped")
@@ -25,7 +28,8 @@ def add_parser(commands: Any) -> None:
     pull.set_defaults(command=_pull)
 
     take = what.add_parser("import", help="install original files; their layout is recognised")
-    take.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    packed = "a data file, a folder of them, or a .zip, .tar, .tar.gz or .gz that holds them"
+    take.add_argument("files", nargs="+", type=Path, metavar="FILE", help=packed)
     take.add_argument("--as", dest="stated", metavar="BENCHMARK[/SPLIT]", help="what they are, if they do not tell")
     take.set_defaults(command=_import)
 
@@ -46,37 +50,33 @@ def _status(arguments: argparse.Namespace) -> int:
     from rich.table import Table
 
     from at2po_env.dataset import DataError
-    from at2po_env.installed import installed
+    from at2po_env.installed import WAYS, has_passages, hidden, installed
 
     folder = _folder(arguments)
     table = Table(title=f"benchmark files in {folder}")
-    for heading in ("benchmark", "split", "questions", "repeated", "left out", "SHA-256", "file"):
+    for heading in ("benchmark", "split", "questions", "repeated", "left out", "SHA-256", "file", "search"):
         table.add_column(heading, overflow="fold")
     problems: list[str] = []
     for source, split, path in installed(folder):
         try:
             dataset = source.load_file(path, split)
+            search = "own passages" if has_passages(source, split, folder) else "needs --search"
         except DataError as error:
             problems.append(str(error))
             continue
         repeated = dataset.notes["repeated_questions"]
         cells = (f"{len(dataset.questions):,}", f"{repeated:,}" if repeated else "", _left_out(dataset.notes))
-        table.add_row(source.name, split, *cells, dataset.digest[:12], str(path.relative_to(folder)))
+        table.add_row(source.name, split, *cells, dataset.digest[:12], str(path.relative_to(folder)), search)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)  # a pipe has no width of its own
     if table.row_count:
         console.print(table)
     elif not problems:
         print(f"no benchmark files in {folder}. {WAYS}")
+    for other, path in hidden(folder).items():
+        print(f"not read: {other.relative_to(folder)}, as {path.relative_to(folder)} comes first")
     for problem in problems:
         print(f"unusable: {problem}", file=sys.stderr)
     return 1 if problems else 0
-
-
-WAYS = (
-    "Three ways to get them: `at2po-agent data pull` fetches all from the Hugging Face hub; `at2po-agent data import "
-    "FILE…` installs original files; AT2PO_DATA=DIR names a folder that holds them. Without any, split='demo' of every "
-    "id and AT2PO-MicroWiki-v0 work."
-)
 
 
 def _pull(arguments: argparse.Namespace) -> int:
@@ -100,19 +100,66 @@ def _pull(arguments: argparse.Namespace) -> int:
 
 def _import(arguments: argparse.Namespace) -> int:
     from at2po_env.dataset import DataError
-    from at2po_env.installed import identify, install
 
     if len(arguments.files) > 1 and "/" in (arguments.stated or ""):
         raise DataError(f"--as {arguments.stated} names one split: import its file alone, the next would replace it")
-    folder, left = _folder(arguments), 0
-    for file in arguments.files:
+    importing = _Import(_folder(arguments), arguments.stated)
+    for path in arguments.files:
+        importing.take(path)
+    return 2 if importing.failed else 0
+
+
+class _Import:
+    """One call of ``data import``: what it has put where, and whether anything failed.
+
+    A file that is named has to be imported. Of folders and archives, what is no benchmark's and test sets without
+    answers are passed over with a line each, and something has to be left.
+    """
+
+    def __init__(self, folder: Path, stated: str | None) -> None:
+        self.folder, self.stated = folder, stated
+        self.failed = False
+        self._taken: set[Path] = set()
+
+    def take(self, path: Path) -> None:
+        """Import a file, or what is in a folder or an archive; the ones after a bad file are no worse for it."""
+        from at2po_env.dataset import DataError
+        from at2po_env.unpacking import data_files
+
+        before, files = len(self._taken), 0
         try:
-            source, split = identify(file, arguments.stated)
-            print(_line(install(file, source, split, folder)))
-        except DataError as error:  # the files after it are no worse for it
-            print(f"not imported: {error}", file=sys.stderr)
-            left += 1
-    return 2 if left else 0
+            for file in data_files(path):
+                files += 1
+                self._install(file, alone=file.origin == path)
+        except DataError as error:
+            self._fail(str(error))
+        else:
+            if len(self._taken) == before and (files == 0 or not self.failed):
+                self._fail(f"{path}: of {files:,} data files in it none can be used")
+
+    def _install(self, file: DataFile, *, alone: bool) -> None:
+        from at2po_env.dataset import DataError, NoQuestions
+        from at2po_env.installed import identify, install
+
+        source = None
+        try:
+            source, split = identify(file.path, self.stated, file.origin)
+            if not alone and source.split_of(file.path.name) not in (None, split):
+                raise NoQuestions(f"{file.path}: its name says that it is none of --as {self.stated}")
+            done = install(file.path, source, split, self.folder, keep=self._taken)
+        except DataError as error:
+            problem = str(error).replace(str(file.path), str(file.origin))
+            if alone or not (source is None or isinstance(error, NoQuestions)):
+                self._fail(problem)
+            else:
+                print(f"passed over: {problem}", file=sys.stderr)
+            return
+        self._taken.add(done.path)
+        print(_line(done))
+
+    def _fail(self, problem: str) -> None:
+        print(f"not imported: {problem}", file=sys.stderr)
+        self.failed = True
 
 
 def _line(placed: Placed) -> str:

@@ -31,6 +31,9 @@ from at2po_agent.policy.loading import resolve_policy
 from at2po_agent.rollouts.outages import Outages
 from at2po_agent.settings import ConfigError
 from at2po_agent.terminal import say_loading
+from at2po_env.dataset import DataNotFound
+from at2po_env.installed import WAYS
+from at2po_env.registration import check_data
 from at2po_env.search_qa import SearchQAEnv
 
 if TYPE_CHECKING:
@@ -81,6 +84,7 @@ def _evaluate(jobs: Sequence[tuple[JudgeConfig, Path | None]], dry_run: bool) ->
     config = jobs[0][0]
     for job, _ in jobs:
         check_env_id(job.envs[0])
+    _check_data([job for job, _ in jobs])
     if config.model.base_url is None and not dry_run:
         say_loading(config.model.name)
     with ExitStack() as stack:
@@ -99,6 +103,31 @@ def _evaluate(jobs: Sequence[tuple[JudgeConfig, Path | None]], dry_run: bool) ->
             if worst >= _SIGNALLED:
                 break
     return worst
+
+
+def _check_data(jobs: Sequence[JudgeConfig]) -> None:
+    """Name all data that is missing at once, before an index is built or anything is asked.
+
+    Raises:
+        DataNotFound: an environment has no questions, or no passages to search.
+    """
+    lacking: dict[str, DataNotFound] = {}
+    for job in jobs:
+        assert job.split is not None
+        folder = job.env.get("data_dir")
+        # Anything else is refused when the environment is opened.
+        if isinstance(folder, str | None):
+            try:
+                check_data(
+                    job.envs[0], job.split, data_dir=folder, own_passages=job.search is None and "search" not in job.env
+                )
+            except DataNotFound as error:
+                lacking[job.envs[0]] = error
+    if len(lacking) == 1:
+        raise next(iter(lacking.values()))
+    if lacking:
+        lines = "".join(f"\n  {env_id}: {error.missing}" for env_id, error in lacking.items())
+        raise DataNotFound(f"{len(lacking)} of {len(jobs)} environments lack data, and nothing was run:{lines}\n{WAYS}")
 
 
 def _open_env(config: JudgeConfig) -> SearchQAEnv:

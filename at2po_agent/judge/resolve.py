@@ -17,7 +17,7 @@ from at2po_agent.policy.loading import BUILTIN, resolve_policy
 from at2po_agent.provenance import files_digest
 from at2po_agent.settings import ConfigError
 from at2po_agent.training.config import TrainConfig, load_config
-from at2po_env.registration import BENCHMARKS, default_data_dir, load_benchmark
+from at2po_env.registration import BENCHMARKS, GENERATED, default_data_dir, load_benchmark
 
 _CHECKPOINT, _MODEL = "checkpoint.json", "model"
 
@@ -160,7 +160,6 @@ def _applied(model: ModelConfig, entry: Any, where: str) -> ModelConfig:
     return found
 
 
-GENERATED = "generated"  # worlds to train in, which no group but their own brings in
 DEFAULT_SPLITS = ("test", "dev")
 
 

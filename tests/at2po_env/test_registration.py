@@ -129,6 +129,29 @@ def test_vector_environments(mode):
     envs.close()
 
 
+@pytest.mark.parametrize("mode", [None, "sync", "async"])
+def test_copies_go_through_the_file_once_together(mode):
+    extra = {"shared_memory": False, "context": "spawn"} if mode == "async" else {}
+    told = {} if mode is None else {"copies": 3}
+    envs = gymnasium.make_vec(MICROWIKI, 3, mode, vector_kwargs=extra, order="file", world="tiny", split="dev", **told)
+    _, info = envs.reset(seed=None if mode is None else 0)
+    taken = list(info["question_id"])
+    for _ in range(15):
+        envs.step(("<answer>x</answer>",) * 3)
+        taken += envs.step(("",) * 3)[-1]["question_id"].tolist()  # the step after the end begins the next episode
+    envs.close()
+    whole = load_benchmark("microwiki").load("dev", None, world="tiny").questions
+    assert taken == [question.id for question in whole[:48]]
+
+
+def test_copies_made_without_a_mode_are_what_gymnasium_makes():
+    """Without order="file" they draw as those of the mode ``sync`` do."""
+    plain, synced = (gymnasium.make_vec(MICROWIKI, 2, mode, **TINY) for mode in (None, "sync"))
+    assert type(plain) is type(synced)
+    assert plain.reset(seed=5)[0] == synced.reset(seed=5)[0]
+    assert [str(env) for env in plain.envs] == [str(env) for env in synced.envs]
+
+
 CONTINUE = """
 import json, sys, gymnasium
 data = json.load(sys.stdin)
@@ -206,7 +229,7 @@ def test_the_benchmarks_and_their_groups():
     assert found == {group: [f"AT2PO-{name}-v0" for name in names] for group, names in IDS.items()}
 
 
-@pytest.mark.parametrize("name", [name for name in BENCHMARKS if name != "microwiki"])
+@pytest.mark.parametrize("name", list(BENCHMARKS))
 def test_every_id_runs_on_its_demo(name):
     check_env(gymnasium.make(f"at2po_env:{BENCHMARKS[name].id}", split="demo").unwrapped)
     env = gymnasium.make(BENCHMARKS[name].id, split="demo", reward="em").unwrapped

@@ -7,6 +7,8 @@ import pytest
 from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
 from gymnasium.wrappers import OrderEnforcing, RecordEpisodeStatistics, TimeLimit
+from hypothesis import given
+from hypothesis import strategies as st
 
 from at2po_env.dataset import Dataset
 from at2po_env.dialects import TAGS
@@ -230,6 +232,33 @@ def test_questions_by_seed_by_id_and_in_order():
     assert env.questions == env.dataset.questions == QUESTIONS
 
 
+@given(questions=st.integers(1, 30), copies=st.integers(1, 30), seed=st.integers(0, 1000))
+def test_copies_share_the_questions_of_the_file_order(questions, copies, seed):
+    """Every question in one share, and each share again from its start when it is through."""
+    made = Dataset.of(Question(f"q{n}", f"{n}?", ("x",)) for n in range(questions))
+    if copies > questions:
+        with pytest.raises(ValueError, match=f"from 1 to the {questions} questions: {copies}"):
+            SearchQAEnv(made, FakeSearch(), order="file", copies=copies)
+        return
+    shares = []
+    for index in range(copies):
+        env = SearchQAEnv(made, FakeSearch(), order="file", copies=copies)
+        taken = [env.reset(seed=seed + index)[1]["question_id"]]
+        while (following := env.reset()[1]["question_id"]) not in taken:
+            taken.append(following)
+        assert following == taken[0] and abs(len(taken) - questions / copies) < 1
+        shares += taken
+    assert sorted(shares) == sorted(question.id for question in made.questions)
+
+
+def test_one_of_several_copies_has_to_be_told_which_it_is():
+    env = make_env(order="file", copies=2)
+    with pytest.raises(ValueError, match=r"copies=2 share the questions: reset\(seed=…\)"):
+        env.reset()
+    assert env.reset(options={"question_id": "q2"})[1]["question_id"] == "q2"
+    assert make_env(copies=2).reset()[1]["question_id"]  # drawn at random
+
+
 def test_wrong_use_is_said():
     env = make_env()
     for act in (lambda: env.step("x"), env.snapshot, env.observation, lambda: env.end("length_limit")):
@@ -246,6 +275,7 @@ def test_wrong_use_is_said():
         ({"reward": "fame"}, "fame"),
         ({"render_mode": "human"}, "human"),
         ({"order": "best"}, "best"),
+        ({"copies": 0}, "copies"),
         ({"max_searches": "6"}, "max_searches"),
     ):
         with pytest.raises(ValueError, match=named):

@@ -11,6 +11,7 @@ import pytest
 
 from at2po_env.state import Question, question_to_json
 from envs.microwiki import BENCHMARK, PRESETS, WorldConfig, world_config
+from envs.microwiki_world import SPLITS
 from search_backend.base import Passage
 from tests.helpers.places import ROOT
 
@@ -23,7 +24,7 @@ FINGERPRINT = "from tests.envs.test_microwiki import fingerprint; print(fingerpr
 
 def fingerprint() -> str:
     digest = hashlib.sha256()
-    for split in BENCHMARK.splits:
+    for split in SPLITS:
         for question in BENCHMARK.load(split, None, world="tiny").questions:
             digest.update(json.dumps(question_to_json(question), sort_keys=True).encode())
     for passage in BENCHMARK.passages("test", None, world="tiny"):
@@ -64,7 +65,7 @@ def test_other_numbers_of_questions_leave_the_encyclopedia_as_it_is():
 @pytest.mark.parametrize("world", ["tiny", "small"])
 def test_no_split_asks_about_a_title_of_another(world):
     seen: dict[str, set[str]] = {}
-    for split in BENCHMARK.splits:
+    for split in SPLITS:
         questions = BENCHMARK.load(split, None, world=world).questions
         seen[split] = {a for q in questions for a in q.answers} | {t for q in questions for t in q.supporting_titles}
         seen[split] |= {step for q in questions if kind(q) != "comparison" for step in q.metadata["chain"]}
@@ -74,10 +75,23 @@ def test_no_split_asks_about_a_title_of_another(world):
 
 
 def test_every_split_is_searched_in_one_encyclopedia():
-    by_split = [list(BENCHMARK.passages(split, None, world="tiny")) for split in BENCHMARK.splits]
+    by_split = [list(BENCHMARK.passages(split, None, world="tiny")) for split in SPLITS]
     assert by_split[0] == by_split[1] == by_split[2]
     assert len(by_split[0]) == 2 * (160 + 80 + 80)
     assert len({passage.id for passage in by_split[0]}) == len(by_split[0])
+
+
+def test_the_demo_is_a_world_of_its_own_that_has_to_be_asked_for():
+    demo = BENCHMARK.load("demo", None)
+    assert (demo.split, len(demo.questions)) == ("demo", 40)
+    assert set(map(kind, demo.questions)) == {"comparison", 1, 2, 3}
+    titles = {passage.title for passage in BENCHMARK.passages("demo", None)}
+    assert all(set(q.supporting_titles) <= titles for q in demo.questions)
+    assert not {q.id for q in demo.questions} & {q.id for q in BENCHMARK.load("test", None).questions}
+    assert not {q.question for q in demo.questions} & {q.question for q in BENCHMARK.load("test", None).questions}
+    assert "demo" in BENCHMARK.splits and "demo" not in BENCHMARK.available()
+    with pytest.raises(ValueError, match="'demo' has a small world of its own"):
+        BENCHMARK.load("demo", None, world="tiny")
 
 
 def test_small_has_the_size_and_the_mix_it_promises():

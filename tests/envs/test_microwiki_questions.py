@@ -11,7 +11,7 @@ from search_backend.base import Passage
 from search_backend.embedded.backend import EmbeddedIndex
 
 WORLD = {"preset": "tiny", "hops": (0.25, 0.25, 0.2, 0.2), "comparison": 0.1}
-QUESTIONS = [q for split in BENCHMARK.splits for q in BENCHMARK.load(split, None, world=WORLD).questions]
+QUESTIONS = [q for split in BENCHMARK.available() for q in BENCHMARK.load(split, None, world=WORLD).questions]
 PASSAGES: dict[str, Passage] = {passage.id: passage for passage in BENCHMARK.passages("test", None, world=WORLD)}
 BRIDGES = [q for q in QUESTIONS if q.metadata["type"] != "comparison"]
 COMPARED = [q for q in QUESTIONS if q.metadata["type"] == "comparison"]

@@ -71,7 +71,7 @@ def test_flashrag(tmp_path):
     ("change", "message"),
     [
         ({"answerable": "yes"}, "field 'answerable' must be true or false, got str"),
-        ({"answer_aliases": None}, "field 'answer_aliases' must be text"),
+        ({"answer_aliases": 3}, "field 'answer_aliases' must be text"),
         ({"paragraphs": [[]]}, "field 'paragraphs' must be an object, got list"),
         ({"paragraphs": PARAGRAPHS[:2]}, "names a paragraph_support_idx that no paragraph has"),
         ({"paragraphs": [*PARAGRAPHS[:2], {**PARAGRAPHS[2], "title": 3}]}, "field 'paragraphs.title' must be text"),

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from at2po_env.dataset import DataError
+from at2po_env.dataset import DataError, NoQuestions
 from at2po_env.scoring import exact_match
 from envs.triviaqa import BENCHMARK
 
@@ -54,6 +54,13 @@ def test_the_hugging_face_layout(tmp_path):
     write(tmp_path, "validation.jsonl", HUGGING_FACE)
     (question,) = BENCHMARK.load("dev", tmp_path).questions
     assert (question.id, question.answers) == ("tc_33", GOLD)
+
+
+def test_the_public_test_split_has_nothing_to_score(tmp_path):
+    answer = {"value": "<unk>", "normalized_value": "<unk>", "aliases": [], "normalized_aliases": []}
+    write(tmp_path, "test.jsonl", {**HUGGING_FACE, "answer": answer})
+    with pytest.raises(NoQuestions, match=r"test\.jsonl: there are no questions to score .*its answers are withheld"):
+        BENCHMARK.load("test", tmp_path)
 
 
 def test_withheld_answers_are_counted(tmp_path):

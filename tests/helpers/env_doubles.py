@@ -64,8 +64,9 @@ def make_env(
     questions: Sequence[Question] = QUESTIONS,
     *,
     order: Order = "random",
+    copies: int = 1,
     render_mode: str | None = None,
     **rules,
 ) -> SearchQAEnv:
     dataset, backend = Dataset.of(questions), search or FakeSearch()
-    return SearchQAEnv(dataset, backend, Rules.of(**rules), order=order, render_mode=render_mode)
+    return SearchQAEnv(dataset, backend, Rules.of(**rules), order=order, copies=copies, render_mode=render_mode)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import gzip
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -40,9 +42,10 @@ def test_import_then_status(capsys, tmp_path, data_dir):
     status, out, _ = run(capsys, "status", "--data-dir", tmp_path)
     rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in out.splitlines() if line[:1] == "│"]
     assert rows == [
-        ["musique", "dev_full", "11", "", "9 unanswerable", "ad57dbb13ed6", "musique/musique_full_v1.0_dev.jsonl"],
-        ["popqa", "test", "700", "1", "", "7d8ae72a4e5d", "popqa/popQA.tsv"],
+        ["musique", "dev_full", "11", "", "9 unanswerable", "ad57dbb13ed6", f"musique/{source.name}", "own passages"],
+        ["popqa", "test", "700", "1", "", "7d8ae72a4e5d", "popqa/popQA.tsv", "needs --search"],
     ]
+    assert "not read" not in out
 
 
 def test_import_says_when_another_file_is_read_first(capsys, tmp_path, data_dir):
@@ -52,6 +55,19 @@ def test_import_says_when_another_file_is_read_first(capsys, tmp_path, data_dir)
         0,
         True,
     )
+
+
+def test_status_marks_files_that_another_one_hides(capsys, tmp_path, data_dir):
+    for name in ("popqa/popQA.tsv", "popqa/flashrag_test.jsonl", "nq/NQ-open.dev.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(data_dir / name, tmp_path / name)
+    (tmp_path / "nq" / "test.jsonl").write_text(json.dumps(ROW))  # what it hides of test is what dev is read from
+    (tmp_path / "NQ-open.dev.jsonl").write_text(json.dumps(ROW))
+    _, out, _ = run(capsys, "status", "--data-dir", tmp_path)
+    assert [line for line in out.splitlines() if "not read" in line] == [
+        "not read: NQ-open.dev.jsonl, as nq/NQ-open.dev.jsonl comes first",
+        "not read: popqa/flashrag_test.jsonl, as popqa/popQA.tsv comes first",
+    ]
 
 
 def test_duplicates_and_empty_answers_are_reported(capsys, tmp_path):
@@ -91,7 +107,132 @@ def test_import_goes_on_past_a_file_that_cannot_be_used(capsys, tmp_path, data_d
     assert status == 2 and err.count("not imported: ") == 2 and not out
     status, out, err = run(capsys, "import", withheld, data_dir / "bamboogle" / "bamboogle.csv", "--data-dir", tmp_path)
     assert status == 2 and out.startswith("bamboogle test: 125 questions")
-    assert err == f"not imported: {withheld}: there are no questions to score (records 3, without_answers 3)\n"
+    assert err.startswith(f"not imported: {withheld}: there are no questions to score (records 3, without_answers 3): ")
+    assert err.count("\n") == 1
+
+
+MERGED = [
+    {
+        "id": f"train_{n}",
+        "question": f"{source} {n}?",
+        "golden_answers": ["x"],
+        "data_source": source,
+        "metadata": {"level": None, "context": None},
+    }
+    for source in ("nq", "hotpotqa")
+    for n in range(3)
+]
+
+
+def test_a_merged_file_is_asked_what_is_wanted_of_it(capsys, tmp_path):
+    file = tmp_path / "train.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in MERGED))
+    status, out, err = run(capsys, "import", file, "--data-dir", tmp_path / "data")
+    assert (status, out) == (2, "") and "no benchmark's layout; say what it is with --as" in err
+    for name in ("hotpotqa", "nq"):
+        status, out, _ = run(capsys, "import", file, "--as", f"{name}/train", "--data-dir", tmp_path / "data")
+        assert status == 0
+        assert out.startswith(f"{name} train: 3 questions (left out: 3 rows of other benchmarks), SHA-256 ")
+    status, _, err = run(capsys, "import", file, "--as", "musique/train", "--data-dir", tmp_path / "data")
+    assert status == 2 and "no questions to score" in err and "data_source names hotpotqa, nq" in err
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_is_refused_and_not_waited_for(capsys, tmp_path):
+    os.mkfifo(tmp_path / "train.jsonl")
+    for more in ([], ["--as", "nq/train"]):
+        status, _, err = run(capsys, "import", tmp_path / "train.jsonl", *more, "--data-dir", tmp_path / "data")
+        assert (status, err) == (2, f"not imported: {tmp_path}/train.jsonl: is no regular file\n")
+
+
+@pytest.mark.parametrize("packed", ["folder", "data.tar.gz", "data.zip"])
+def test_import_takes_what_a_folder_or_an_archive_holds(capsys, tmp_path, data_dir, packed):
+    folder = tmp_path / "folder"
+    for name in ("hotpotqa", "bamboogle", "triviaqa"):
+        shutil.copytree(data_dir / name, folder / name)
+    (folder / "package.json").write_text('{\n "name": "x"\n}')
+    if packed == "data.tar.gz":
+        shutil.make_archive(str(tmp_path / "data"), "gztar", folder)
+    elif packed == "data.zip":
+        shutil.make_archive(str(tmp_path / "data"), "zip", folder)
+    status, out, err = run(capsys, "import", tmp_path / packed, "--data-dir", tmp_path / "data")
+    assert status == 0, err
+    assert sorted(line.partition(" questions")[0] for line in out.splitlines()) == [
+        "bamboogle test: 125",
+        "hotpotqa dev: 140",
+        "hotpotqa dev_fullwiki: 350",
+        "hotpotqa train: 100",
+        "triviaqa dev: 3",
+        "triviaqa dev_web: 3",
+        "triviaqa dev_wikipedia: 1",
+        "triviaqa sample: 1",
+        "triviaqa test: 700",
+        "triviaqa train: 3",
+        "triviaqa train_web: 3",
+        "triviaqa train_wikipedia: 1",
+    ]
+    over = sorted(line.rpartition(packed)[2].partition(": ")[0] for line in err.splitlines())
+    rc, unfiltered = "/triviaqa/triviaqa-rc/qa", "/triviaqa/triviaqa-unfiltered"
+    assert over == [
+        "/package.json, line 1",
+        f"{rc}/web-test-without-answers.json",
+        f"{rc}/wikipedia-test-without-answers.json",
+        f"{unfiltered}/unfiltered-web-test-without-answers.json",
+    ]
+    assert all(line.startswith("passed over: ") for line in err.splitlines())
+    for name in ("bamboogle/bamboogle.csv", "hotpotqa/hotpot_train_v1.1.json"):
+        assert (tmp_path / "data" / name).read_bytes() == (data_dir / name).read_bytes()
+
+
+def test_import_takes_a_compressed_file(capsys, tmp_path, data_dir):
+    file = tmp_path / "bamboogle.csv.gz"
+    file.write_bytes(gzip.compress((data_dir / "bamboogle" / "bamboogle.csv").read_bytes()))
+    status, out, _ = run(capsys, "import", file, "--data-dir", tmp_path / "data")
+    assert status == 0 and out.startswith("bamboogle test: 125 questions")
+    file = tmp_path / "rows.jsonl.gz"
+    file.write_bytes(gzip.compress(b'{"question": 3}'))
+    status, _, err = run(capsys, "import", file, "--as", "nq/test", "--data-dir", tmp_path / "data")
+    assert status == 2 and err.startswith(f"not imported: {file}, line 1: field ")
+
+
+def test_a_folder_without_a_benchmark_in_it_is_an_error(capsys, tmp_path):
+    (tmp_path / "empty").mkdir()
+    status, _, err = run(capsys, "import", tmp_path / "empty", "--data-dir", tmp_path / "data")
+    assert (status, err) == (2, f"not imported: {tmp_path}/empty: of 0 data files in it none can be used\n")
+
+
+def test_a_bad_file_in_a_folder_is_an_error_and_the_others_are_taken(capsys, tmp_path):
+    folder = tmp_path / "popqa"
+    folder.mkdir()
+    (folder / "test.jsonl").write_text(json.dumps(ROW) + "\n" + json.dumps(ROW | {"question": 3}))
+    (tmp_path / "nq").mkdir()
+    (tmp_path / "nq" / "dev.jsonl").write_text(json.dumps(ROW))
+    status, out, err = run(capsys, "import", tmp_path, "--data-dir", tmp_path / "data")
+    assert status == 2 and out.startswith("nq dev: 1 questions")
+    assert err.startswith(f"not imported: {folder}/test.jsonl, line 2: field 'question'") and err.count("\n") == 1
+
+
+def test_one_import_never_replaces_what_it_has_just_put_there(capsys, tmp_path):
+    """The shards of one split on the Hugging Face hub, for example."""
+    folder = tmp_path / "nq"
+    folder.mkdir()
+    for n in range(2):
+        (folder / f"train-0000{n}-of-00002.jsonl").write_text(json.dumps(ROW | {"id": str(n)}))
+    for given in ([folder], sorted(folder.iterdir())):
+        status, out, err = run(capsys, "import", *given, "--data-dir", tmp_path / "data")
+        assert status == 2 and out.count("nq train: 1 questions") == 1
+        assert err.count("\n") == 1 and "train.jsonl has just been imported from another file of nq train" in err
+    assert json.loads((tmp_path / "data" / "nq" / "NQ-open.train.jsonl").read_text())["id"] == "0"
+
+
+def test_a_stated_split_takes_of_a_folder_only_what_can_be_of_it(capsys, tmp_path):
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    for name in ("train", "test"):
+        (folder / f"{name}.jsonl").write_text(json.dumps(ROW | {"id": name}))
+    status, out, err = run(capsys, "import", folder, "--as", "nq/test", "--data-dir", tmp_path / "data")
+    assert status == 0 and out.count("\n") == 1 and "train.jsonl: its name says that it is none of --as nq/test" in err
+    assert json.loads((tmp_path / "data" / "nq" / "test.jsonl").read_text())["id"] == "test"
 
 
 def test_status_goes_on_past_an_unusable_file(capsys, tmp_path):

@@ -26,7 +26,7 @@ def shown(capsys, *words):
 def test_a_list_where_there_is_no_terminal(run, capsys):
     lines = shown(capsys, run).splitlines()
     assert lines[0].strip() == "tiny on HotpotQA dev: 5 of 5 episodes"
-    assert lines[-1] == "EM 50.0% [0.0%, 100.0%] over 4 questions"
+    assert lines[-1] == "EM 50.0% [6.8%, 93.2%] over 4 questions"
     verdicts = [cells[3].strip() for line in lines if len(cells := line.split("│")) > 7]
     assert verdicts == ["correct", "wrong", "malformed", "error", "correct"]
 

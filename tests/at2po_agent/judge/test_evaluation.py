@@ -1,6 +1,7 @@
 """``at2po-agent eval`` from the command line to the files that it leaves, against a real HTTP server."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,29 @@ def test_errors_are_not_scores_and_resume_tries_them_again(serve, capsys):
     assert cli.main([*DEMO, "-b", server.url, "-n", "4", "--resume", "limits.retries=1"]) == 0  # finds it, does nothing
     assert server.count == asked + 2
     assert runs() == [run]
+
+
+def test_all_data_that_is_missing_is_named_at_once_before_anything_runs(serve, capsys, tmp_path, monkeypatch, data_dir):
+    """Two lack their files, one comes without passages, and the one that has everything is not even indexed."""
+    monkeypatch.setenv("AT2PO_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("AT2PO_CACHE", str(tmp_path / "cache"))
+    for name in ("hotpotqa/hotpot_dev_distractor_v1.json", "bamboogle/bamboogle.csv"):
+        (tmp_path / "data" / name).parent.mkdir(parents=True)
+        shutil.copy(data_dir / name, tmp_path / "data" / name)
+    server = serve(search_then_answer)
+    multi_hop = ["eval", "-e", "multi-hop", "-m", "org/m1", "-b", server.url]
+    assert cli.main(multi_hop) == 2
+    error = capsys.readouterr().err
+    assert "3 of 4 environments lack data, and nothing was run:" in error
+    assert "AT2PO-2WikiMultiHopQA-v0: 2WikiMultiHopQA: no data for split 'dev'" in error
+    assert "AT2PO-MuSiQue-v0: MuSiQue: no data for split 'dev'" in error
+    assert "AT2PO-Bamboogle-v0: " in error and "its records have no contexts to search" in error
+    assert "HotpotQA-v0:" not in error.replace("2WikiMultiHopQA", "") and "data pull" in error
+    assert server.count == 0 and runs() == [] and not (tmp_path / "cache").exists()
+    assert cli.main([*multi_hop, "--search", "embedded:nowhere"]) == 2  # then passages are not missing
+    assert "2 of 4 environments lack data" in capsys.readouterr().err
+    assert cli.main(["eval", "-e", "musique", "-m", "x", "-b", server.url]) == 2
+    assert "MuSiQue: no data for split 'dev'" in capsys.readouterr().err
 
 
 def test_a_changed_manifest_is_refused_with_what_changed(serve, capsys):

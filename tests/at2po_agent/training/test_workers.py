@@ -13,7 +13,7 @@ from at2po_agent.method.algorithms import build
 from at2po_agent.method.groups import Rollout, draw_questions
 from at2po_agent.policy.base import Stats
 from at2po_agent.policy.retokenised import Retokenised
-from at2po_agent.rollouts.grow import Limits
+from at2po_agent.rollouts.grow import Actor, Limits
 from at2po_agent.training.config import TrainConfig, load_config
 from at2po_agent.training.recorder import Recorder
 from at2po_agent.training.session import Session
@@ -42,18 +42,19 @@ class Env(ToyEnv):
 def workers(
     processes: Processes = ONE, *overrides: str, recorder: Recorder | None = None, env: Env | None = None
 ) -> RolloutWorkers:
+    engine = Engine()
+    config: TrainConfig = load_config(None, [*SMALL, *overrides])
     session: Any = Session(
         env=env or Env(),  # type: ignore[arg-type]
         eval_env=env or Env(),  # type: ignore[arg-type]
         model=None,  # type: ignore[arg-type]
         codec=Bytes(),  # type: ignore[arg-type]
-        engine=Engine(),  # type: ignore[arg-type]
+        engine=engine,  # type: ignore[arg-type]
         algorithm=build("grpo", expansion={"n": 3}),
-        limits=Limits(retries=0),
+        actor=Actor(engine, Bytes(), limits=Limits(retries=0), deterministic=config.deterministic),
         reference=None,
         device=None,  # type: ignore[arg-type]
     )
-    config: TrainConfig = load_config(None, [*SMALL, *overrides])
     return RolloutWorkers(config, session, processes, recorder or Recorder(Path()))
 
 
@@ -96,9 +97,9 @@ def test_where_one_engine_serves_all_the_first_process_asks_for_all() -> None:
 
 
 def test_re_encoded_histories_are_read_where_that_is_configured() -> None:
-    assert isinstance(workers(ONE, "rollout.tokens=retokenise").sampler, Retokenised)
+    assert isinstance(workers(ONE, "rollout.tokens=retokenise").sampler.policy, Retokenised)
     exact = workers()
-    assert exact.sampler is exact.session.engine
+    assert exact.sampler.policy is exact.session.engine
 
 
 class Counting(Recorder):

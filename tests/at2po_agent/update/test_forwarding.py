@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from at2po_agent.policy.lora import add_lora
-from at2po_agent.update.forwarding import Forwarding
+from at2po_agent.policy.lora import LoraConfig, add_lora
+from at2po_agent.update.forwarding import Forwarding, RunContext
 from at2po_agent.update.logprobs import unrolled
 from at2po_agent.update.packing import pack_tree
-from at2po_agent.update.processes import ONE
 from at2po_agent.update.schedule import UpdateConfig
 from tests.helpers.random_trees import credited, random_tree, tiny
 
@@ -24,7 +23,7 @@ PACKED = [pack_tree(*credited(rng, tree)) for tree in TREES]
 
 
 def forwarding(model: Any, config: UpdateConfig = SMALL, temperature: float = 1.0) -> Forwarding:
-    return Forwarding(model, config, temperature, ONE)
+    return Forwarding(model, config, RunContext(temperature))
 
 
 def expected(model: Any, temperature: float = 1.0) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -54,7 +53,7 @@ def test_rows_of_all_trees_come_in_the_order_of_the_trees(temperature: float) ->
 
 def test_the_reference_of_adapters_is_the_model_without_them() -> None:
     model = tiny().float()
-    add_lora(model, rank=2, alpha=4.0, targets=["all-linear"], seed=1)
+    add_lora(model, LoraConfig(rank=2, alpha=4.0), seed=1)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_B" in name:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from at2po_agent.judge.config import JudgeConfig, ModelConfig, TreeConfig
+from at2po_agent.judge.config import JudgeConfig, ModelConfig
 from at2po_agent.judge.results.manifest import FORMAT, changes, manifest
+from at2po_agent.method.expansion import EntropyGuided
 from tests.helpers.env_doubles import FakeSearch, make_env
 
 
@@ -32,7 +33,7 @@ def test_the_limits_and_questions_are_those_of_the_environment(config: JudgeConf
 
 def test_only_a_tree_search_has_the_shape_of_its_trees(config: JudgeConfig) -> None:
     assert "tree" not in describe(config)
-    shape = TreeConfig(chains=2, per_round=3, rounds=1)
+    shape = EntropyGuided(chains=2, per_round=3, rounds=1)
     assert (
         describe(replace(config, tree=True, expansion=shape))["tree"].items() >= {"chains": 2, "per_round": 3}.items()
     )
