@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from itertools import product
 from typing import Any
 
@@ -34,6 +35,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 }
 
 
+@functools.cache
 def opened(row: str) -> tuple[TrainConfig, Algorithm]:
     config = load_config(PAPER / f"{row}.yaml")
     return config, build(**vars(config.algorithm)).opened(vocab_size=151669, max_response_tokens=6192)
@@ -55,10 +57,11 @@ def shared(config: TrainConfig) -> tuple[object, ...]:
 @pytest.mark.parametrize("folder", ["main", "equal-budget"])
 def test_there_is_a_row_for_every_model_task_and_algorithm(folder: str) -> None:
     assert {path.stem for path in (PAPER / folder).iterdir()} == {"_".join(row) for row in ROWS}
+
+
+def test_runs_do_not_share_a_folder() -> None:
     names = [load_config(path).name for path in sorted(PAPER.glob("*/*.yaml")) if path.parent.name != "base"]
-    assert (
-        len(names) == len(set(names)) == 2 * len(ROWS) + len(ABLATIONS) + len(MODELS) * len(TASKS)
-    )  # runs do not share a folder
+    assert len(names) == len(set(names)) == 2 * len(ROWS) + len(ABLATIONS) + len(MODELS) * len(TASKS)
 
 
 @pytest.mark.parametrize(("model", "task", "name"), ROWS, ids="_".join)
@@ -101,9 +104,11 @@ def test_search_models_and_tokens_are_named_by_the_environment(monkeypatch: pyte
     monkeypatch.setenv("AT2PO_SEARCH", "embedded:wiki")
     monkeypatch.setenv("AT2PO_MODELS", "elsewhere")
     monkeypatch.setenv("AT2PO_TOKENS", "1000000")
+    opened.cache_clear()
     config, _ = opened("main/qwen3-4b_single-hop_gspo")
     assert config.env.kwargs["search"] == "embedded:wiki" and config.policy.path == "elsewhere/Qwen3-4B"
     assert opened("equal-budget/qwen3-4b_single-hop_gspo")[0].train.max_tokens == 1_000_000
+    opened.cache_clear()
 
 
 def test_there_is_a_row_for_every_ablation() -> None:

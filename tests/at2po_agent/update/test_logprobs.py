@@ -54,7 +54,7 @@ def test_packed_and_unrolled_are_the_plain_model(
         torch.testing.assert_close(entropy.double(), expected[:, 1], rtol=tolerance, atol=tolerance)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=15)
 @given(st.integers(0, 10_000), st.integers(1, 4), st.integers(0, 5))
 def test_gradients_of_any_tree_are_those_of_its_paths(seed: int, chains: int, branches: int) -> None:
     rng = np.random.default_rng(seed)
