@@ -144,8 +144,8 @@ def make(
         data_dir: where the data is; :func:`default_data_dir` where it is not given.
         search: a URI for ``search_backend.open`` or a backend. Without it, the passages that come with the benchmark
             are indexed once, in the cache directory.
-        **arguments: of ``Rules.of``, ``order``, ``copies`` and ``render_mode`` of ``SearchQAEnv``, and options of the benchmark
-            (``world=`` of MicroWiki).
+        **arguments: of ``Rules.of``; ``order``, ``copies`` and ``render_mode`` of ``SearchQAEnv``; and options of the
+            benchmark (``world=`` of MicroWiki).
 
     Raises:
         DataNotFound: no data is installed; the message says how to get it.

@@ -23,7 +23,7 @@ def test_the_wheel_holds_the_four_packages_and_nothing_else(tmp_path):
     assert {f"{package}/py.typed" for package in packages} <= set(names)
     policy = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "warmstart.json"}
     assert {f"at2po_agent/data/microwiki/{name}" for name in policy} <= set(names)
-    page = {path.name for path in (ROOT / "at2po_agent" / "judge" / "web").iterdir()}
+    page = {path.name for path in (ROOT / "at2po_agent" / "judge" / "view" / "web").iterdir()}
     assert page >= {"page.html", "page.css", "core.js"}
     assert {f"at2po_agent/judge/view/web/{name}" for name in page} <= set(names)
     shipped = {name for name in names if name.endswith(".py")}
