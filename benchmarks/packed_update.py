@@ -31,11 +31,8 @@ from at2po_agent.update.packing import Credited, MicroBatch, PackedTree, collate
 VOCAB = 512
 QUESTIONS = 32
 LONG = 14  # times as long
-SHAPES = {
-    "22-leaf trees": (10, 6, 2),
-    "8 chains": (8, 0, 0),
-    "16 chains": (16, 0, 0),
-}  # chains, branches a round, rounds
+# Chains, branches a round, rounds.
+SHAPES = {"22-leaf trees": (10, 6, 2), "8 chains": (8, 0, 0), "16 chains": (16, 0, 0)}
 RESULTS = Path(__file__).parent / "results" / "packed_update.txt"
 
 

@@ -1,4 +1,4 @@
-"""Everything a training run can be told, as frozen dataclasses.
+"""Everything a training run can be told: the sections of every room, composed, and those of the trainer itself.
 
 ``load_config`` lays a YAML file over the defaults below and ``key=value`` overrides over both (OmegaConf, so
 ``${oc.env:NAME}`` works).

@@ -123,9 +123,8 @@ def _column(benchmark: str, members: Sequence[Finished | None], measure: str) ->
     runs = [run for run in members if run]
     scored = [by_question(run.episodes) for run in runs]
     asked_alike = {id for id in scored[0] if len({run[id][0].question if id in run else None for run in scored}) == 1}
-    common = [
-        id for id in scored[0] if id in asked_alike
-    ]  # one id may be two questions, where --anyway mixes data sets
+    # One id may be two questions, where --anyway mixes data sets.
+    common = [id for id in scored[0] if id in asked_alike]
     if not common:
         raise ConfigError(f"{benchmark}: {', '.join(run.path.name for run in runs)} have no scored question in common")
     asked = {episode.question_id for run in runs for episode in run.episodes} | {
