@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, get_args
 
@@ -209,7 +210,7 @@ class SearchQAEnv(ForkableEnv[EpisodeState]):
         """Continue from ``snapshot``, taken here or in any environment with equal rules and corpus.
 
         Raises:
-            SnapshotError: it was taken with another corpus, dialect, reward or limit.
+            SnapshotError: it was taken with another corpus, dialect, reward or limit, or its actions were changed.
         """
         if not isinstance(snapshot, EpisodeState):
             raise SnapshotError(f"a snapshot is an EpisodeState, got {type(snapshot).__name__}")
@@ -219,7 +220,17 @@ class SearchQAEnv(ForkableEnv[EpisodeState]):
                 f"limits (rules {snapshot.rules[:12]}…, here {self._rules_digest[:12]}…): restore it in an environment "
                 "made with the same arguments"
             )
-        self._state = snapshot
+        self._state = snapshot if snapshot.played else self._checked(snapshot)
+
+    def _checked(self, snapshot: EpisodeState) -> EpisodeState:
+        """A state that was read from JSON, if its actions are what its texts say."""
+        for turn in snapshot.turns():
+            if self.dialect.parse(turn.text) != turn.action:
+                raise SnapshotError(
+                    f"the snapshot of question {snapshot.question.id!r} says of the turn {turn.text!r:.80} that it is "
+                    f"{turn.action}, which it is not: it was changed"
+                )
+        return dataclasses.replace(snapshot, played=True)
 
     def clone(self) -> SearchQAEnv:
         """A new environment over the same dataset and search, not yet reset."""

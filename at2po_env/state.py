@@ -9,13 +9,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from search_backend.base import Hit, Passage
 
-FORMAT = "at2po-episode/1"
+FORMAT = "at2po-episode/2"
 
 
 class EnvError(Exception):
@@ -111,8 +112,9 @@ class EpisodeState:
     """An episode after ``depth`` turns. Equality and hash are its ``digest``'s.
 
     ``digest`` is a chain: the root's covers the question and ``rules``, which covers the dialect, the limits, ``k``,
-    the reward and the corpus manifest; every later one covers its parent's digest, the action text, the observation
-    and what the turn changed. It is a content address: two states with equal digests continue alike.
+    the reward and the corpus manifest; every later one covers its parent's digest, the action as text and as it was
+    parsed, the hits, the observation and what the turn changed. It is a content address: two states with equal
+    digests continue alike.
 
     Build one with :meth:`begin`, :meth:`after` and :meth:`close`, which keep the chain.
     """
@@ -127,6 +129,7 @@ class EpisodeState:
     notified: bool = False  # the search limit was reached and the notice that asks for an answer was given
     ended: EndReason | None = None
     closed: float | None = None  # the reward of being ended from outside, beside the turns' own; None where it was not
+    played: bool = field(default=True, repr=False)  # here or in a pickle; False: read from JSON, ``restore`` checks it
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, EpisodeState) and self.digest == other.digest
@@ -153,9 +156,23 @@ class EpisodeState:
     def after(self, turn: Turn, *, searches: int, notified: bool, ended: EndReason | None) -> EpisodeState:
         """The state after one more turn."""
         changed = f"{searches} {notified} {ended} {turn.reward!r}"
+        action = repr((turn.action.kind, turn.action.content, turn.action.why))
         segments = (part for text, data in turn.observation for part in ("data" if data else "scaffold", text))
-        digest = chain(self.digest, turn.text, changed, *segments)
-        return EpisodeState(self.question, digest, self.rules, self, turn, self.depth + 1, searches, notified, ended)
+        found = ((hit.passage, hit.score) for hit in turn.hits)
+        hits = (part for p, score in found for part in ("hit", p.id, p.title, p.text, repr(float(score))))
+        digest = chain(self.digest, turn.text, action, changed, *segments, *hits)
+        return EpisodeState(
+            self.question,
+            digest,
+            self.rules,
+            self,
+            turn,
+            self.depth + 1,
+            searches,
+            notified,
+            ended,
+            played=self.played,
+        )
 
     def close(self, reason: EndReason, reward: float) -> EpisodeState:
         """This state, ended from outside with ``reward``."""
@@ -195,17 +212,22 @@ class EpisodeState:
         try:
             if data["format"] != FORMAT:
                 raise SnapshotError(f"snapshot: format is {data['format']!r}, this version reads {FORMAT!r}")
-            state = cls.begin(question_from_json(data["question"]), data["rules"])
-            for link in data["turns"]:
+            state = cls.begin(question_from_json(data["question"]), _typed(data["rules"], str))
+            state = dataclasses.replace(state, played=False)
+            for link in _typed(data["turns"], list, tuple):
                 state = _link_from_json(state, link)
             if data["closed"] is not None:
-                state = state.close(data["closed"]["reason"], float(data["closed"]["reward"]))
+                closed = data["closed"]
+                state = state.close(_one_of(closed["reason"], EndReason), _number(closed["reward"]))
             stated = data["digest"]
-        except (AttributeError, IndexError, KeyError, TypeError) as error:
-            raise SnapshotError(f"snapshot: not the JSON form of an episode: {error!r}") from error
+        except SnapshotError:
+            raise
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError) as error:
+            said = f"{type(error).__name__}: {error}"[:300]
+            raise SnapshotError(f"snapshot: not the JSON form of an episode ({said})") from error
         if state.digest != stated:
             raise SnapshotError(
-                f"snapshot: its content has digest {state.digest}, but it says {stated}: it was changed"
+                f"snapshot: its content has digest {state.digest}, but it says {stated!r:.80}: it was changed"
             )
         return state
 
@@ -243,10 +265,37 @@ def question_to_json(question: Question) -> dict[str, Any]:
 
 
 def question_from_json(data: Mapping[str, Any]) -> Question:
-    """Read :func:`question_to_json` back."""
+    """Read :func:`question_to_json` back.
+
+    Raises:
+        KeyError, TypeError: it is something else.
+    """
+    answers, titles = (tuple(_typed(one, str) for one in _typed(data[name], list, tuple)) for name in _LISTS)
     return Question(
-        data["id"], data["question"], tuple(data["answers"]), tuple(data["supporting_titles"]), data["metadata"]
+        _typed(data["id"], str), _typed(data["question"], str), answers, titles, _typed(data["metadata"], dict)
     )
+
+
+_LISTS = ("answers", "supporting_titles")
+
+
+def _typed(value: Any, *kinds: type) -> Any:
+    """The value, if it is of one of these types exactly: ``True`` is no ``int``."""
+    if type(value) not in kinds:
+        raise TypeError(f"{value!r:.80} is not {' or '.join(kind.__name__ for kind in kinds)}")
+    return value
+
+
+def _number(value: Any) -> float:
+    if not math.isfinite(_typed(value, float, int)):
+        raise TypeError(f"{value!r} is not a finite number")
+    return float(value)
+
+
+def _one_of(value: Any, names: Any) -> Any:
+    if value not in get_args(names):
+        raise TypeError(f"{value!r:.80} is not one of {get_args(names)}")
+    return value
 
 
 def _link_to_json(state: EpisodeState) -> dict[str, Any]:
@@ -266,11 +315,21 @@ def _link_to_json(state: EpisodeState) -> dict[str, Any]:
 
 def _link_from_json(state: EpisodeState, link: Mapping[str, Any]) -> EpisodeState:
     kind, content, why = link["action"]
+    optional = (str, type(None))
     turn = Turn(
-        text=link["text"],
-        action=Action(kind, content, why),
-        observation=tuple(Segment(text, data) for text, data in link["observation"]),
-        hits=tuple(Hit(Passage(id_, title, text), score) for id_, title, text, score in link["hits"]),
-        reward=link["reward"],
+        text=_typed(link["text"], str),
+        action=Action(_one_of(kind, ActionKind), _typed(content, *optional), _typed(why, *optional)),
+        observation=tuple(Segment(_typed(text, str), _typed(data, bool)) for text, data in link["observation"]),
+        hits=tuple(
+            Hit(Passage(_typed(id_, str), _typed(title, str), _typed(text, str)), _number(score))
+            for id_, title, text, score in link["hits"]
+        ),
+        reward=_number(link["reward"]),
     )
-    return state.after(turn, searches=link["searches"], notified=link["notified"], ended=link["ended"])
+    ended = link["ended"]
+    return state.after(
+        turn,
+        searches=_typed(link["searches"], int),
+        notified=_typed(link["notified"], bool),
+        ended=None if ended is None else _one_of(ended, EndReason),
+    )

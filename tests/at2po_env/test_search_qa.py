@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 from gymnasium.error import ResetNeeded
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from at2po_env.dataset import Dataset
 from at2po_env.dialects import TAGS
 from at2po_env.search_qa import SearchQAEnv
-from at2po_env.state import EpisodeState, Question, SnapshotError
+from at2po_env.state import Action, EpisodeState, Question, SnapshotError
 from at2po_env.testing import ForkContract
 from search_backend.base import Hit, Passage, SearchTimeout, SearchUnavailable
 from tests.helpers.env_doubles import QUESTIONS, FakeSearch, make_env
@@ -357,3 +358,22 @@ def test_hits_stay_with_the_turn():
 
 def test_a_dataset_of_ones_own_is_its_content():
     assert Dataset.of(QUESTIONS).digest != Dataset.of(QUESTIONS[:1]).digest
+
+
+def test_an_edited_action_does_not_score_even_with_a_digest_that_fits():
+    env = make_env()
+    env.reset(options={"question_id": QUESTIONS[0].id})
+    env.step("<answer>wrong</answer>")
+    edited = json.loads(json.dumps(env.snapshot().to_json()))
+    edited["turns"][0]["action"][1] = QUESTIONS[0].answers[0]
+    with pytest.raises(SnapshotError, match="changed"):
+        env.reset(options={"snapshot": edited})
+    forged = EpisodeState.begin(QUESTIONS[0], env.snapshot().rules)
+    turn = replace(env.snapshot().turn, action=Action("answer", QUESTIONS[0].answers[0]))
+    forged = forged.after(turn, searches=0, notified=False, ended="answer").to_json()
+    for restore in (
+        lambda: env.reset(options={"snapshot": forged}),
+        lambda: env.restore(EpisodeState.from_json(forged)),
+    ):
+        with pytest.raises(SnapshotError, match="which it is not"):
+            restore()

@@ -5,7 +5,7 @@ import json
 import pickle
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from at2po_env.rendering import well_formed
@@ -124,8 +124,10 @@ def _changed(data, *path, value):
         ("rules",),
         ("turns", 0, "text"),
         ("turns", 1, "observation", 0, 0),
+        ("turns", 0, "action", 1),
+        ("turns", 0, "hits", 0, 0),
+        ("turns", 0, "hits", 0, 2),
         ("digest",),
-        ("turns", 0, "reward"),
     ],
 )
 def test_changed_content_is_refused(path):
@@ -133,7 +135,37 @@ def test_changed_content_is_refused(path):
         EpisodeState.from_json(_changed(episode(2).to_json(), *path, value="7"))
 
 
-@pytest.mark.parametrize("data", [{}, [], None, {"format": "at2po-episode/1"}, {"format": "at2po-episode/2"}, "x"])
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=3,
+)
+
+
+def paths(data, here=()):
+    """Where in a JSON value something can be put in place of something else."""
+    yield here
+    for key, value in data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ():
+        yield from paths(value, (*here, key))
+
+
+def test_whatever_is_changed_is_a_snapshot_error_or_changes_nothing():
+    good = json.loads(json.dumps(episode(2).close("length_limit", -1.0).to_json()))
+    everywhere = list(paths(good))[1:]
+
+    @settings(max_examples=400)
+    @given(st.sampled_from(everywhere), JUNK)
+    def holds(path, value):
+        try:
+            state = EpisodeState.from_json(_changed(good, *path, value=value))
+        except SnapshotError:
+            return
+        assert json.loads(json.dumps(state.to_json())) == good  # 1.0 in place of 1, for one
+
+    holds()
+
+
+@pytest.mark.parametrize("data", [{}, [], None, {"format": "at2po-episode/1"}, {"format": "at2po-episode/3"}, "x"])
 def test_other_json_is_refused(data):
     with pytest.raises(SnapshotError, match="snapshot"):
         EpisodeState.from_json(data)
