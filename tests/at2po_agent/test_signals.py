@@ -90,15 +90,22 @@ def test_a_signal_ends_it_with_nothing_half_and_says_how_to_go_on(serve, tmp_pat
 
 
 def test_two_processes_cannot_share_a_run(serve, tmp_path):
-    first = start(tmp_path, *WORDS, "-b", serve(slowly).url)
-    while first.poll() is None and lines_of(tmp_path) < 1:
-        time.sleep(0.01)
-    (run,) = tmp_path.glob("runs/*")
-    second = start(tmp_path, "--resume", str(run))
-    _, err = second.communicate(timeout=60)
-    assert (second.returncode, "in use by another process" in err) == (2, True)
-    first.kill()
-    first.communicate()
+    def begins(asked):
+        say = search_then_answer(asked)
+        say.delay = 0.0 if asked.number < 20 else 300.0  # the first is not done before the second is there
+        return say
+
+    first = start(tmp_path, *WORDS, "-b", serve(begins).url)
+    try:
+        while first.poll() is None and lines_of(tmp_path) < 1:
+            time.sleep(0.01)
+        (run,) = tmp_path.glob("runs/*")
+        second = start(tmp_path, "--resume", str(run))
+        _, err = second.communicate(timeout=60)
+        assert (second.returncode, "in use by another process" in err) == (2, True)
+    finally:
+        first.kill()
+        first.communicate()
 
 
 def test_the_key_is_in_nothing_that_a_run_writes(serve, tmp_path):
