@@ -89,7 +89,7 @@ def load_judge_config(path: Path | None, overrides: Sequence[str] = ()) -> Judge
     """Defaults, then the YAML file, then ``key=value`` overrides.
 
     Raises:
-        ConfigError: see ``structured.load``; or the address or the name of the key's variable cannot be one.
+        ConfigError: see ``settings.load``; or the address or the name of the key's variable cannot be one.
     """
     config = load(JudgeConfig, path, overrides)
     check_model(config.model)

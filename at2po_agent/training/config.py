@@ -140,7 +140,7 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> TrainConfig
     """Defaults, then the YAML file, then ``key=value`` overrides.
 
     Raises:
-        ConfigError: see ``structured.load``.
+        ConfigError: see ``settings.load``.
         PolicyError: the policy is the address of an endpoint.
     """
     config = load(TrainConfig, path, overrides)

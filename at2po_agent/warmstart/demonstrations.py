@@ -44,7 +44,7 @@ def write_down(
     Args:
         env: the environment that it was played in.
         state: the end of the episode.
-        encoder: see ``rollout.grow``.
+        encoder: see ``rollouts.grow``.
         context_weight: of the loss of what the policy reads; what it writes weighs 1.
         end_id: the end-of-sequence token, which the policy writes after the last turn.
     """

@@ -60,7 +60,7 @@ def grow_scripted(
     after: Callable[[TurnTree, Sequence[Branch]], None] = lambda tree, branches: None,
     top_logprobs: Callable[[float], Any] = lambda entropy: (),
 ) -> TurnTree:
-    """Grow a tree as ``rollout.grow`` does. In every event the open paths ``order(how many)`` take a turn."""
+    """Grow a tree as ``grow`` does. In every event the open paths ``order(how many)`` take a turn."""
     tree, paths = TurnTree(prompt=(1, 2)), []
     while True:
         branches = tuple(expansion.propose(tree, rng))
