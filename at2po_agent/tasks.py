@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
@@ -58,19 +59,23 @@ def loop_runs() -> bool:
 
 
 def _run_beside(work: Coroutine[Any, Any, Result]) -> Result:
-    started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = Future()
+    runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+    loop, done = runner.get_loop(), Future[Result]()
+    task = loop.create_task(work)
 
-    async def announced() -> Result:
-        task = asyncio.current_task()
-        assert task is not None
-        started.set_result((asyncio.get_running_loop(), task))
-        return await work
+    def finish() -> None:
+        with runner:
+            try:
+                done.set_result(loop.run_until_complete(task))
+            except BaseException as error:
+                done.set_exception(error)
 
-    with ThreadPoolExecutor(1, "at2po-run") as pool:
-        done = pool.submit(asyncio.run, announced())
-        try:
-            return done.result()
-        except KeyboardInterrupt:
-            loop, task = started.result()
-            loop.call_soon_threadsafe(task.cancel)
-            raise
+    thread = threading.Thread(target=finish, name="at2po-run")
+    try:
+        thread.start()
+        return done.result()
+    except KeyboardInterrupt:
+        loop.call_soon_threadsafe(task.cancel)
+        if thread.is_alive():
+            thread.join()
+        raise

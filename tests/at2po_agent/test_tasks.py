@@ -70,10 +70,13 @@ except KeyboardInterrupt:
 
 def test_ctrl_c_inside_a_loop_cancels_the_work() -> None:
     with subprocess.Popen([sys.executable, "-c", INTERRUPTED], stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "running\n"
-        process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=60)[0].splitlines() == ["cancelled", "interrupted"]
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "running\n"
+            process.send_signal(signal.SIGINT)
+            assert process.communicate(timeout=60)[0].splitlines() == ["cancelled", "interrupted"]
+        finally:
+            process.kill()
 
 
 def test_results_come_in_order_whoever_is_first():
