@@ -7,7 +7,7 @@ import json
 import random
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,12 +158,14 @@ class ChatEndpoint:
     async def _once(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         import openai
 
-        sent = {self.renamed.get(name, name): value for name, value in fields.items()}
+        sent = _named({self.renamed.get(name, name): value for name, value in fields.items()})
+        # A refusal is of the names that this request had: others may have been refused since it was sent.
+        names = frozenset(sent)
         try:
             async with (
                 asyncio.timeout(self.limits.request_seconds),
                 self._client.chat.completions.with_streaming_response.create(
-                    model=sent.pop("model"), messages=sent.pop("messages"), extra_body=_named(sent)
+                    model=sent.pop("model"), messages=sent.pop("messages"), extra_body=sent
                 ) as response,
             ):
                 self._reached = True
@@ -171,7 +173,7 @@ class ChatEndpoint:
             return _as_answer(body)
         except openai.APIStatusError as error:
             self._reached = True
-            raise self._refused(error.status_code, error.body, error.response.headers) from None
+            raise self._refused(error.status_code, error.body, error.response.headers, names) from None
         except (TimeoutError, openai.APIConnectionError, _BrokenBody) as error:
             unreached = type(error.__cause__).__name__ in _UNREACHED
             self._reached |= not unreached
@@ -180,7 +182,7 @@ class ChatEndpoint:
             raise _Again(f"the connection failed ({self._cause(error)})") from None
         except Garbage as error:
             if error.status is not None:
-                raise self._refused(error.status, error.body, {}) from None
+                raise self._refused(error.status, error.body, {}, names) from None
             raise _Again(str(error)) from None
 
     async def _read(self, response: Any) -> bytes:
@@ -195,13 +197,13 @@ class ChatEndpoint:
             raise _BrokenBody from error
         return bytes(body)
 
-    def _refused(self, status: int, body: object, headers: Mapping[str, str]) -> Exception:
+    def _refused(self, status: int, body: object, headers: Mapping[str, str], names: Container[str]) -> Exception:
         refusal = read_refusal(status, body, headers)
         shown = _shorten(self._key.hide_in(refusal.said))  # in this order: a key that is cut is not found
         said = f"HTTP {status}: {shown}" if shown else f"HTTP {status}"
         if refusal.again:
             return _Again(said, asked=refusal.asked, overload=status in OVERLOADED)
-        if refusal.unsupported is not None and refusal.unsupported.field not in self.renamed:
+        if refusal.unsupported is not None and refusal.unsupported.field in names:
             return refusal.unsupported
         where = f"{self.model.base_url} refuses model {self.model.name!r}"
         if refusal.final or not (self._answered or refusal.kind is not Refusal):

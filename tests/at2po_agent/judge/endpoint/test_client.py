@@ -212,6 +212,33 @@ def test_fields_that_an_endpoint_does_not_know_are_left_out_or_renamed(serve):
     assert endpoint.renamed == {"stop": None, "max_tokens": "max_completion_tokens"}
 
 
+@pytest.mark.parametrize("field", ["max_tokens", "seed", "stop"])
+def test_requests_that_were_sent_before_a_field_was_refused_are_sent_again(serve, field):
+    def script(asked):
+        if field not in asked.body:
+            return Say("hi")
+        refusal = failure(400, f"Unsupported parameter: '{field}' is not supported with this model.", param=field)
+        refusal.delay = 0.05 * (asked.number + 1)  # one after another, all of them after the last was sent
+        return refusal
+
+    server = serve(script)
+    call = Call(HELLO.messages, 16, stop=("x",), seed=1)
+
+    async def run():
+        async with ChatEndpoint(ModelConfig("m", server.url), FAST, concurrency=8) as endpoint:
+            return await asyncio.gather(*(endpoint.complete(call) for _ in range(8)))
+
+    assert [reply.text for reply in asyncio.run(run())] == ["hi"] * 8
+    assert server.count == 16
+
+
+def test_a_field_that_is_refused_although_it_was_left_out_ends_the_run(serve):
+    server = serve(lambda asked: failure(400, "no", param="seed"))
+    with pytest.raises(EndpointError, match="HTTP 400: no"):
+        ask(server, Call(HELLO.messages, 16, seed=1))
+    assert server.count == 2
+
+
 def test_everything_that_is_asked_is_sent_and_everything_that_comes_is_read(serve):
     tokens = [{"token": "hi", "logprob": -0.5, "top_logprobs": [{"token": "hi", "logprob": -0.5}]}]
     call = {"id": "c1", "type": "function", "function": {"name": "search", "arguments": "{}"}}
