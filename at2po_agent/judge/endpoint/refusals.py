@@ -27,6 +27,12 @@ _TOO_LONG = re.compile(
     r"longer than the model",
     re.IGNORECASE,
 )
+# OpenAI, Azure, Moonshot · OpenAI · OpenAI's reasoning models · Azure · DashScope · Zhipu · Gemini · gateways
+_FILTERED = re.compile(
+    r"content[_ -]?filter|content_policy|^invalid_prompt$|ResponsibleAIPolicy|data_?inspection_?failed|^1301$|"
+    r"prohibited_content|moderation|guardrail",
+    re.IGNORECASE,
+)
 
 
 class EndpointError(PolicyError):
@@ -39,6 +45,10 @@ class Refusal(PolicyError):
 
 class ContextFull(Refusal):
     """The conversation is longer than the model can read."""
+
+
+class Filtered(Refusal):
+    """A filter of contents refuses the conversation, which says nothing about the next one."""
 
 
 class Unsupported(Exception):
@@ -75,6 +85,8 @@ def read_refusal(status: int, body: object, headers: Mapping[str, str]) -> Refus
     said = _line(fields.get("message") or fields.get("detail") or error)
     if status == 429 and "insufficient_quota" in (fields.get("code"), fields.get("type")):
         return Refused(said, final=True, advice=_ADVICE[429])
+    if _is_filtered(fields):
+        return Refused(said, kind=Filtered)
     if status in RETRYABLE:
         return Refused(said, again=True, asked=_retry_after(headers))
     if status in _ADVICE or status >= 500:
@@ -82,6 +94,14 @@ def read_refusal(status: int, body: object, headers: Mapping[str, str]) -> Refus
     if _TOO_LONG.search(f"{fields.get('code')} {fields.get('type')} {said}"):
         return Refused(said, kind=ContextFull)
     return Refused(said, unsupported=_unsupported(fields, said))
+
+
+def _is_filtered(fields: Mapping[str, object]) -> bool:
+    """Whether a code of the error, or what OpenRouter adds to it, is of a filter of contents."""
+    inner = fields.get("innererror")
+    codes = [fields.get("code"), fields.get("type"), inner.get("code") if isinstance(inner, Mapping) else None]
+    more = fields.get("metadata")
+    return any(_FILTERED.search(str(code)) for code in codes) or (isinstance(more, Mapping) and "flagged_input" in more)
 
 
 def _unsupported(fields: Mapping[str, object], said: str) -> Unsupported | None:

@@ -3,7 +3,7 @@ from email.utils import formatdate
 
 import pytest
 
-from at2po_agent.judge.endpoint.refusals import ContextFull, read_refusal
+from at2po_agent.judge.endpoint.refusals import ContextFull, Filtered, Refusal, read_refusal
 
 
 @pytest.mark.parametrize(
@@ -71,3 +71,27 @@ def test_an_ordinary_word_about_tokens_is_no_full_context():
 def test_only_what_does_not_change_the_measurement_is_left_out(error, field):
     found = read_refusal(400, {"error": error}, {})
     assert (found.unsupported.field if found.unsupported else None) == field
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (400, {"message": "The response was filtered", "param": "prompt", "code": "content_filter"}),  # Azure
+        (400, {"message": "", "code": None, "innererror": {"code": "ResponsibleAIPolicyViolation"}}),
+        (400, {"message": "rejected by our safety system", "code": "content_policy_violation"}),
+        (400, {"message": "Invalid prompt: your prompt was flagged", "code": "invalid_prompt"}),
+        (400, {"message": "considered high risk", "type": "content_filter"}),  # Moonshot
+        (400, {"message": "may contain inappropriate content", "code": "data_inspection_failed"}),  # DashScope
+        (400, {"message": "sensitive", "code": "1301"}),  # Zhipu
+        (403, {"message": "flagged", "code": 403, "metadata": {"reasons": ["x"], "flagged_input": "y"}}),  # OpenRouter
+        (500, {"message": "filtered", "code": "content_filter"}),
+    ],
+)
+def test_a_filter_of_contents_refuses_one_conversation(status, error):
+    found = read_refusal(status, {"error": error}, {})
+    assert (found.kind, found.final, found.again) == (Filtered, False, False)
+
+
+def test_other_codes_are_of_no_filter():
+    for code in (None, 400, "invalid_request_error", "model_not_found", "unsupported_value"):
+        assert read_refusal(400, {"error": {"message": "content filter", "code": code}}, {}).kind is Refusal

@@ -81,6 +81,24 @@ def test_one_fatal_error_ends_all_with_one_message(serve):
     assert all(record.error is None for record in records)
 
 
+def test_a_filter_that_refuses_a_question_before_any_answer_ends_its_episode_alone(serve):
+    records = []
+
+    def script(asked):
+        if "Tower A" in asked.messages[0]["content"]:
+            return failure(400, "The response was filtered", param="prompt", code="content_filter")
+        return Say("<answer>x", delay=0.3)
+
+    run(serve(script), [("q2", 0), ("q1", 0), ("q2", 1), ("q1", 1)], records.append, concurrency=4)
+    assert sorted((record.question_id, record.ended) for record in records) == [
+        ("q1", "error"),
+        ("q1", "error"),
+        ("q2", "answer"),
+        ("q2", "answer"),
+    ]
+    assert all("was filtered" in record.error for record in records if record.question_id == "q1")
+
+
 def one(server, **options) -> EpisodeRecord:
     """The record of one episode of ``q1``."""
     records: list[EpisodeRecord] = []
