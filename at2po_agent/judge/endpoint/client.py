@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from at2po_agent.judge.config import LimitConfig, ModelConfig
+from at2po_agent.judge.endpoint.context import OMIT, what_fits
 from at2po_agent.judge.endpoint.key import Key
 from at2po_agent.judge.endpoint.pacing import Pacer
-from at2po_agent.judge.endpoint.refusals import EndpointError, Refusal, Unsupported, read_refusal
+from at2po_agent.judge.endpoint.refusals import ContextFull, EndpointError, Refusal, Unsupported, read_refusal
 from at2po_agent.judge.endpoint.replies import Garbage, Reply, read_reply
 from at2po_agent.judge.endpoint.response_cache import ResponseCache
 from at2po_agent.policy.base import PolicyUnavailable
@@ -106,14 +107,22 @@ class ChatEndpoint:
 
         Raises:
             EndpointError: nothing can be asked of this endpoint, such as with a wrong key, model or address.
-            Refusal: it refuses this request; ``ContextFull`` where the conversation is too long for it.
+            Refusal: it refuses this request; ``ContextFull`` where the conversation is too long for it. Where only
+                ``max_tokens`` does not fit, what fits is asked for, once.
             PolicyUnavailable: it could not answer, however often it was tried.
         """
-        fields = {"model": self.model.name, **call.fields(), **self._extra}
+        fields = {"model": self.model.name, **_without_omitted({**call.fields(), **self._extra})}
         address = (self.model.base_url, fields, call.sample)
         if self._cache is not None and (kept := self._cache.get(address)) is not None:
             return read_reply(kept, 0.0)
-        body, seconds = await self._try(fields)
+        try:
+            body, seconds = await self._try(fields)
+        except ContextFull as full:
+            limits = {name: fields[name] for name in ("max_tokens", "max_completion_tokens") if name in fields}
+            fits = what_fits(full.said, min(limits.values(), default=0))
+            if fits is None:
+                raise
+            body, seconds = await self._try(_without_omitted({**fields, **dict.fromkeys(limits, fits)}))
         reply = read_reply(body, seconds)
         if self._cache is not None:
             self._cache.put(address, body)
@@ -158,7 +167,7 @@ class ChatEndpoint:
     async def _once(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         import openai
 
-        sent = _named({self.renamed.get(name, name): value for name, value in fields.items()})
+        sent = {wire: value for name, value in fields.items() if (wire := self.renamed.get(name, name)) is not None}
         # A refusal is of the names that this request had: others may have been refused since it was sent.
         names = frozenset(sent)
         try:
@@ -208,7 +217,7 @@ class ChatEndpoint:
         where = f"{self.model.base_url} refuses model {self.model.name!r}"
         if refusal.final or not (self._answered or refusal.kind is not Refusal):
             return EndpointError(f"{where} with {said}. {refusal.advice}".rstrip())
-        return refusal.kind(f"{self.model.base_url} refuses a request with {said}")
+        return refusal.kind(f"{self.model.base_url} refuses a request with {said}", refusal.said)
 
     def _cause(self, error: BaseException) -> str:
         cause = error.__cause__ or error
@@ -241,8 +250,8 @@ def _shorten(text: str) -> str:
     return text if len(text) <= 300 else f"{text[:300]}…"
 
 
-def _named(fields: Mapping[str | None, Any]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if name is not None}
+def _without_omitted(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value != OMIT}
 
 
 def _as_answer(body: bytes) -> dict[str, Any]:

@@ -40,7 +40,16 @@ class EndpointError(PolicyError):
 
 
 class Refusal(PolicyError):
-    """The endpoint refuses one request, and would again."""
+    """The endpoint refuses one request, and would again.
+
+    Args:
+        message: the error's.
+        said: what the server said, at full length.
+    """
+
+    def __init__(self, message: str, said: str = "") -> None:
+        super().__init__(message)
+        self.said = said
 
 
 class ContextFull(Refusal):

@@ -192,6 +192,45 @@ def test_a_conversation_that_is_too_long_is_told_apart(serve, fault):
         ask(serve(lambda asked: fault))
 
 
+def too_many(prompt, asked, window):
+    total = prompt + asked
+    return failure(400, f"maximum context length is {window} tokens. However, you requested {total} tokens")
+
+
+def test_a_request_whose_tokens_do_not_fit_is_sent_again_with_as_many_as_fit(serve, tmp_path):
+    server = serve(lambda a: too_many(90, a.body["max_tokens"], 100) if a.body["max_tokens"] > 10 else Say("hi"))
+    with ResponseCache(tmp_path / "answers.db") as cache:
+        (first, second), _ = ask(server, HELLO, HELLO, cache=cache)
+    assert (first.text, second.text) == ("hi", "hi")
+    assert [asked.body for asked in server.asked] == [server.asked[0].body, {**server.asked[0].body, "max_tokens": 9}]
+
+
+def test_what_fits_is_asked_for_once(serve):
+    server = serve(lambda asked: too_many(90, asked.body["max_tokens"], 100))
+    with pytest.raises(ContextFull):
+        ask(server)
+    assert server.count == 2
+
+
+def test_what_fits_is_asked_for_under_the_endpoints_own_name(serve):
+    def script(asked):
+        if "max_tokens" in asked.body:
+            return failure(400, "'max_tokens' is not supported", param="max_tokens")
+        asked_for = asked.body["max_completion_tokens"]
+        return too_many(90, asked_for, 100) if asked_for > 10 else Say("hi")
+
+    server = serve(script)
+    assert ask(server)[0][0].text == "hi"
+    assert server.asked[-1].body["max_completion_tokens"] == 9
+
+
+def test_a_server_that_does_not_count_to_the_end_says_itself_what_fits(serve):
+    said = "maximum context length is 100 tokens. However, you requested 16 output tokens and your prompt contains "
+    fault = failure(400, f"{said} at least 85 input tokens, for a total of at least 101 tokens.")
+    server = serve(lambda asked: fault if "max_tokens" in asked.body else Say("hi"))
+    assert ask(server)[0][0].text == "hi"
+
+
 def test_fields_that_an_endpoint_does_not_know_are_left_out_or_renamed(serve):
     def script(asked):
         if "stop" in asked.body:

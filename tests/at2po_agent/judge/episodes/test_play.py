@@ -139,6 +139,17 @@ def test_a_conversation_that_outgrows_the_model_is_the_models_end(serve):
     assert (record.ended, record.em, record.error) == ("length_limit", 0.0, None)
 
 
+def test_a_later_turn_for_which_only_fewer_tokens_are_left_is_played(serve):
+    def script(asked):
+        if len(asked.messages) > 1 and asked.body["max_tokens"] > 50:
+            said = f"{8000 + asked.body['max_tokens']} tokens (8000 in the messages, {asked.body['max_tokens']} in the"
+            return failure(400, f"maximum context length is 8051 tokens. However, you requested {said} completion).")
+        return search_then_answer(asked)
+
+    record = one(serve(script))
+    assert (record.ended, record.prediction, record.error) == ("answer", "Tower A", None)
+
+
 def test_a_question_that_does_not_fit_is_no_answer_of_the_model(serve):
     record = one(serve(lambda asked: failure(400, "too long", code="context_length_exceeded")))
     assert (record.ended, record.em) == ("error", None)
