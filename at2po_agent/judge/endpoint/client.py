@@ -8,7 +8,7 @@ import random
 import sys
 import time
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from at2po_agent.judge.config import LimitConfig, ModelConfig
@@ -16,7 +16,7 @@ from at2po_agent.judge.endpoint.context import OMIT, what_fits
 from at2po_agent.judge.endpoint.key import Key
 from at2po_agent.judge.endpoint.pacing import Pacer
 from at2po_agent.judge.endpoint.refusals import ContextFull, EndpointError, Refusal, Unsupported, read_refusal
-from at2po_agent.judge.endpoint.replies import Garbage, Reply, read_reply
+from at2po_agent.judge.endpoint.replies import Garbage, Reply, cut_in_reasoning, read_reply
 from at2po_agent.judge.endpoint.response_cache import ResponseCache
 from at2po_agent.policy.base import PolicyUnavailable
 from at2po_agent.rollouts.outages import Outages
@@ -105,6 +105,8 @@ class ChatEndpoint:
     async def complete(self, call: Call) -> Reply:
         """Answer the conversation, with retries where trying again may help.
 
+        What a stop string ended inside the reasoning is asked for again without stop strings.
+
         Raises:
             EndpointError: nothing can be asked of this endpoint, such as with a wrong key, model or address.
             Refusal: it refuses this request; ``ContextFull`` where the conversation is too long for it. Where only
@@ -112,6 +114,14 @@ class ChatEndpoint:
             PolicyUnavailable: it could not answer, however often it was tried.
         """
         fields = {"model": self.model.name, **_without_omitted({**call.fields(), **self._extra})}
+        reply = await self._reply(call, fields)
+        stop = fields.pop("stop", None)
+        if stop and "stop" not in self.renamed and cut_in_reasoning(reply, stop):
+            # Without stop strings the reasoning comes to its end; whoever reads the reply cuts it, and none ended it.
+            reply = replace(await self._reply(call, fields), matched="")
+        return reply
+
+    async def _reply(self, call: Call, fields: Mapping[str, Any]) -> Reply:
         address = (self.model.base_url, fields, call.sample)
         if self._cache is not None and (kept := self._cache.get(address)) is not None:
             return read_reply(kept, 0.0)

@@ -231,6 +231,48 @@ def test_a_server_that_does_not_count_to_the_end_says_itself_what_fits(serve):
     assert ask(server)[0][0].text == "hi"
 
 
+QUOTED = "I write <search>your query"
+CUT = {
+    "vLLM": Say(None, message={"reasoning_content": QUOTED}, choice={"stop_reason": "</search>"}),
+    "SGLang": Say("", message={"reasoning_content": QUOTED}, choice={"matched_stop": "</search>"}),
+    "without saying why": Say(None, message={"reasoning": QUOTED}),
+    "hidden reasoning": Say("\n", choice={"stop_reason": "</search>"}),
+    "no parser of reasoning": Say(f"<think>{QUOTED}"),
+}
+STOPPED = Call(HELLO.messages, 16, stop=("</search>", "</answer>"))
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_what_was_cut_inside_the_reasoning_is_asked_for_again_without_stop_strings(serve, tmp_path, name):
+    server = serve(lambda asked: CUT[name] if "stop" in asked.body else Say("<search>q</search> and more"))
+    with ResponseCache(tmp_path / "answers.db") as cache:
+        replies, _ = ask(server, STOPPED, STOPPED, cache=cache)
+    assert [(reply.text, reply.matched) for reply in replies] == [("<search>q</search> and more", "")] * 2
+    first, second = [asked.body for asked in server.asked]
+    assert second == {name: value for name, value in first.items() if name != "stop"}
+
+
+@pytest.mark.parametrize(
+    "say",
+    [
+        Say(None, message={"reasoning": QUOTED}, finish="length"),
+        Say(None, message={"reasoning": "I do not know."}, choice={"stop_reason": None}),
+        Say("<think>I <search></think><search>q", message={"reasoning": QUOTED}, choice={"stop_reason": "</search>"}),
+        Say(""),
+    ],
+)
+def test_what_was_not_cut_inside_the_reasoning_is_taken_as_it_is(serve, say):
+    server = serve(lambda asked: say)
+    (reply,), _ = ask(server, STOPPED)
+    assert (reply.text, server.count) == (say.text or "", 1)
+
+
+def test_an_endpoint_that_takes_no_stop_strings_is_not_asked_twice(serve):
+    server = serve(lambda a: failure(400, "no", param="stop") if "stop" in a.body else CUT["without saying why"])
+    ask(server, STOPPED)
+    assert server.count == 2
+
+
 def test_fields_that_an_endpoint_does_not_know_are_left_out_or_renamed(serve):
     def script(asked):
         if "stop" in asked.body:

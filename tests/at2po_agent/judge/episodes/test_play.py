@@ -150,6 +150,16 @@ def test_a_later_turn_for_which_only_fewer_tokens_are_left_is_played(serve):
     assert (record.ended, record.prediction, record.error) == ("answer", "Tower A", None)
 
 
+def test_reasoning_that_quotes_a_tag_is_not_scored_as_it_was_cut(serve):
+    def script(asked):
+        if "stop" in asked.body:
+            return Say(None, message={"reasoning_content": "I write <search>your query"})
+        return Say("<answer>Paris</answer> and on", message={"reasoning_content": "I write <search>it</search>."})
+
+    record = one(serve(script))
+    assert (record.em, record.error, record.turns[0].text) == (1.0, None, "<answer>Paris</answer>")
+
+
 def test_a_question_that_does_not_fit_is_no_answer_of_the_model(serve):
     record = one(serve(lambda asked: failure(400, "too long", code="context_length_exceeded")))
     assert (record.ended, record.em) == ("error", None)
