@@ -42,6 +42,7 @@ class LimitConfig(TokenLimits):
     retries: int = at_least(8, 0)  # of one request
     retry_seconds: float = at_least(0.5, 0)  # the first wait is up to this long; the next up to twice as long, …
     max_retry_seconds: float = at_least(60.0, 0)
+    max_retry_after_seconds: float = at_least(300.0, 0)  # an endpoint that asks for a longer pause ends the run
     search_retries: int = at_least(10, 0)  # of one search
     search_retry_seconds: float = at_least(2.0, 0)  # before the first; doubles each time, up to 15: two minutes in all
 

@@ -155,6 +155,7 @@ class ChatEndpoint:
                     continue
                 except _Again as error:
                     failures += 1
+                    self._check_pause(error)
                     # The server's own Retry-After is the least that is waited.
                     wait = error.asked + backoff.pause(failures)
                     if error.overload:
@@ -164,6 +165,17 @@ class ChatEndpoint:
                         raise self._lost(error, failures) from None
                     self._outages.failed("endpoint", path, error, round(wait, 1), PATIENCE_SECONDS)
             await asyncio.sleep(wait)
+
+    def _check_pause(self, error: _Again) -> None:
+        limit = self.limits.max_retry_after_seconds
+        if error.asked > limit:
+            raise EndpointError(
+                f"{self.model.base_url} asks for a pause of {error.asked:,.0f} s ({error}), longer than "
+                f"limits.max_retry_after_seconds={limit:g}. Go on after that with --resume, or wait for it with a "
+                "higher limit"
+            ) from None
+        if error.asked > PATIENCE_SECONDS:
+            self._outages.paused(self.model.base_url or "", error, error.asked)
 
     def _lost(self, error: Exception, tries: int) -> Exception:
         often = "once" if tries == 1 else f"{tries} times"

@@ -69,8 +69,8 @@ def read_reply(body: object, seconds: float) -> Reply:
 def cut_in_reasoning(reply: Reply, stop: Sequence[str]) -> bool:
     """Whether a stop string that the reasoning quotes ended a reply before its message began.
 
-    Then there is no text beside reasoning, or the text is a thought that was not closed. Where the endpoint does not say
-    what ended a reply, the model may have ended it so itself: that cannot be told apart.
+    Then there is no text beside reasoning, or the text is a thought that was not closed. Where the endpoint does not
+    say what ended a reply, the model may have ended it so itself: that cannot be told apart.
     """
     if reply.tool_calls or not (reply.matched in stop or (reply.matched is None and reply.finish in ("stop", ""))):
         return False

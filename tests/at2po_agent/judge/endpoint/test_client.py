@@ -150,6 +150,45 @@ def test_retry_after_is_the_least_that_is_waited_by_everybody(serve):
     assert min(times[1:]) - times[0] >= 1
 
 
+def busy(seconds):
+    return Say(status=429, headers={"Retry-After": seconds}, raw=b'{"error": {"message": "slow down"}}')
+
+
+def test_a_pause_that_an_endpoint_asks_for_is_said_at_once_and_once(serve):
+    lines: list[str] = []
+    server = serve(lambda asked: busy("120"))
+
+    async def run():
+        outages = Outages(lines.append)
+        async with ChatEndpoint(ModelConfig("m", server.url), FAST, concurrency=4, outages=outages) as endpoint:
+            async with asyncio.timeout(1):
+                await asyncio.gather(*(endpoint.complete(HELLO) for _ in range(4)))
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(run())
+    assert lines == [f"{server.url} asks for a pause of 120 s: HTTP 429: slow down"]
+
+
+def test_a_pause_beyond_the_limit_ends_the_run_with_what_to_do(serve):
+    server = serve(lambda asked: busy("7200") if asked.number else Say("hi"))
+    started = time.monotonic()
+    with pytest.raises(EndpointError, match=r"asks for a pause of 7,200 s \(HTTP 429: slow down\)") as caught:
+        ask(server, HELLO, HELLO)
+    assert "limits.max_retry_after_seconds=300. Go on after that with --resume" in str(caught.value)
+    assert time.monotonic() - started < 5 and server.count == 2
+
+
+def test_a_higher_limit_waits(serve):
+    lines: list[str] = []
+    server = serve(after(busy("0.2")))
+    limits = LimitConfig(retries=2, retry_seconds=0.01, max_retry_after_seconds=0.1)
+    with pytest.raises(EndpointError):
+        ask(server, limits=limits)
+    server = serve(after(busy("0.2")))
+    assert ask(server, outages=Outages(lines.append))[0][0].text == "hi"
+    assert lines == []  # too short to be worth a line
+
+
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
