@@ -75,7 +75,7 @@ class JudgeConfig:
     expansion: EntropyGuided = field(default_factory=EntropyGuided)  # the tree of --tree
     search: str | None = None  # URI; null: the passages that come with the questions
     env: dict[str, Any] = field(default_factory=dict)  # k, max_searches, dialect, …: passed to gymnasium.make
-    request: dict[str, Any] = field(default_factory=dict)  # added to every request, e.g. top_p, reasoning_effort
+    request: dict[str, Any] = field(default_factory=dict)  # added to every request, e.g. top_p; null or omit: left out
     imports: tuple[str, ...] = ()  # modules imported first: where your own tasks register their ids
     limits: LimitConfig = field(default_factory=LimitConfig)
     cache: str | None = None  # a file that keeps answers of the endpoint and gives them again

@@ -64,7 +64,7 @@ class ChatEndpoint:
         model: name, address and the variable of the key.
         limits: of requests and retries.
         concurrency: requests at a time, at most; fewer while the endpoint says that it is overloaded.
-        request: fields that are added to every request.
+        request: fields that are added to every request; null or ``omit`` leaves one out.
         cache: keeps answers, and gives them without a request.
         outages: says that the endpoint does not answer.
 
@@ -273,7 +273,7 @@ def _shorten(text: str) -> str:
 
 
 def _without_omitted(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if value != OMIT}
+    return {name: value for name, value in fields.items() if value is not None and value != OMIT}
 
 
 def _as_answer(body: bytes) -> dict[str, Any]:

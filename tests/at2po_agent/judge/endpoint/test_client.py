@@ -359,6 +359,23 @@ def test_a_field_that_is_refused_although_it_was_left_out_ends_the_run(serve):
     assert server.count == 2
 
 
+@pytest.mark.parametrize("nothing", [None, "omit"])
+def test_a_field_of_the_request_can_be_left_out(serve, nothing):
+    fault = failure(400, "Only the default is supported", param="temperature", code="unsupported_value")
+    server = serve(lambda asked: fault if "temperature" in asked.body else Say("hi"))
+    with pytest.raises(EndpointError, match=r"Try -T 1, or leave it out with request\.temperature=omit"):
+        ask(server)
+    (reply,), _ = ask(server, request={"temperature": nothing, "top_p": 0.5})
+    assert reply.text == "hi"
+    assert server.asked[-1].body == {"model": "m", "messages": list(HELLO.messages), "max_tokens": 16, "top_p": 0.5}
+
+
+def test_stop_strings_can_be_left_out_and_are_not_asked_about_again(serve):
+    server = serve(lambda asked: CUT["without saying why"])
+    ask(server, STOPPED, request={"stop": None})
+    assert (server.count, "stop" in server.asked[0].body) == (1, False)
+
+
 def test_everything_that_is_asked_is_sent_and_everything_that_comes_is_read(serve):
     tokens = [{"token": "hi", "logprob": -0.5, "top_logprobs": [{"token": "hi", "logprob": -0.5}]}]
     call = {"id": "c1", "type": "function", "function": {"name": "search", "arguments": "{}"}}

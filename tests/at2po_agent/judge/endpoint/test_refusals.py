@@ -64,6 +64,19 @@ def test_an_ordinary_word_about_tokens_is_no_full_context():
         ({"message": "no", "param": "seed"}, "seed"),
         ({"message": "Unrecognized request argument supplied: 'stop'"}, "stop"),
         ({"message": "Extra inputs are not permitted: `seed`"}, "seed"),
+        ("Argument not supported on this model: stop", "stop"),  # xAI
+        ("Model grok-4.6 does not support parameter stop.", "stop"),
+        ({"message": "Unknown field: stop"}, "stop"),
+        ({"message": "stop: Extra inputs are not permitted"}, "stop"),  # Anthropic
+        ({"message": "stop is not supported with this model"}, "stop"),
+        ({"message": "got an unexpected keyword argument 'stop'"}, "stop"),
+        ({"message": "property 'seed' is unsupported"}, "seed"),  # Groq
+        ({"message": 'Invalid JSON payload received. Unknown name "seed": Cannot find field.'}, "seed"),  # Gemini
+        ({"message": "Unsupported parameters: seed, stop"}, "stop"),
+        ({"message": "The argument is not supported. We stop here."}, None),
+        ({"message": "max_tokens is too large: 9. This model supports at most 8 completion tokens"}, None),
+        ({"message": "non-stop use is not supported"}, None),
+        ({"message": "unknown parameter: stop_token"}, None),
         ({"message": "'temperature' is not supported", "param": "temperature"}, None),  # it decides what is measured
         ({"message": "'stop' must not be empty"}, None),
     ],
@@ -95,3 +108,23 @@ def test_a_filter_of_contents_refuses_one_conversation(status, error):
 def test_other_codes_are_of_no_filter():
     for code in (None, 400, "invalid_request_error", "model_not_found", "unsupported_value"):
         assert read_refusal(400, {"error": {"message": "content filter", "code": code}}, {}).kind is Refusal
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        ({"message": "no", "param": "temperature", "code": "unsupported_value"}, "request.temperature=omit"),
+        ({"message": "no", "param": "temperature", "code": "unsupported_value"}, "Try -T 1"),
+        ("Argument not supported on this model: temperature", "request.temperature=omit"),
+        ({"message": "`temperature` is not supported"}, "request.temperature=omit"),
+        ({"message": "no", "param": "top_p", "code": "unsupported_parameter"}, "request.top_p=omit"),
+        ({"message": "no", "param": "logprobs", "code": "unsupported_parameter"}, ""),
+        ({"message": "temperature is odd"}, ""),
+        ({"message": "unknown", "param": "messages.[0].role"}, ""),
+        ({"message": "must be positive", "param": "top_k"}, ""),
+    ],
+)
+def test_a_field_that_decides_what_is_measured_is_left_out_by_the_user(error, advice):
+    found = read_refusal(400, {"error": error}, {})
+    assert advice in found.advice and bool(advice) == bool(found.advice)
+    assert found.unsupported is None
