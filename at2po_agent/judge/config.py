@@ -42,6 +42,7 @@ class LimitConfig(TokenLimits):
     retries: int = at_least(8, 0)  # of one request
     retry_seconds: float = at_least(0.5, 0)  # the first wait is up to this long; the next up to twice as long, …
     max_retry_seconds: float = at_least(60.0, 0)
+    max_retry_after_seconds: float = at_least(300.0, 0)  # an endpoint that asks for a longer pause ends the run
     search_retries: int = at_least(10, 0)  # of one search
     search_retry_seconds: float = at_least(2.0, 0)  # before the first; doubles each time, up to 15: two minutes in all
 
@@ -74,7 +75,7 @@ class JudgeConfig:
     expansion: EntropyGuided = field(default_factory=EntropyGuided)  # the tree of --tree
     search: str | None = None  # URI; null: the passages that come with the questions
     env: dict[str, Any] = field(default_factory=dict)  # k, max_searches, dialect, …: passed to gymnasium.make
-    request: dict[str, Any] = field(default_factory=dict)  # added to every request, e.g. top_p, reasoning_effort
+    request: dict[str, Any] = field(default_factory=dict)  # added to every request, e.g. top_p; null or omit: left out
     imports: tuple[str, ...] = ()  # modules imported first: where your own tasks register their ids
     limits: LimitConfig = field(default_factory=LimitConfig)
     cache: str | None = None  # a file that keeps answers of the endpoint and gives them again

@@ -46,6 +46,7 @@ class Outages:
         self._say, self._clock = say, clock
         self._down: dict[str, _Outage] = {}
         self._ended: dict[str, float] = {}
+        self._paused_until: dict[str, float] = {}
 
     async def outlast(
         self,
@@ -103,6 +104,19 @@ class Outages:
             still = f"has not answered for {now - outage.since:.0f} s" if outage.said else "does not answer"
             self._say(f"{backend} {still}: {error}; next try in {pause:g} s")
             outage.said, outage.speak_at = True, now + REMIND_SECONDS
+
+    def paused(self, who: str, error: Exception, seconds: float) -> None:
+        """Say at once that a backend asks for a pause, unless the last line about it covers that time.
+
+        Args:
+            who: its address.
+            error: what it said.
+            seconds: how long it wants to be left alone.
+        """
+        until = self._clock() + seconds
+        if until > self._paused_until.get(who, -math.inf) + QUIET_SECONDS:
+            self._paused_until[who] = until
+            self._say(f"{who} asks for a pause of {seconds:,.0f} s: {error}")
 
     def gave_up(self, backend: str, path: object, error: Exception, tries: int) -> None:
         """A path failed for good."""

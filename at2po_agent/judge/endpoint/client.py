@@ -7,15 +7,16 @@ import json
 import random
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from at2po_agent.judge.config import LimitConfig, ModelConfig
+from at2po_agent.judge.endpoint.context import OMIT, what_fits
 from at2po_agent.judge.endpoint.key import Key
 from at2po_agent.judge.endpoint.pacing import Pacer
-from at2po_agent.judge.endpoint.refusals import EndpointError, Refusal, Unsupported, read_refusal
-from at2po_agent.judge.endpoint.replies import Garbage, Reply, read_reply
+from at2po_agent.judge.endpoint.refusals import ContextFull, EndpointError, Refusal, Unsupported, read_refusal
+from at2po_agent.judge.endpoint.replies import Garbage, Reply, cut_in_reasoning, read_reply
 from at2po_agent.judge.endpoint.response_cache import ResponseCache
 from at2po_agent.policy.base import PolicyUnavailable
 from at2po_agent.rollouts.outages import Outages
@@ -63,7 +64,7 @@ class ChatEndpoint:
         model: name, address and the variable of the key.
         limits: of requests and retries.
         concurrency: requests at a time, at most; fewer while the endpoint says that it is overloaded.
-        request: fields that are added to every request.
+        request: fields that are added to every request; null or ``omit`` leaves one out.
         cache: keeps answers, and gives them without a request.
         outages: says that the endpoint does not answer.
 
@@ -104,16 +105,34 @@ class ChatEndpoint:
     async def complete(self, call: Call) -> Reply:
         """Answer the conversation, with retries where trying again may help.
 
+        What a stop string ended inside the reasoning is asked for again without stop strings.
+
         Raises:
             EndpointError: nothing can be asked of this endpoint, such as with a wrong key, model or address.
-            Refusal: it refuses this request; ``ContextFull`` where the conversation is too long for it.
+            Refusal: it refuses this request; ``ContextFull`` where the conversation is too long for it. Where only
+                ``max_tokens`` does not fit, what fits is asked for, once.
             PolicyUnavailable: it could not answer, however often it was tried.
         """
-        fields = {"model": self.model.name, **call.fields(), **self._extra}
+        fields = {"model": self.model.name, **_without_omitted({**call.fields(), **self._extra})}
+        reply = await self._reply(call, fields)
+        stop = fields.pop("stop", None)
+        if stop and "stop" not in self.renamed and cut_in_reasoning(reply, stop):
+            # Without stop strings the reasoning comes to its end; whoever reads the reply cuts it, and none ended it.
+            reply = replace(await self._reply(call, fields), matched="")
+        return reply
+
+    async def _reply(self, call: Call, fields: Mapping[str, Any]) -> Reply:
         address = (self.model.base_url, fields, call.sample)
         if self._cache is not None and (kept := self._cache.get(address)) is not None:
             return read_reply(kept, 0.0)
-        body, seconds = await self._try(fields)
+        try:
+            body, seconds = await self._try(fields)
+        except ContextFull as full:
+            limits = {name: fields[name] for name in ("max_tokens", "max_completion_tokens") if name in fields}
+            fits = what_fits(full.said, min(limits.values(), default=0))
+            if fits is None:
+                raise
+            body, seconds = await self._try(_without_omitted({**fields, **dict.fromkeys(limits, fits)}))
         reply = read_reply(body, seconds)
         if self._cache is not None:
             self._cache.put(address, body)
@@ -136,6 +155,7 @@ class ChatEndpoint:
                     continue
                 except _Again as error:
                     failures += 1
+                    self._check_pause(error)
                     # The server's own Retry-After is the least that is waited.
                     wait = error.asked + backoff.pause(failures)
                     if error.overload:
@@ -145,6 +165,17 @@ class ChatEndpoint:
                         raise self._lost(error, failures) from None
                     self._outages.failed("endpoint", path, error, round(wait, 1), PATIENCE_SECONDS)
             await asyncio.sleep(wait)
+
+    def _check_pause(self, error: _Again) -> None:
+        limit = self.limits.max_retry_after_seconds
+        if error.asked > limit:
+            raise EndpointError(
+                f"{self.model.base_url} asks for a pause of {error.asked:,.0f} s ({error}), longer than "
+                f"limits.max_retry_after_seconds={limit:g}. Go on after that with --resume, or wait for it with a "
+                "higher limit"
+            ) from None
+        if error.asked > PATIENCE_SECONDS:
+            self._outages.paused(self.model.base_url or "", error, error.asked)
 
     def _lost(self, error: Exception, tries: int) -> Exception:
         often = "once" if tries == 1 else f"{tries} times"
@@ -158,12 +189,14 @@ class ChatEndpoint:
     async def _once(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         import openai
 
-        sent = {self.renamed.get(name, name): value for name, value in fields.items()}
+        sent = {wire: value for name, value in fields.items() if (wire := self.renamed.get(name, name)) is not None}
+        # A refusal is of the names that this request had: others may have been refused since it was sent.
+        names = frozenset(sent)
         try:
             async with (
                 asyncio.timeout(self.limits.request_seconds),
                 self._client.chat.completions.with_streaming_response.create(
-                    model=sent.pop("model"), messages=sent.pop("messages"), extra_body=_named(sent)
+                    model=sent.pop("model"), messages=sent.pop("messages"), extra_body=sent
                 ) as response,
             ):
                 self._reached = True
@@ -171,7 +204,7 @@ class ChatEndpoint:
             return _as_answer(body)
         except openai.APIStatusError as error:
             self._reached = True
-            raise self._refused(error.status_code, error.body, error.response.headers) from None
+            raise self._refused(error.status_code, error.body, error.response.headers, names) from None
         except (TimeoutError, openai.APIConnectionError, _BrokenBody) as error:
             unreached = type(error.__cause__).__name__ in _UNREACHED
             self._reached |= not unreached
@@ -180,7 +213,7 @@ class ChatEndpoint:
             raise _Again(f"the connection failed ({self._cause(error)})") from None
         except Garbage as error:
             if error.status is not None:
-                raise self._refused(error.status, error.body, {}) from None
+                raise self._refused(error.status, error.body, {}, names) from None
             raise _Again(str(error)) from None
 
     async def _read(self, response: Any) -> bytes:
@@ -195,18 +228,18 @@ class ChatEndpoint:
             raise _BrokenBody from error
         return bytes(body)
 
-    def _refused(self, status: int, body: object, headers: Mapping[str, str]) -> Exception:
+    def _refused(self, status: int, body: object, headers: Mapping[str, str], names: Container[str]) -> Exception:
         refusal = read_refusal(status, body, headers)
         shown = _shorten(self._key.hide_in(refusal.said))  # in this order: a key that is cut is not found
         said = f"HTTP {status}: {shown}" if shown else f"HTTP {status}"
         if refusal.again:
             return _Again(said, asked=refusal.asked, overload=status in OVERLOADED)
-        if refusal.unsupported is not None and refusal.unsupported.field not in self.renamed:
+        if refusal.unsupported is not None and refusal.unsupported.field in names:
             return refusal.unsupported
         where = f"{self.model.base_url} refuses model {self.model.name!r}"
         if refusal.final or not (self._answered or refusal.kind is not Refusal):
             return EndpointError(f"{where} with {said}. {refusal.advice}".rstrip())
-        return refusal.kind(f"{self.model.base_url} refuses a request with {said}")
+        return refusal.kind(f"{self.model.base_url} refuses a request with {said}", refusal.said)
 
     def _cause(self, error: BaseException) -> str:
         cause = error.__cause__ or error
@@ -239,8 +272,8 @@ def _shorten(text: str) -> str:
     return text if len(text) <= 300 else f"{text[:300]}…"
 
 
-def _named(fields: Mapping[str | None, Any]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if name is not None}
+def _without_omitted(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None and value != OMIT}
 
 
 def _as_answer(body: bytes) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from at2po_agent.judge.endpoint.replies import Reply
 from at2po_env.chat import turn_text
 from at2po_env.search_qa import SearchQAEnv
 from at2po_env.state import ActionKind, plain
+from at2po_env.turn_text import without_thoughts
 
 
 class TagConversation:
@@ -19,12 +20,13 @@ class TagConversation:
 
     def __init__(self, env: SearchQAEnv) -> None:
         self.stop = env.stop
+        self.think = env.dialect.think
         self.tools: tuple[Mapping[str, Any], ...] = ()
         self.messages: list[dict[str, Any]] = [{"role": "user", "content": plain(env.observation())}]
 
     def take(self, reply: Reply) -> str:
         """Add the model's turn; returns the action."""
-        text = turn_of(reply, self.stop)
+        text = turn_of(reply, self.stop, self.think)
         self.messages.append({"role": "assistant", "content": text})
         return text
 
@@ -46,7 +48,7 @@ class ToolConversation(TagConversation):
 
     def take(self, reply: Reply) -> str:
         """Add the model's turn, its first call included; returns the action."""
-        content = turn_of(reply, self.stop)
+        content = turn_of(reply, self.stop, self.think)
         message: dict[str, Any] = {"role": "assistant", "content": content}
         if reply.tool_calls:
             message["tool_calls"] = [dict(reply.tool_calls[0])]
@@ -70,16 +72,17 @@ def converse(env: SearchQAEnv) -> TagConversation:
     return ToolConversation(env) if env.dialect.tools else TagConversation(env)
 
 
-def turn_of(reply: Reply, stop: Sequence[str]) -> str:
+def turn_of(reply: Reply, stop: Sequence[str], think: str = "think") -> str:
     """The turn that the model wrote, with the stop string that ended it, as a policy that gives tokens returns it.
 
     Endpoints that honour stop strings leave them out of the text: it is put back where the endpoint says which it was,
     or where it says "stop" and the text ends inside that tag. Endpoints that do not honour them go on behind it: that
-    is cut.
+    is cut, but never inside a thought, which may quote a tag.
     """
-    ends = [reply.text.index(end) + len(end) for end in stop if end in reply.text]
+    spoken = without_thoughts(reply.text, think)
+    ends = [spoken.text.index(end) + len(end) for end in stop if end in spoken.text]
     if ends:
-        return reply.text[: min(ends)]
+        return reply.text[: spoken.place(min(ends) - 1) + 1]
     if reply.matched is not None:
         return reply.text + (reply.matched if reply.matched in stop else "")
     opened = {end: reply.text.rfind(end.replace("</", "<", 1)) for end in stop}

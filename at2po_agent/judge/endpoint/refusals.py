@@ -21,10 +21,17 @@ _ADVICE = {
     429: "The account's quota is used up.",
 }
 _OPTIONAL: Mapping[str, str | None] = {"stop": None, "seed": None, "max_tokens": "max_completion_tokens"}
+_NEEDED = frozenset({"model", "messages", "prompt", "tools", "logprobs", "top_logprobs"})
 _NOT_KNOWN = re.compile("support|unknown|unrecogni[sz]ed|permitted", re.IGNORECASE)
 _TOO_LONG = re.compile(
     r"context[_ -]?(length|size|window)|maximum context|too many (input )?tokens|prompt is too long|"
     r"longer than the model",
+    re.IGNORECASE,
+)
+# OpenAI, Azure, Moonshot · OpenAI · OpenAI's reasoning models · Azure · DashScope · Zhipu · Gemini · gateways
+_FILTERED = re.compile(
+    r"content[_ -]?filter|content_policy|^invalid_prompt$|ResponsibleAIPolicy|data_?inspection_?failed|^1301$|"
+    r"prohibited_content|moderation|guardrail",
     re.IGNORECASE,
 )
 
@@ -34,11 +41,24 @@ class EndpointError(PolicyError):
 
 
 class Refusal(PolicyError):
-    """The endpoint refuses one request, and would again."""
+    """The endpoint refuses one request, and would again.
+
+    Args:
+        message: the error's.
+        said: what the server said, at full length.
+    """
+
+    def __init__(self, message: str, said: str = "") -> None:
+        super().__init__(message)
+        self.said = said
 
 
 class ContextFull(Refusal):
     """The conversation is longer than the model can read."""
+
+
+class Filtered(Refusal):
+    """A filter of contents refuses the conversation, which says nothing about the next one."""
 
 
 class Unsupported(Exception):
@@ -75,22 +95,52 @@ def read_refusal(status: int, body: object, headers: Mapping[str, str]) -> Refus
     said = _line(fields.get("message") or fields.get("detail") or error)
     if status == 429 and "insufficient_quota" in (fields.get("code"), fields.get("type")):
         return Refused(said, final=True, advice=_ADVICE[429])
+    if _is_filtered(fields):
+        return Refused(said, kind=Filtered)
     if status in RETRYABLE:
         return Refused(said, again=True, asked=_retry_after(headers))
     if status in _ADVICE or status >= 500:
         return Refused(said, final=True, advice=_ADVICE.get(status, ""))
     if _TOO_LONG.search(f"{fields.get('code')} {fields.get('type')} {said}"):
         return Refused(said, kind=ContextFull)
-    return Refused(said, unsupported=_unsupported(fields, said))
+    return Refused(said, unsupported=_unsupported(fields, said), advice=_advice(fields, said))
+
+
+def _is_filtered(fields: Mapping[str, object]) -> bool:
+    """Whether a code of the error, or what OpenRouter adds to it, is of a filter of contents."""
+    inner = fields.get("innererror")
+    codes = [fields.get("code"), fields.get("type"), inner.get("code") if isinstance(inner, Mapping) else None]
+    more = fields.get("metadata")
+    return any(_FILTERED.search(str(code)) for code in codes) or (isinstance(more, Mapping) and "flagged_input" in more)
 
 
 def _unsupported(fields: Mapping[str, object], said: str) -> Unsupported | None:
-    """The optional field that a message complains about, by OpenAI's ``param`` or by its name in quotes."""
+    """The optional field that a message complains about, by OpenAI's ``param`` or by its name."""
     for field, instead in _OPTIONAL.items():
-        named = re.search(rf"[\"'`]{field}[\"'`]", said)
-        if fields.get("param") == field or (named and _NOT_KNOWN.search(said)):
+        named = re.search(rf"[\"'`]{field}[\"'`]", said) and _NOT_KNOWN.search(said)
+        # A bare ``max_tokens`` is rather too large than not known.
+        if fields.get("param") == field or named or (instead is None and _not_known(said, field)):
             return Unsupported(field, instead)
     return None
+
+
+def _not_known(said: str, field: str) -> bool:
+    """Whether a message says that a field is not known, and names it in quotes, first, or behind a word for a field."""
+    quoted, behind = rf"[\"'`]{field}[\"'`]", rf"\b(parameter|argument|field)s?\b[^.\"'`]{{0,200}}[ :=]{field}(?![\w-])"
+    named = rf"{quoted}|^{field}(:| (is|are) not )|{behind}"
+    wider = re.search("unexpected|not allowed", said, re.IGNORECASE)
+    return bool(re.search(named, said, re.IGNORECASE) and (wider or _NOT_KNOWN.search(said)))
+
+
+def _advice(fields: Mapping[str, object], said: str) -> str:
+    """How to leave a field out that may decide what is measured: that is for the user to do."""
+    param = fields.get("param")
+    if param == "temperature" or _not_known(said, "temperature"):
+        return "Try -T 1, or leave it out with request.temperature=omit."
+    optional = isinstance(param, str) and param.isidentifier() and param not in _NEEDED
+    if optional and _NOT_KNOWN.search(f"{fields.get('code')} {said}"):
+        return f"If the model can do without, leave it out with request.{param}=omit."
+    return ""
 
 
 def _retry_after(headers: Mapping[str, str]) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +64,19 @@ def read_reply(body: object, seconds: float) -> Reply:
         logprobs=_logprobs(choice.get("logprobs")),
         seconds=seconds,
     )
+
+
+def cut_in_reasoning(reply: Reply, stop: Sequence[str]) -> bool:
+    """Whether a stop string that the reasoning quotes ended a reply before its message began.
+
+    Then there is no text beside reasoning, or the text is a thought that was not closed. Where the endpoint does not
+    say what ended a reply, the model may have ended it so itself: that cannot be told apart.
+    """
+    if reply.tool_calls or not (reply.matched in stop or (reply.matched is None and reply.finish in ("stop", ""))):
+        return False
+    if not reply.text.strip():
+        return bool(reply.reasoning) or reply.matched is not None
+    return reply.text.rfind("<think>") > reply.text.rfind("</think>")
 
 
 def _text(content: object) -> str:

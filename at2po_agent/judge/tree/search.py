@@ -12,12 +12,13 @@ import asyncio
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from statistics import fmean
 
 from at2po_agent.judge.config import JudgeConfig
 from at2po_agent.judge.endpoint.client import Call, ChatEndpoint
 from at2po_agent.judge.endpoint.conversation import converse
-from at2po_agent.judge.endpoint.refusals import EndpointError, Refusal
+from at2po_agent.judge.endpoint.refusals import EndpointError, Filtered, Refusal
 from at2po_agent.judge.episodes.play import Metered, Played, record_of
 from at2po_agent.judge.episodes.records import EpisodeRecord
 from at2po_agent.judge.tree.policy import LOGPROBS, EndpointLost, TreePolicy, no_logprobs
@@ -73,7 +74,9 @@ async def search_trees(
         EndpointError: no request can work, or the endpoint gives no log-probabilities.
         SearchError: no search can work.
     """
-    await probe(env, endpoint, question_ids[0])
+    # A filter says nothing of log-probabilities: then the first answer shows whether there are any.
+    with suppress(Filtered):
+        await probe(env, endpoint, question_ids[0])
 
     async def work(question_id: str) -> None:
         own = env.clone()

@@ -124,3 +124,15 @@ def test_all_trees_of_a_batch_share_one_outage():
     grown = asyncio.run(rollout(env, questions, actor, BranchEveryFirstTurn()))
     assert grown.lost_paths == 0 and len(grown.trees) == 6
     assert len(said) == 2 and said[0].startswith("search does not answer: the toy search is down")
+
+
+def test_a_pause_is_said_once_for_all_that_wait_and_again_when_it_grows():
+    clock, lines = Clock(), []
+    outages = Outages(lines.append, clock)
+    for wait in (60.0, 60.0, 55.0):
+        outages.paused("http://host", RuntimeError("busy"), wait)
+        clock.now += 2
+    assert lines == ["http://host asks for a pause of 60 s: busy"]
+    outages.paused("http://host", RuntimeError("busy"), 3600.0)
+    outages.paused("http://other", RuntimeError("busy"), 60.0)
+    assert lines[1:] == ["http://host asks for a pause of 3,600 s: busy", "http://other asks for a pause of 60 s: busy"]

@@ -150,6 +150,45 @@ def test_retry_after_is_the_least_that_is_waited_by_everybody(serve):
     assert min(times[1:]) - times[0] >= 1
 
 
+def busy(seconds):
+    return Say(status=429, headers={"Retry-After": seconds}, raw=b'{"error": {"message": "slow down"}}')
+
+
+def test_a_pause_that_an_endpoint_asks_for_is_said_at_once_and_once(serve):
+    lines: list[str] = []
+    server = serve(lambda asked: busy("120"))
+
+    async def run():
+        outages = Outages(lines.append)
+        async with ChatEndpoint(ModelConfig("m", server.url), FAST, concurrency=4, outages=outages) as endpoint:
+            async with asyncio.timeout(1):
+                await asyncio.gather(*(endpoint.complete(HELLO) for _ in range(4)))
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(run())
+    assert lines == [f"{server.url} asks for a pause of 120 s: HTTP 429: slow down"]
+
+
+def test_a_pause_beyond_the_limit_ends_the_run_with_what_to_do(serve):
+    server = serve(lambda asked: busy("7200") if asked.number else Say("hi"))
+    started = time.monotonic()
+    with pytest.raises(EndpointError, match=r"asks for a pause of 7,200 s \(HTTP 429: slow down\)") as caught:
+        ask(server, HELLO, HELLO)
+    assert "limits.max_retry_after_seconds=300. Go on after that with --resume" in str(caught.value)
+    assert time.monotonic() - started < 5 and server.count == 2
+
+
+def test_a_higher_limit_waits(serve):
+    lines: list[str] = []
+    server = serve(after(busy("0.2")))
+    limits = LimitConfig(retries=2, retry_seconds=0.01, max_retry_after_seconds=0.1)
+    with pytest.raises(EndpointError):
+        ask(server, limits=limits)
+    server = serve(after(busy("0.2")))
+    assert ask(server, outages=Outages(lines.append))[0][0].text == "hi"
+    assert lines == []  # too short to be worth a line
+
+
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
@@ -192,6 +231,87 @@ def test_a_conversation_that_is_too_long_is_told_apart(serve, fault):
         ask(serve(lambda asked: fault))
 
 
+def too_many(prompt, asked, window):
+    total = prompt + asked
+    return failure(400, f"maximum context length is {window} tokens. However, you requested {total} tokens")
+
+
+def test_a_request_whose_tokens_do_not_fit_is_sent_again_with_as_many_as_fit(serve, tmp_path):
+    server = serve(lambda a: too_many(90, a.body["max_tokens"], 100) if a.body["max_tokens"] > 10 else Say("hi"))
+    with ResponseCache(tmp_path / "answers.db") as cache:
+        (first, second), _ = ask(server, HELLO, HELLO, cache=cache)
+    assert (first.text, second.text) == ("hi", "hi")
+    assert [asked.body for asked in server.asked] == [server.asked[0].body, {**server.asked[0].body, "max_tokens": 9}]
+
+
+def test_what_fits_is_asked_for_once(serve):
+    server = serve(lambda asked: too_many(90, asked.body["max_tokens"], 100))
+    with pytest.raises(ContextFull):
+        ask(server)
+    assert server.count == 2
+
+
+def test_what_fits_is_asked_for_under_the_endpoints_own_name(serve):
+    def script(asked):
+        if "max_tokens" in asked.body:
+            return failure(400, "'max_tokens' is not supported", param="max_tokens")
+        asked_for = asked.body["max_completion_tokens"]
+        return too_many(90, asked_for, 100) if asked_for > 10 else Say("hi")
+
+    server = serve(script)
+    assert ask(server)[0][0].text == "hi"
+    assert server.asked[-1].body["max_completion_tokens"] == 9
+
+
+def test_a_server_that_does_not_count_to_the_end_says_itself_what_fits(serve):
+    said = "maximum context length is 100 tokens. However, you requested 16 output tokens and your prompt contains "
+    fault = failure(400, f"{said} at least 85 input tokens, for a total of at least 101 tokens.")
+    server = serve(lambda asked: fault if "max_tokens" in asked.body else Say("hi"))
+    assert ask(server)[0][0].text == "hi"
+
+
+QUOTED = "I write <search>your query"
+CUT = {
+    "vLLM": Say(None, message={"reasoning_content": QUOTED}, choice={"stop_reason": "</search>"}),
+    "SGLang": Say("", message={"reasoning_content": QUOTED}, choice={"matched_stop": "</search>"}),
+    "without saying why": Say(None, message={"reasoning": QUOTED}),
+    "hidden reasoning": Say("\n", choice={"stop_reason": "</search>"}),
+    "no parser of reasoning": Say(f"<think>{QUOTED}"),
+}
+STOPPED = Call(HELLO.messages, 16, stop=("</search>", "</answer>"))
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_what_was_cut_inside_the_reasoning_is_asked_for_again_without_stop_strings(serve, tmp_path, name):
+    server = serve(lambda asked: CUT[name] if "stop" in asked.body else Say("<search>q</search> and more"))
+    with ResponseCache(tmp_path / "answers.db") as cache:
+        replies, _ = ask(server, STOPPED, STOPPED, cache=cache)
+    assert [(reply.text, reply.matched) for reply in replies] == [("<search>q</search> and more", "")] * 2
+    first, second = [asked.body for asked in server.asked]
+    assert second == {name: value for name, value in first.items() if name != "stop"}
+
+
+@pytest.mark.parametrize(
+    "say",
+    [
+        Say(None, message={"reasoning": QUOTED}, finish="length"),
+        Say(None, message={"reasoning": "I do not know."}, choice={"stop_reason": None}),
+        Say("<think>I <search></think><search>q", message={"reasoning": QUOTED}, choice={"stop_reason": "</search>"}),
+        Say(""),
+    ],
+)
+def test_what_was_not_cut_inside_the_reasoning_is_taken_as_it_is(serve, say):
+    server = serve(lambda asked: say)
+    (reply,), _ = ask(server, STOPPED)
+    assert (reply.text, server.count) == (say.text or "", 1)
+
+
+def test_an_endpoint_that_takes_no_stop_strings_is_not_asked_twice(serve):
+    server = serve(lambda a: failure(400, "no", param="stop") if "stop" in a.body else CUT["without saying why"])
+    ask(server, STOPPED)
+    assert server.count == 2
+
+
 def test_fields_that_an_endpoint_does_not_know_are_left_out_or_renamed(serve):
     def script(asked):
         if "stop" in asked.body:
@@ -210,6 +330,50 @@ def test_fields_that_an_endpoint_does_not_know_are_left_out_or_renamed(serve):
         "max_completion_tokens": 16,
     }
     assert endpoint.renamed == {"stop": None, "max_tokens": "max_completion_tokens"}
+
+
+@pytest.mark.parametrize("field", ["max_tokens", "seed", "stop"])
+def test_requests_that_were_sent_before_a_field_was_refused_are_sent_again(serve, field):
+    def script(asked):
+        if field not in asked.body:
+            return Say("hi")
+        refusal = failure(400, f"Unsupported parameter: '{field}' is not supported with this model.", param=field)
+        refusal.delay = 0.05 * (asked.number + 1)  # one after another, all of them after the last was sent
+        return refusal
+
+    server = serve(script)
+    call = Call(HELLO.messages, 16, stop=("x",), seed=1)
+
+    async def run():
+        async with ChatEndpoint(ModelConfig("m", server.url), FAST, concurrency=8) as endpoint:
+            return await asyncio.gather(*(endpoint.complete(call) for _ in range(8)))
+
+    assert [reply.text for reply in asyncio.run(run())] == ["hi"] * 8
+    assert server.count == 16
+
+
+def test_a_field_that_is_refused_although_it_was_left_out_ends_the_run(serve):
+    server = serve(lambda asked: failure(400, "no", param="seed"))
+    with pytest.raises(EndpointError, match="HTTP 400: no"):
+        ask(server, Call(HELLO.messages, 16, seed=1))
+    assert server.count == 2
+
+
+@pytest.mark.parametrize("nothing", [None, "omit"])
+def test_a_field_of_the_request_can_be_left_out(serve, nothing):
+    fault = failure(400, "Only the default is supported", param="temperature", code="unsupported_value")
+    server = serve(lambda asked: fault if "temperature" in asked.body else Say("hi"))
+    with pytest.raises(EndpointError, match=r"Try -T 1, or leave it out with request\.temperature=omit"):
+        ask(server)
+    (reply,), _ = ask(server, request={"temperature": nothing, "top_p": 0.5})
+    assert reply.text == "hi"
+    assert server.asked[-1].body == {"model": "m", "messages": list(HELLO.messages), "max_tokens": 16, "top_p": 0.5}
+
+
+def test_stop_strings_can_be_left_out_and_are_not_asked_about_again(serve):
+    server = serve(lambda asked: CUT["without saying why"])
+    ask(server, STOPPED, request={"stop": None})
+    assert (server.count, "stop" in server.asked[0].body) == (1, False)
 
 
 def test_everything_that_is_asked_is_sent_and_everything_that_comes_is_read(serve):

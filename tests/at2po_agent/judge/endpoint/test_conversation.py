@@ -1,6 +1,8 @@
 """What is sent to an endpoint, and what its answers mean."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from at2po_agent.judge.endpoint.conversation import converse, turn_of
 from at2po_agent.judge.endpoint.replies import Reply
@@ -23,6 +25,16 @@ STOP = ("</search>", "</answer>")
         # it ignores them, and the model goes on
         (Reply("<search>q</search>\n<result>made up</result><answer>x</answer>", "stop"), "<search>q</search>"),
         (Reply("<answer>a</answer><search>b</search>", "length"), "<answer>a</answer>"),
+        # and it quoted a tag while it thought
+        (
+            Reply("<think>I write <search>q</search></think>\n<answer>a</answer>\nmore", "stop", matched=""),
+            "<think>I write <search>q</search></think>\n<answer>a</answer>",
+        ),
+        (
+            Reply("<think>a</think>b<think></answer></think><answer>c</answer>d", "stop"),
+            "<think>a</think>b<think></answer></think><answer>c</answer>",
+        ),
+        (Reply("<think>I write <search>q</search> and", "length"), "<think>I write <search>q</search> and"),
         # it was cut by the limit of tokens
         (Reply("<search>q", "length"), "<search>q"),
         # it ended by itself, without an action
@@ -83,3 +95,13 @@ def test_a_call_that_cannot_be_read_is_sent_back_as_text():
     talk.observe(observation, info["action"]["kind"])
     assert [message["role"] for message in talk.messages] == ["user", "assistant", "user"]
     assert "browse" in talk.messages[1]["content"] and "tool_calls" not in talk.messages[1]
+
+
+@given(
+    thoughts=st.lists(st.sampled_from(["a", "<search>", "</search>", "<answer>", "</answer>", "<result>"])),
+    query=st.text("ab <", max_size=5),
+    more=st.sampled_from(["", "</search>", "\n<result>made up</result><answer>x</answer>", "<think></search></think>"]),
+)
+def test_a_turn_ends_with_its_first_action_whatever_the_thought_quotes(thoughts, query, more):
+    turn = f"<think>{''.join(thoughts)}</think>\n<search>{query}</search>"
+    assert turn_of(Reply(turn + more, "stop", matched=""), STOP) == turn

@@ -81,6 +81,24 @@ def test_one_fatal_error_ends_all_with_one_message(serve):
     assert all(record.error is None for record in records)
 
 
+def test_a_filter_that_refuses_a_question_before_any_answer_ends_its_episode_alone(serve):
+    records = []
+
+    def script(asked):
+        if "Tower A" in asked.messages[0]["content"]:
+            return failure(400, "The response was filtered", param="prompt", code="content_filter")
+        return Say("<answer>x", delay=0.3)
+
+    run(serve(script), [("q2", 0), ("q1", 0), ("q2", 1), ("q1", 1)], records.append, concurrency=4)
+    assert sorted((record.question_id, record.ended) for record in records) == [
+        ("q1", "error"),
+        ("q1", "error"),
+        ("q2", "answer"),
+        ("q2", "answer"),
+    ]
+    assert all("was filtered" in record.error for record in records if record.question_id == "q1")
+
+
 def one(server, **options) -> EpisodeRecord:
     """The record of one episode of ``q1``."""
     records: list[EpisodeRecord] = []
@@ -119,6 +137,27 @@ def test_a_conversation_that_outgrows_the_model_is_the_models_end(serve):
     full = failure(400, "maximum context length is 10 tokens", code="context_length_exceeded")
     record = one(serve(lambda asked: full if len(asked.messages) > 1 else search_then_answer(asked)))
     assert (record.ended, record.em, record.error) == ("length_limit", 0.0, None)
+
+
+def test_a_later_turn_for_which_only_fewer_tokens_are_left_is_played(serve):
+    def script(asked):
+        if len(asked.messages) > 1 and asked.body["max_tokens"] > 50:
+            said = f"{8000 + asked.body['max_tokens']} tokens (8000 in the messages, {asked.body['max_tokens']} in the"
+            return failure(400, f"maximum context length is 8051 tokens. However, you requested {said} completion).")
+        return search_then_answer(asked)
+
+    record = one(serve(script))
+    assert (record.ended, record.prediction, record.error) == ("answer", "Tower A", None)
+
+
+def test_reasoning_that_quotes_a_tag_is_not_scored_as_it_was_cut(serve):
+    def script(asked):
+        if "stop" in asked.body:
+            return Say(None, message={"reasoning_content": "I write <search>your query"})
+        return Say("<answer>Paris</answer> and on", message={"reasoning_content": "I write <search>it</search>."})
+
+    record = one(serve(script))
+    assert (record.em, record.error, record.turns[0].text) == (1.0, None, "<answer>Paris</answer>")
 
 
 def test_a_question_that_does_not_fit_is_no_answer_of_the_model(serve):

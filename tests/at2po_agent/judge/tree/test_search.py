@@ -185,6 +185,14 @@ def test_a_question_that_failed_is_an_error_and_is_grown_again(serve, capsys):
     assert (run / "episodes.jsonl").read_bytes().startswith(b"".join(lines))  # nothing was repeated
 
 
+def test_a_filter_that_refuses_the_first_question_ends_no_other(serve):
+    filtered = failure(400, "The response was filtered", code="content_filter")
+    server = serve(lambda asked: filtered if "Salt Lantern born" in asked.messages[0]["content"] else searcher(asked))
+    assert cli.main([*DEMO, "-b", server.url, "-n", "2", *SHAPE, *FAST]) == 1
+    (run,) = runs()
+    assert json.loads((run / "tree.json").read_text())["questions"] == 1
+
+
 def test_a_torn_question_is_grown_again_to_the_same_paths(serve):
     server = serve(searcher)
     assert cli.main([*DEMO, "-b", server.url, "-n", "2", *SHAPE]) == 0

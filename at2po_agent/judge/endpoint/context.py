@@ -1,0 +1,56 @@
+"""How many tokens fit into a model's context, read from the message of a server that refused more."""
+
+from __future__ import annotations
+
+import re
+
+OMIT = "omit"
+"""The value of a field that is left out of a request."""
+
+# Longer ones are no counts, and Python does not read them.
+_N = r"(\d[\d,_]{0,30})"
+_WINDOW = re.compile(rf"context[ _-](?:length|size|window)\D{{0,30}}?{_N}", re.IGNORECASE)
+# OpenAI, old vLLM, SGLang, OpenRouter · vLLM
+_TOTAL = re.compile(rf"requested (?:a total of |about )?{_N} tokens|for a total of {_N}", re.IGNORECASE)
+_COMPLETION = re.compile(rf"{_N} (?:tokens )?(?:in|for) the (?:completion|output)|{_N} output tokens", re.IGNORECASE)
+_PROMPT = re.compile(
+    # OpenAI · OpenAI's older models · SGLang · OpenRouter · vLLM · llama.cpp
+    rf"{_N} in the messages|{_N} in your prompt|{_N} tokens from the input|{_N} of text input|{_N} input tokens|"
+    rf"request \({_N} tokens",
+    re.IGNORECASE,
+)
+# vLLM stops to count a prompt when it is longer than what ``max_tokens`` leaves.
+_UNCOUNTED = re.compile(rf"at least {_N} input tokens", re.IGNORECASE)
+
+
+def what_fits(said: str, max_tokens: int) -> int | str | None:
+    """The ``max_tokens`` with which a conversation fits that was refused with more.
+
+    Args:
+        said: the server's message.
+        max_tokens: of the refused request.
+
+    Returns:
+        A number of tokens from 1 to ``max_tokens`` - 1; ``OMIT`` where the server itself knows best how many fit; None
+        where none do, or the message does not say.
+    """
+    window, prompt = _number(_WINDOW, said), _number(_PROMPT, said)
+    if window is None:
+        return None
+    if _UNCOUNTED.search(said):
+        return OMIT if prompt is not None and prompt < window else None
+    total = _number(_TOTAL, said)
+    if total is not None:
+        # Better than the messages' own number: beside them there may be functions.
+        completion = _number(_COMPLETION, said)
+        prompt = total - (max_tokens if completion is None else completion)
+    if prompt is None:
+        return None
+    # One less, as older versions of SGLang refuse what fills the context exactly.
+    room = window - prompt - 1
+    return room if 1 <= room < max_tokens else None
+
+
+def _number(pattern: re.Pattern[str], said: str) -> int | None:
+    match = pattern.search(said)
+    return None if match is None else int(re.sub(r"\D", "", next(group for group in match.groups() if group)))
