@@ -48,7 +48,8 @@ def train(
             again when the run goes on.
 
     Raises:
-        AgentError: the configuration, the policy or the run directory cannot be used; no new directory is left then.
+        AgentError: the configuration, the policy or the run directory cannot be used, or a run that goes on has other
+            data, another index or another configuration than before; no new directory is left then.
         EnvError: the benchmark's data cannot.
     """
     if run is None:
@@ -82,8 +83,10 @@ def train_together(config: TrainConfig, recorder: Recorder, stop: Event, process
     ``stop`` is set in one process, all stop.
     """
     with closing(open_session(config, recorder.path / "engine", recorder.note, processes)) as session:
+        manifest = session.manifest()
+        processes.lead(lambda: recorder.check(manifest))
         trainer = _Trainer(config, recorder, stop, session, processes)
-        recorder.session(session.manifest())
+        recorder.session(manifest, trainer.at.step)
         try:
             return trainer.run_to_end()
         finally:
