@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,30 @@ def git_state() -> dict[str, Any] | None:
         return subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False).stdout
 
     return {"commit": git("rev-parse", "HEAD").strip(), "clean": not git("status", "--porcelain").strip()}
+
+
+def differences(before: Any, now: Any, at: str = "") -> Iterator[str]:
+    """Every entry that differs between two manifests of plain JSON values, as ``limits.k: 3 → 1``.
+
+    Args:
+        before: the one that was stored.
+        now: the one of this process.
+        at: the place of both, named before each entry.
+    """
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for key in dict.fromkeys((*before, *now)):
+            yield from differences(before.get(key), now.get(key), f"{at}.{key}" if at else key)
+    elif isinstance(before, list) and isinstance(now, list):
+        if before != now:
+            here = f"{len(before)} → {len(now)}" if len(before) != len(now) else "others"
+            yield f"{at}: {here}"
+    elif before != now:
+        yield f"{at}: {_short(before)} → {_short(now)}"
+
+
+def _short(value: Any) -> str:
+    text = "none" if value is None else str(value)
+    return text if len(text) <= 40 else f"{text[:16]}…"
 
 
 def files_digest(folder: Path) -> str:

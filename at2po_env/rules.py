@@ -76,11 +76,15 @@ class Rules:
         """Turns that an episode may have."""
         return self.max_searches + 2 if self.max_turns is None else self.max_turns
 
+    @property
+    def reward_name(self) -> str:
+        """The reward function by module and name."""
+        return f"{getattr(self.reward, '__module__', '')}.{getattr(self.reward, '__qualname__', repr(self.reward))}"
+
     def digest(self, corpus: str) -> str:
         """Digest of everything that decides an episode beside its question; ``corpus`` is a manifest's digest."""
         limits = (self.k, self.max_searches, self.turn_limit, self.max_observation_chars, self.on_malformed)
-        reward = f"{getattr(self.reward, '__module__', '')}.{getattr(self.reward, '__qualname__', repr(self.reward))}"
-        return chain("rules", self.dialect.digest, *map(str, limits), reward, corpus)
+        return chain("rules", self.dialect.digest, *map(str, limits), self.reward_name, corpus)
 
     def query(self, state: EpisodeState, action: Action) -> str | None:
         """The query that must be run before :meth:`advance`; None where this action runs no search."""

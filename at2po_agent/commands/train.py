@@ -21,6 +21,9 @@ def add_parser(commands: Any) -> None:
     train = commands.add_parser("train", help="train a policy, or go on with a run")
     train.add_argument("--cfg", type=Path, metavar="FILE", help="YAML configuration")
     train.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run from its last checkpoint")
+    train.add_argument(
+        "--accept-change", metavar="KINDS", help="go on although these have changed: data, index, config, with commas"
+    )
     train.add_argument("--print-config", action="store_true", help="print the whole configuration and stop")
     train.add_argument("overrides", nargs="*", metavar="key=value", help="laid over the file, e.g. train.steps=10")
     train.set_defaults(command=_train)
@@ -53,7 +56,10 @@ def _open_run(arguments: argparse.Namespace) -> RunDirectory:
     if arguments.resume and arguments.cfg:
         raise ConfigError("give --cfg for a new run or --resume to go on with one: a run keeps its own configuration")
     if arguments.resume:
-        return RunDirectory.resume(arguments.resume, arguments.overrides)
+        accept = arguments.accept_change.split(",") if arguments.accept_change else ()
+        return RunDirectory.resume(arguments.resume, arguments.overrides, accept)
+    if arguments.accept_change:
+        raise ConfigError("--accept-change is for a run that goes on: give it with --resume RUN")
     config = load_config(arguments.cfg, arguments.overrides)
     validate(config)
     return RunDirectory.create(config)

@@ -5,8 +5,10 @@ trainer        ``train``: the loop of rollout, credit, update, evaluation and ch
 session        what a run works with: environments, model, engine, algorithm
 engines        the engine that a configuration names
 workers        the processes of a run as rollout workers
+watch          stops a run that cannot learn
 recorder       everything that a run writes down and shows
 run_dir        the run directory
+continuation   is a run that goes on still the same, and whole?
 checkpoints    checkpoints that appear whole or not at all
 export         a checkpoint as a model directory
 metrics        the numbers of a step and of an evaluation

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _LIST = "checkpoint.json"
+_NAME = re.compile(r"step_\d{6,}(_\d+)?", re.ASCII)  # numbered where a step has a second checkpoint
 
 
 class CheckpointError(AgentError):
@@ -195,8 +197,9 @@ def _save_tensors(state: dict[str, Any], path: Path) -> None:
 
 
 def _folders(directory: Path) -> list[Path]:
-    """Checkpoint folders, oldest first."""
-    return sorted((path for path in directory.glob("step_*") if path.is_dir()), key=_order)
+    """Checkpoint folders, oldest first; whatever else lies beside them, such as a copy, is not the run's."""
+    folders = (path for path in directory.glob("step_*") if path.is_dir())
+    return sorted((path for path in folders if _NAME.fullmatch(path.name)), key=_order)
 
 
 def _order(path: Path) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from at2po_agent.training.continuation import changed_code, check_unchanged, describe_session, missing_files
 from at2po_agent.training.display import Display
 from at2po_agent.training.loggers import Logger, open_loggers
 from at2po_agent.training.metrics import Scores
@@ -25,8 +26,11 @@ class Recorder:
     def note(self, text: str) -> None:
         """Say something that stays on the screen."""
 
-    def session(self, manifest: Mapping[str, Any]) -> None:
-        """What this process runs on."""
+    def check(self, manifest: Mapping[str, Any]) -> None:
+        """Refuse to go on with a run that worked with something else than this ``manifest`` of a session."""
+
+    def session(self, manifest: Mapping[str, Any], step: int) -> None:
+        """A session begins after ``step`` steps, with what its ``manifest`` names."""
 
     def begin(self, step: int) -> None:
         """The run goes on from ``step``, −1 where there is no checkpoint: what was recorded after it is forgotten."""
@@ -66,19 +70,39 @@ class RunRecorder(Recorder):
         super().__init__(run.path)
         self.run, self.display = run, display
         self._loggers: list[Logger] = []
+        self._accepted: list[str] = []
 
     def note(self, text: str) -> None:
         """A line."""
         self.display.note(text)
 
-    def session(self, manifest: Mapping[str, Any]) -> None:
+    def check(self, manifest: Mapping[str, Any]) -> None:
+        """Compare it with the last entry of ``manifest.json``; changes that were accepted ever are shown, each a line.
+
+        Raises:
+            RunDirError: something has changed, and it was not accepted.
+        """
+        sessions = self.run.sessions()
+        if not sessions:
+            return
+        before, now = sessions[-1], describe_session(manifest, self.run.config)
+        self._accepted = [*before.get("accepted", ()), *check_unchanged(self.path, before, now, self.run.accept)]
+        for text in self._accepted:
+            self.note(f"going on with an accepted change of {text}")
+        if code := changed_code(before, now):
+            self.note(f"other code than in the session before: {', '.join(code)}")
+
+    def session(self, manifest: Mapping[str, Any], step: int) -> None:
         """One more entry of ``manifest.json``."""
-        self.run.add_session(manifest)
+        accepted = {"accepted": self._accepted} if self._accepted else {}
+        self.run.add_session({**describe_session(manifest, self.run.config), "from_step": step, **accepted})
 
     def begin(self, step: int) -> None:
         """Open the loggers, once a directory that already has later steps has forgotten them."""
         if self.run.resumed:
             self.run.rewind(step)
+            for text in missing_files(self.path, self.run.sessions(), step):
+                self.note(text)
         self._loggers = open_loggers(self.run.config, self.run.path, max(step, 0) + 1)
 
     def step(

@@ -14,8 +14,9 @@ import io
 import json
 import math
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
@@ -30,6 +31,7 @@ from at2po_agent.training.metrics import Scores
 
 _PARTS = ("trees", "checkpoints")
 RESUMABLE = ("train", "eval", "checkpoint", "log")  # sections that may change when a run goes on
+ACCEPTABLE = ("data", "index", "config")  # kinds of other changes, that it can be told to accept
 
 
 class RunDirError(AgentError):
@@ -42,8 +44,8 @@ class RunDirectory:
     As a context manager it removes a new directory that an error ended before ``add_session``.
     """
 
-    def __init__(self, path: Path, config: TrainConfig, *, resumed: bool) -> None:
-        self.path, self.config, self.resumed = path, config, resumed
+    def __init__(self, path: Path, config: TrainConfig, *, resumed: bool, accept: Collection[str] = ()) -> None:
+        self.path, self.config, self.resumed, self.accept = path, config, resumed, accept
         self.checkpoints = path / "checkpoints"
         self._metrics = path / "metrics.jsonl"
         self._lock = take_lock(path)
@@ -80,19 +82,27 @@ class RunDirectory:
         return run
 
     @classmethod
-    def resume(cls, path: Path, overrides: Sequence[str] = ()) -> Self:
-        """Open an existing run to go on; ``overrides`` may change how long and how closely, not what.
+    def resume(cls, path: Path, overrides: Sequence[str] = (), accept: Collection[str] = ()) -> Self:
+        """Open an existing run to go on.
+
+        Args:
+            path: its directory.
+            overrides: ``key=value`` settings, of how long and how closely, not what.
+            accept: kinds of changes since its last session that it goes on with, of ``ACCEPTABLE``.
 
         Raises:
             RunDirError: it is no run directory, or another process holds it.
-            ConfigError: an override is wrong, or touches what a resumed run must keep.
+            ConfigError: an override is wrong, or touches what a resumed run must keep; there is no such kind of change.
         """
         if not (path / "config.yaml").is_file():
             raise RunDirError(f"{path} is not a run directory: it has no config.yaml")
         for text in overrides:
             if text.split("=")[0].split(".")[0] not in RESUMABLE:
                 raise ConfigError(f"override {text!r}: a resumed run may change only {', '.join(RESUMABLE)}")
-        run = cls(path, load_config(path / "config.yaml", overrides), resumed=True)
+        for kind in accept:
+            if kind not in ACCEPTABLE:
+                raise ConfigError(f"there is no change of {kind!r} to accept: one of {', '.join(ACCEPTABLE)}")
+        run = cls(path, load_config(path / "config.yaml", overrides), resumed=True, accept=accept)
         try:
             run._repair()
             if overrides:
@@ -143,7 +153,7 @@ class RunDirectory:
         """Forget what was logged after ``step``, the one that the run goes on from; -1 forgets everything."""
         self._keep_lines(lambda line: bool(line["step"] <= step))
         with writing(self.path):
-            for path in [*tree_files(self.path), *(self.path / "evaluations").glob("step_*.json")]:
+            for path in [*tree_files(self.path), *evaluation_files(self.path)]:
                 if step_of(path) > step:
                     path.unlink()
 
@@ -158,16 +168,24 @@ class RunDirectory:
         write_bytes(path, zstandard.ZstdCompressor(level=6).compress(lines.encode()))
         return path
 
-    def add_session(self, session: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Add what this process runs on to ``manifest.json``; returns the session before it, if there was one."""
+    def sessions(self) -> list[dict[str, Any]]:
+        """What each process ran on that trained this run, as ``manifest.json`` has it.
+
+        Raises:
+            RunDirError: the file is damaged.
+        """
         path = self.path / "manifest.json"
+        if not path.exists():
+            return []
         try:
-            sessions = json.loads(path.read_text(encoding="utf-8"))["sessions"] if path.exists() else []
+            return [dict(session) for session in json.loads(path.read_text(encoding="utf-8"))["sessions"]]
         except (ValueError, KeyError, TypeError) as error:
             raise RunDirError(f"{path} is damaged ({error}); put it back or remove it") from error
-        text = json.dumps({"sessions": [*sessions, session]}, indent=2, ensure_ascii=False)
-        write_text(path, text + "\n")
-        return sessions[-1] if sessions else None
+
+    def add_session(self, session: Mapping[str, Any]) -> None:
+        """Add what this process runs on to ``manifest.json``."""
+        text = json.dumps({"sessions": [*self.sessions(), session]}, indent=2, ensure_ascii=False)
+        write_text(self.path / "manifest.json", text + "\n")
 
     def close(self) -> None:
         """Let another process have the directory. Closing twice is fine."""
@@ -214,11 +232,22 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
 
 def tree_files(path: Path) -> list[Path]:
     """The tree files of a run, in the order of their steps."""
-    return sorted((path / "trees").glob("step_*.jsonl.zst"), key=step_of)
+    return _step_files(path / "trees", ".jsonl.zst")
+
+
+def evaluation_files(path: Path) -> list[Path]:
+    """The files with the scores of a run's evaluations, in the order of their steps."""
+    return _step_files(path / "evaluations", ".json")
+
+
+def _step_files(folder: Path, ending: str) -> list[Path]:
+    """The files that the run itself wrote; whatever else lies beside them, such as a copy, is not its own."""
+    name = re.compile(rf"step_\d{{6,}}{re.escape(ending)}", re.ASCII)
+    return sorted((path for path in folder.glob("step_*") if name.fullmatch(path.name) and path.is_file()), key=step_of)
 
 
 def step_of(path: Path) -> int:
-    """The step that a file is of."""
+    """The step that a file of ``tree_files`` or ``evaluation_files`` is of."""
     return int(path.name.removeprefix("step_").partition(".")[0])
 
 

@@ -48,7 +48,7 @@ class Session:
     device: torch.device  # where the update is computed
 
     def manifest(self) -> dict[str, Any]:
-        """What decides the run's results besides its configuration: data, index, dialect, versions, code."""
+        """Everything that decides a run's results besides its configuration: data, index, dialect, versions, code."""
         return {
             "env": describe_env(self.env),
             "eval_env": describe_env(self.eval_env),

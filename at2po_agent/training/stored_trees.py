@@ -64,7 +64,7 @@ def find_tree(
     if not files:
         raise RunDirError(f"{run} has no stored trees (log.trees_every=0 stores none)")
     if step is not None and step not in files:
-        raise RunDirError(f"{run} has no trees of step {step}; it has steps {_ranges(sorted(files))}")
+        raise RunDirError(f"{run} has no trees of step {step}; it has steps {ranges(sorted(files))}")
     for at in [step] if step is not None else sorted(files, reverse=True):
         records = read_trees(files[at])
         for i, record in enumerate(records):
@@ -142,5 +142,6 @@ def _by_node(tree: TurnTree, advantages: Sequence[Sequence[float]]) -> dict[int,
     return found
 
 
-def _ranges(steps: Sequence[int]) -> str:
-    return f"{steps[0]} to {steps[-1]}" if steps[-1] - steps[0] == len(steps) - 1 else ", ".join(map(str, steps))
+def ranges(steps: Sequence[int]) -> str:
+    """Step numbers in words, ``1 to 4`` or ``1, 3``; they are sorted, and there is one at least."""
+    return f"{steps[0]} to {steps[-1]}" if steps[-1] - steps[0] == len(steps) - 1 > 0 else ", ".join(map(str, steps))

@@ -25,6 +25,7 @@ from at2po_agent.training.recorder import Recorder, RunRecorder
 from at2po_agent.training.run_dir import RunDirectory, RunDirError
 from at2po_agent.training.session import Session, open_session
 from at2po_agent.training.stored_trees import tree_record
+from at2po_agent.training.watch import SkippedUpdates
 from at2po_agent.training.workers import RolloutWorkers
 from at2po_agent.update.forwarding import RunContext
 from at2po_agent.update.packing import Credited
@@ -48,7 +49,9 @@ def train(
             again when the run goes on.
 
     Raises:
-        AgentError: the configuration, the policy or the run directory cannot be used; no new directory is left then.
+        AgentError: the configuration, the policy or the run directory cannot be used, or a run that goes on has other
+            data, another index or another configuration than before; no new directory is left then.
+        TrainingError: a reward is not finite, or every update of some steps in a row was skipped.
         EnvError: the benchmark's data cannot.
     """
     if run is None:
@@ -82,8 +85,10 @@ def train_together(config: TrainConfig, recorder: Recorder, stop: Event, process
     ``stop`` is set in one process, all stop.
     """
     with closing(open_session(config, recorder.path / "engine", recorder.note, processes)) as session:
+        manifest = session.manifest()
+        processes.lead(lambda: recorder.check(manifest))
         trainer = _Trainer(config, recorder, stop, session, processes)
-        recorder.session(session.manifest())
+        recorder.session(manifest, trainer.at.step)
         try:
             return trainer.run_to_end()
         finally:
@@ -124,6 +129,7 @@ class _Trainer:
             reference=session.reference,
         )
         self.workers = RolloutWorkers(config, session, processes, recorder)
+        self.skipped_updates = SkippedUpdates(recorder.note)
         self.at = _Position()
         self.saved: Path | None = None  # the last checkpoint, and the step it is of
         self.saved_step = -1
@@ -187,7 +193,8 @@ class _Trainer:
         credited = self._credit(grown)
         metrics = rollout_metrics(grown, credited) | {"generated_tokens": generated}
         metrics |= engine_metrics(before, self.workers.engine_stats())
-        metrics |= {f"update_{name}": value for name, value in self._update(credited).items()}
+        updated = self._update(credited)
+        metrics |= {f"update_{name}": value for name, value in updated.items()}
         seconds, rollout_seconds = self.processes.gather((perf_counter() - started, rollout_seconds))[0]
         at.step, at.seconds, at.tokens = at.step + 1, at.seconds + seconds, at.tokens + generated
         at.drawn, at.trees = at.drawn + grown.questions, at.trees + len(grown.trees)
@@ -196,6 +203,7 @@ class _Trainer:
         timings = {"step": seconds, "rollout": rollout_seconds, "update": seconds - rollout_seconds}
         timings["tokens_per_second"] = generated / seconds
         self.recorder.step(at.step, metrics, timings, at.seconds, at.tokens)
+        self.skipped_updates.see(at.step, updated)
 
     def _credit(self, grown: Rollout) -> list[Credited]:
         """Prune what has no score, drop trees with fewer than two scored leaves, assign credit to the others."""

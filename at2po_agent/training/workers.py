@@ -14,6 +14,7 @@ from at2po_agent.tasks import run
 from at2po_agent.training.config import TrainConfig
 from at2po_agent.training.recorder import Recorder
 from at2po_agent.training.session import Session
+from at2po_agent.training.watch import check_rewards
 from at2po_agent.update.processes import Processes
 from at2po_env.state import Question
 
@@ -39,10 +40,16 @@ class RolloutWorkers:
         Args:
             step: steps done before, which with the seed decides every sampled token.
             drawn: questions drawn before: the place in their order.
+
+        Raises:
+            TrainingError: a reward is not finite.
         """
 
         async def grow_batch(first: int) -> Rollout:
-            return Rollout.of(await self.processes.together(self._grow_share(step, drawn, first)))
+            grown = Rollout.of(await self.processes.together(self._grow_share(step, drawn, first)))
+            # Before groups compare rewards; in every process, as each has all trees.
+            check_rewards(grown.trees, self.session.env)
+            return grown
 
         return run(self.session.algorithm.groups.collect(grow_batch, self.config.rollout.questions))
 

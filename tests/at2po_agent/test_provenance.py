@@ -19,7 +19,7 @@ import pytest
 
 import at2po_agent
 from at2po_agent import provenance
-from at2po_agent.provenance import describe_code, describe_env, files_digest
+from at2po_agent.provenance import describe_code, describe_env, differences, files_digest
 from search_backend import EmbeddedIndex
 from tests.helpers.env_doubles import QUESTIONS, TOWERS, FakeSearch, make_env
 from tests.helpers.places import CONFIGS, ROOT
@@ -94,6 +94,19 @@ def test_a_model_is_known_by_the_names_and_contents_of_its_files(tmp_path: Path)
     assert files_digest(tmp_path) == hashlib.sha256(by_hand.encode()).hexdigest()
     (tmp_path / "b.json").rename(tmp_path / "c.json")
     assert files_digest(tmp_path) != hashlib.sha256(by_hand.encode()).hexdigest()
+
+
+def test_differences_are_named_by_their_place_and_long_values_cut() -> None:
+    before = {"a": {"k": 3, "same": 1}, "ids": ["x"], "order": [1, 2], "digest": "a" * 64}
+    now = {"a": {"same": 1, "new": True}, "ids": ["x", "y"], "order": [2, 1], "digest": "b" * 64}
+    assert list(differences(before, now)) == [
+        "a.k: 3 → none",
+        "a.new: none → True",
+        "ids: 1 → 2",
+        "order: others",
+        f"digest: {'a' * 16}… → {'b' * 16}…",
+    ]
+    assert list(differences(before, before)) == []
 
 
 @pytest.fixture

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from at2po_agent.judge.config import JudgeConfig
-from at2po_agent.provenance import describe_code, describe_env
+from at2po_agent.provenance import describe_code, describe_env, differences
 from at2po_env.scoring import METRICS
 from at2po_env.search_qa import SearchQAEnv
 
@@ -65,21 +65,4 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What decides the results and differs between two manifests, in words."""
     left = {key: value for key, value in before.items() if key not in _CIRCUMSTANCES}
     right = {key: value for key, value in now.items() if key not in _CIRCUMSTANCES}
-    return list(_differences(left, right))
-
-
-def _differences(before: Any, now: Any, at: str = "") -> Iterator[str]:
-    if isinstance(before, Mapping) and isinstance(now, Mapping):
-        for key in dict.fromkeys((*before, *now)):
-            yield from _differences(before.get(key), now.get(key), f"{at}.{key}" if at else key)
-    elif isinstance(before, list) and isinstance(now, list):
-        if before != now:
-            here = f"{len(before)} → {len(now)}" if len(before) != len(now) else "others"
-            yield f"{at}: {here}"
-    elif before != now:
-        yield f"{at}: {_short(before)} → {_short(now)}"
-
-
-def _short(value: Any) -> str:
-    text = "none" if value is None else str(value)
-    return text if len(text) <= 40 else f"{text[:16]}…"
+    return list(differences(left, right))

@@ -10,7 +10,7 @@ from typing import Any
 from at2po_agent.intervals import paired_share_interval
 from at2po_agent.judge.view.page import Heading
 from at2po_agent.method.tree import ROOT, TurnTree
-from at2po_agent.training.run_dir import RunDirError, read_metrics, read_trees, step_of, tree_files
+from at2po_agent.training.run_dir import RunDirError, evaluation_files, read_metrics, read_trees, step_of, tree_files
 from at2po_env.dialects import NATIVE, TAGS
 
 _CHARTS = (("eval_em", "Exact match, held out", True), ("reward", "Reward", False), ("entropy", "Entropy, nats", False))
@@ -134,7 +134,7 @@ def _charts(run: Path) -> Iterator[dict[str, Any]]:
 
 def _result(run: Path) -> dict[str, Any] | None:
     """The first and the last evaluation over the questions that both scored; None where there are not two."""
-    files = sorted((run / "evaluations").glob("step_*.json"), key=step_of)
+    files = evaluation_files(run)
     if len(files) < 2:
         return None
     first, last = (json.loads(file.read_text(encoding="utf-8")) for file in (files[0], files[-1]))

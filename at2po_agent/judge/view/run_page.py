@@ -77,4 +77,5 @@ def _config(run: Path) -> dict[str, Any]:
 def _last_session(run: Path) -> dict[str, Any]:
     file = run / "manifest.json"
     sessions = json.loads(file.read_text(encoding="utf-8"))["sessions"] if file.is_file() else []
-    return dict(sessions[-1]) if sessions else {}
+    # The configuration is shown as ``config.yaml`` has it.
+    return {key: value for key, value in sessions[-1].items() if key != "config"} if sessions else {}

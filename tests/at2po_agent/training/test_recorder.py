@@ -50,7 +50,8 @@ def recorder_of(run: RunDirectory) -> tuple[RunRecorder, io.StringIO]:
 
 def tell(recorder: Recorder) -> None:
     """Two steps and an evaluation, as a trainer has them."""
-    recorder.session({"torch": "1"})
+    recorder.check({"torch": "1"})
+    recorder.session({"torch": "1"}, 0)
     recorder.begin(-1)
     for step in (1, 2):
         recorder.step(step, {"em": step / 4, "kl": None}, {"rollout": 2.0}, seconds=step, tokens=10)

@@ -14,7 +14,15 @@ from at2po_agent.policy.loading import PolicyConfig
 from at2po_agent.settings import ConfigError
 from at2po_agent.training.config import TrainConfig, load_config
 from at2po_agent.training.metrics import Scores
-from at2po_agent.training.run_dir import RunDirectory, RunDirError, read_metrics, read_trees, tree_files
+from at2po_agent.training.run_dir import (
+    RunDirectory,
+    RunDirError,
+    evaluation_files,
+    read_metrics,
+    read_trees,
+    step_of,
+    tree_files,
+)
 from tests.helpers.faults import disk_with_room_for
 
 
@@ -105,6 +113,23 @@ def test_resume_repairs_a_torn_line_and_rewind_makes_every_step_appear_once(run:
     assert [path.name for path in (run.path / "evaluations").iterdir()] == ["step_000001.json"]
 
 
+def test_names_that_the_run_did_not_write_are_ignored(run: RunDirectory):
+    for step in (1, 2):
+        run.save_trees(step, [{"tree": step}])
+        run.log_evaluation(step, scores(step, 1.0), 1.0)
+    for name in ("step_000002.bak.jsonl.zst", "step_latest.jsonl.zst", "step_000002 (copy).jsonl.zst"):
+        (run.path / "trees" / name).touch()
+    (run.path / "trees" / "step_000004.jsonl.zst").mkdir()
+    for name in ("step_latest.json", "step_000002.old.json"):
+        (run.path / "evaluations" / name).touch()
+    assert [step_of(path) for path in tree_files(run.path)] == [1, 2]
+    assert [step_of(path) for path in evaluation_files(run.path)] == [1, 2]
+    run.rewind(1)
+    assert [step_of(path) for path in tree_files(run.path)] == [1]
+    assert [step_of(path) for path in evaluation_files(run.path)] == [1]
+    assert len(list((run.path / "trees").iterdir())) == 5
+
+
 def test_rewind_to_before_the_start_forgets_everything(run: RunDirectory):
     run.log_evaluation(0, scores(0, 1.0), 1.0)
     run.rewind(-1)
@@ -156,8 +181,10 @@ def test_damaged_trees_are_named(run: RunDirectory, damage: bytes | None):
 
 
 def test_sessions_add_up(run: RunDirectory):
-    assert run.add_session({"torch": "1"}) is None
-    assert run.add_session({"torch": "2"}) == {"torch": "1"}
+    assert run.sessions() == []
+    run.add_session({"torch": "1"})
+    run.add_session({"torch": "2"})
+    assert run.sessions() == [{"torch": "1"}, {"torch": "2"}]
     assert json.loads((run.path / "manifest.json").read_text()) == {"sessions": [{"torch": "1"}, {"torch": "2"}]}
 
 
@@ -170,6 +197,8 @@ def test_a_resumed_run_may_change_how_long_and_not_what(run: RunDirectory):
         RunDirectory.resume(run.path, ["update.lr=1"])
     with pytest.raises(RunDirError, match="is not a run directory"):
         RunDirectory.resume(run.path / "trees")
+    with pytest.raises(ConfigError, match="there is no change of 'weights' to accept: one of data, index, config"):
+        RunDirectory.resume(run.path, accept=["weights"])
 
 
 def test_what_a_process_left_that_was_killed_before_it_began_is_taken_over(run: RunDirectory):
@@ -200,7 +229,7 @@ def test_an_evaluation_that_is_made_again_is_logged_once(run: RunDirectory):
     assert json.loads((run.path / "evaluations" / "step_000002.json").read_text())["em"] == [1.0, 0.0]
 
 
-@pytest.mark.parametrize("text", ['{"sessions": [', "{}", "[]"])
+@pytest.mark.parametrize("text", ['{"sessions": [', "{}", "[]", '{"sessions": [1]}'])
 def test_a_damaged_manifest_is_named(run: RunDirectory, text: str):
     (run.path / "manifest.json").write_text(text)
     with pytest.raises(RunDirError, match=r"manifest.json is damaged .*; put it back or remove it"):

@@ -1,0 +1,62 @@
+"""Stop a run that cannot learn: a reward that is not finite, or steps of which every update was skipped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from at2po_agent.errors import AgentError
+from at2po_agent.method.tree import TurnTree
+from at2po_env.search_qa import SearchQAEnv
+
+PATIENCE = 3  # steps in a row
+
+
+class TrainingError(AgentError):
+    """Training cannot go on, as nothing would be learned; the message says why and what to look at."""
+
+
+def check_rewards(trees: Sequence[TurnTree], env: SearchQAEnv) -> None:
+    """Check that every leaf has a finite reward.
+
+    Args:
+        trees: of a step.
+        env: that they are of.
+
+    Raises:
+        TrainingError: a reward is NaN or infinite; the message has the question, the answer and the reward function.
+    """
+    for tree in trees:
+        for leaf in (tree[index] for index in tree.leaves):
+            if leaf.reward is not None and not math.isfinite(leaf.reward):
+                answer = leaf.info.get("prediction")
+                what = f"no answer (it ended by {leaf.ended})" if answer is None else f"the answer {answer[:200]!r}"
+                raise TrainingError(
+                    f"the reward is {leaf.reward} for {what} to question {tree.question_id!r}: {env.rules.reward_name} "
+                    "must return a finite number. Nothing was updated on it; put that right, and go on with --resume"
+                )
+
+
+class SkippedUpdates:
+    """Notes every step whose updates were all skipped, and ends a run that has ``PATIENCE`` of them in a row."""
+
+    def __init__(self, note: Callable[[str], None]) -> None:
+        self._note, self._skipped = note, 0
+
+    def see(self, step: int, updated: Mapping[str, float]) -> None:
+        """Look at what the updates of a step gave (see ``Updater.update``); a step without one counts for nothing.
+
+        Raises:
+            TrainingError: it is the last of ``PATIENCE`` steps in a row.
+        """
+        if updated.get("steps"):
+            self._skipped = 0
+        elif updated.get("skipped_steps"):
+            self._skipped += 1
+            self._note(f"step {step}: every update was skipped, because its gradient is not finite")
+        if self._skipped == PATIENCE:
+            raise TrainingError(
+                f"every update of {PATIENCE} steps in a row was skipped, up to step {step}, because their gradients "
+                "are not finite: the policy learns nothing. Look at the size of the rewards, update.lr and "
+                "algorithm.objective, and start a new run with other settings"
+            )
