@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,12 @@ def data_dir() -> Path:
     if not DATA.is_dir():
         pytest.skip(f"no benchmark data at {DATA}; set AT2PO_DATA to a folder with the official files")
     return DATA
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Where xdist has a worker on every core, more threads in each would only wait for those of the others."""
+    if "PYTEST_XDIST_WORKER" in os.environ and "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
 
 
 @pytest.hookimpl(wrapper=True)
