@@ -125,7 +125,7 @@ def test_reading_an_episode(opened, evaluation):
 def test_the_numbers_with_their_intervals(opened, evaluation):
     page = opened(evaluation)
     assert page.tab.inner_text(".hero .big").replace("\n", "") == "25.0 %"
-    assert "95 % interval 0.0 – 75.0, 4 questions" in page.tab.inner_text(".hero")
+    assert "95 % interval 0.6 – 80.6, 4 questions" in page.tab.inner_text(".hero")
     assert "1 episode ended by infrastructure" in page.tab.inner_text(".hero")
     page.tab.click(".facts summary")
     assert "max searches" in page.tab.inner_text(".facts")
