@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from at2po_env.chat import messages, turn_text
 from at2po_env.dialects import CHAT, DIALECTS, NATIVE
+from at2po_env.rendering import well_formed
 from at2po_env.state import Action, EpisodeState, ToolMessage, UserMessage, plain
 from tests.helpers.env_doubles import make_env
 
@@ -102,8 +103,8 @@ def called(name, arguments):
 def test_a_call_of_an_endpoint_is_the_search_for_its_query(query, said):
     message = {"role": "assistant", "content": said, "tool_calls": [called("search", json.dumps({"query": query}))]}
     action = NATIVE.parse(turn_text(message))
-    assert action.content == (query.strip() or None)
-    assert turn_text(message).startswith(said)
+    assert action.content == (well_formed(query).strip() or None)
+    assert turn_text(message).startswith(well_formed(said))
 
 
 def test_whatever_an_endpoint_answers_is_a_turn():
