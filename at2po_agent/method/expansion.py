@@ -20,6 +20,7 @@ path that the root itself proposed) starts a new group.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count, cycle, islice
@@ -71,7 +72,7 @@ class Chains:
 
 
 @dataclass(frozen=True)
-class _InRounds:
+class _InRounds(ABC):
     """``M`` chains, then ``L`` rounds of ``K`` turns that are sampled again, each round when all paths have ended."""
 
     chains: int = 10  # M
@@ -97,9 +98,9 @@ class _InRounds:
             return ()
         return _sample_again(tree, islice(cycle(self._ranked(tree, rng)), self.per_round))
 
+    @abstractmethod
     def _ranked(self, tree: TurnTree, rng: np.random.Generator) -> Sequence[int]:
         """All candidates of a round, at least one, in the order in which they are picked."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
