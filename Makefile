@@ -1,7 +1,7 @@
 PYTHON ?= .venv/bin/python
 BIN = $(dir $(PYTHON))
 
-.PHONY: check lint types imports test rooms lock compat
+.PHONY: check lint types imports test faults rooms lock compat
 
 check: lint types imports test
 
@@ -17,6 +17,9 @@ imports:
 
 test:
 	$(PYTHON) -m pytest -n auto -m "not slow and not service"
+
+faults: # every fault that users reported, with a table of pass and fail
+	$(PYTHON) -m pytest -n auto -m fault
 
 rooms: # the table in docs/architecture.md
 	$(PYTHON) .ci/rooms.py
