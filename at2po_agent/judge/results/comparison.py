@@ -15,9 +15,9 @@ from at2po_agent.judge.results.manifest import changes
 from at2po_agent.judge.results.metrics import MEASURES, by_question, question_means
 from at2po_agent.judge.results.stored import Finished
 from at2po_agent.settings import ConfigError
-from at2po_env.registration import BENCHMARKS
+from at2po_env.registration import BENCHMARKS, GENERATED, BenchmarkEntry
 
-GROUPS = ("multi-hop", "single-hop")  # each has its average, as in the paper's tables
+GROUPS = ("multi-hop", "single-hop")  # each has two averages: over its benchmarks, and over their questions
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Column:
     values: tuple[Sequence[float] | None, ...]  # [row][question]; None where a row's model was not evaluated on it
     errors: int  # questions left out because infrastructure ended them in some run
     missing: int  # questions left out because some run did not ask them, or not yet
+    official: int = 0  # questions of the whole set: its weight in the average over questions
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,13 @@ def _place(benchmark: str) -> tuple[int, int]:
 
 
 def group_of(benchmark: str) -> str:
-    """In which average a benchmark counts; "" for none."""
-    for entry in BENCHMARKS.values():
-        if entry.id == f"AT2PO-{benchmark}-v0" and "generated" not in entry.groups:
-            return entry.groups[0]
-    return ""
+    """In which averages a benchmark counts; "" for none."""
+    entry = _entry(benchmark)
+    return "" if entry is None or GENERATED in entry.groups else entry.groups[0]
+
+
+def _entry(benchmark: str) -> BenchmarkEntry | None:
+    return next((entry for entry in BENCHMARKS.values() if entry.id == f"AT2PO-{benchmark}-v0"), None)
 
 
 def _unlike(runs: Sequence[Finished]) -> list[str]:
@@ -139,4 +142,6 @@ def _column(benchmark: str, members: Sequence[Finished | None], measure: str) ->
     means = iter(question_means([questions[id] for id in common], MEASURES[measure]) for questions in scored)
     values = tuple(next(means) if run else None for run in members)
     missing = len(asked - failed) - len(common)
-    return Column(benchmark, runs[0].split, group_of(benchmark), values, len(failed), missing)
+    entry = _entry(benchmark)
+    official = 0 if entry is None else entry.official
+    return Column(benchmark, runs[0].split, group_of(benchmark), values, len(failed), missing, official)

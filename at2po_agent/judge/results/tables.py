@@ -1,4 +1,8 @@
-"""A comparison as tables in the paper's layout: Hotpot, 2Wiki, MuSiQue, Bamb, Avg, NQ, TriviaQA, PopQA, Avg."""
+"""A comparison as tables: Hotpot, 2Wiki, MuSiQue, Bamb, two averages, NQ, TriviaQA, PopQA, two averages, others.
+
+One average is over benchmarks, each counting once. The other is over questions, as the paper's is (docs/paper_results.md):
+benchmarks count as the questions of their official sets, whatever part of them was asked.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ from at2po_agent.terminal import amount, counted, visible
 Format = Literal["rich", "markdown", "latex"]
 FORMATS: tuple[Format, ...] = ("rich", "markdown", "latex")
 _SHORT = {"HotpotQA": "Hotpot", "2WikiMultiHopQA": "2Wiki", "Bamboogle": "Bamb"}
-_PAPER = {"multi-hop": 4, "single-hop": 3}  # benchmarks in the averages of the paper
+_WHOLE = {"multi-hop": 4, "single-hop": 3}  # benchmarks of a group
 _SHARES = {"em": "Exact match, %", "f1": "F1, %", "contains": "Contains the gold answer, %"}
 _NONE = "–"
 
@@ -37,16 +41,22 @@ class Sheet:
 
 @dataclass(frozen=True)
 class _Field:
-    """A column of a table: a benchmark, or the average over several."""
+    """A column of a table: a benchmark, or the weighted average over several."""
 
     name: str
     columns: tuple[Column, ...]
+    weights: tuple[float, ...] = (1.0,)  # of the columns
 
     def values(self, row: int) -> list[Sequence[float]] | None:
         """[benchmark][question] of a row; None where a benchmark is missing."""
         found = [column.values[row] for column in self.columns]
         known = [values for values in found if values is not None]
         return known if len(known) == len(found) else None
+
+    def mean(self, row: int) -> float | None:
+        """The score of a row; None where a benchmark is missing."""
+        values = self.values(row)
+        return None if values is None else float(np.average([np.mean(part) for part in values], weights=self.weights))
 
 
 def sheets(comparison: Comparison) -> tuple[Sheet, ...]:
@@ -55,7 +65,7 @@ def sheets(comparison: Comparison) -> tuple[Sheet, ...]:
     header = ("Model", *(field.name for field in fields))
     measured = _SHARES.get(comparison.measure, comparison.measure.replace("_", " "))
     scale = 100 if comparison.measure in _SHARES else 1
-    scores = [[_mean(field.values(row)) for field in fields] for row in range(len(comparison.rows))]
+    scores = [[field.mean(row) for field in fields] for row in range(len(comparison.rows))]
     cells = [[_NONE if value is None else f"{scale * value:.1f}" for value in row] for row in scores]
     shares = comparison.measure in _SHARES  # of an amount, such as searches, none is the best
     tops = [max((score for score in column if score is not None), default=None) for column in zip(*scores, strict=True)]
@@ -86,6 +96,15 @@ def notes(comparison: Comparison) -> tuple[str, ...]:
         found.append(line + (f"; left out: {', '.join(left)}" if left else ""))
         if column.split == "demo":
             found.append(f"{column.benchmark} demo: questions about an invented world, no result on the benchmark")
+    averages = [field.columns for field in _fields(comparison.columns) if len(field.columns) > 1]
+    if averages:
+        sizes = {
+            column.benchmark: f"{column.benchmark} {column.official:,}" for columns in averages for column in columns
+        }
+        found.append(
+            "averages: over benchmarks each counts once; over questions, as in the paper, each counts as the questions "
+            f"of its official set ({', '.join(sizes.values())}), however many were asked here"
+        )
     return tuple(found)
 
 
@@ -113,11 +132,9 @@ def _fields(columns: Sequence[Column]) -> Iterator[_Field]:
             demo = " (demo)" if column.split == "demo" else ""
             yield _Field(_SHORT.get(column.benchmark, column.benchmark) + demo, (column,))
         if group and len(members) > 1:
-            yield _Field("Avg" if len(members) == _PAPER[group] else f"Avg of {len(members)}", members)
-
-
-def _mean(values: list[Sequence[float]] | None) -> float | None:
-    return None if values is None else float(np.mean([np.mean(group) for group in values]))
+            of = "" if len(members) == _WHOLE[group] else f" of {len(members)}"
+            yield _Field(f"Avg{of}, benchmarks", members, (1.0,) * len(members))
+            yield _Field(f"Avg{of}, questions", members, tuple(float(column.official) for column in members))
 
 
 def _difference(field: _Field, row: int, scale: float) -> str:
@@ -125,7 +142,7 @@ def _difference(field: _Field, row: int, scale: float) -> str:
     if first is None or other is None:
         return _NONE
     paired = paired_share_interval if scale == 100 else paired_mean_interval
-    gain = average_interval([paired(before, after) for before, after in zip(first, other, strict=True)])
+    gain = average_interval([paired(*values) for values in zip(first, other, strict=True)], field.weights)
     return f"{scale * gain.mean:+.1f} [{scale * gain.low:+.1f}, {scale * gain.high:+.1f}]"
 
 
