@@ -1,7 +1,7 @@
 """A comparison as tables: Hotpot, 2Wiki, MuSiQue, Bamb, two averages, NQ, TriviaQA, PopQA, two averages, others.
 
-One average is over benchmarks, each counting once. The other is over questions, as the paper's is (docs/paper_results.md):
-benchmarks count as the questions of their official sets, whatever part of them was asked.
+One average is over benchmarks, each counting once. The other is over questions, as the paper's is: benchmarks count as
+the questions of their official sets, whatever part of them was asked (docs/paper_results.md).
 """
 
 from __future__ import annotations
@@ -64,21 +64,22 @@ def sheets(comparison: Comparison) -> tuple[Sheet, ...]:
     fields = tuple(_fields(comparison.columns))
     header = ("Model", *(field.name for field in fields))
     measured = _SHARES.get(comparison.measure, comparison.measure.replace("_", " "))
-    scale = 100 if comparison.measure in _SHARES else 1
+    shares = comparison.measure in _SHARES
+    form = _percent if shares else amount
     scores = [[field.mean(row) for field in fields] for row in range(len(comparison.rows))]
-    cells = [[_NONE if value is None else f"{scale * value:.1f}" for value in row] for row in scores]
-    shares = comparison.measure in _SHARES  # of an amount, such as searches, none is the best
+    cells = [[_NONE if value is None else form(value) for value in row] for row in scores]
     tops = [max((score for score in column if score is not None), default=None) for column in zip(*scores, strict=True)]
-    marked = ("", *("" if top is None or not shares else f"{scale * top:.1f}" for top in tops))
+    # Of an amount, such as searches, none is the best.
+    marked = ("", *("" if top is None or not shares else form(top) for top in tops))
     rows = tuple((name, *row) for name, row in zip(comparison.rows, cells, strict=True))
     made = [Sheet(measured, header, rows, marked if len(rows) > 1 else ())]
     if len(rows) > 1:
         differences = tuple(
-            (name, *(_difference(field, row, scale) for field in fields))
+            (name, *(_difference(field, row, shares) for field in fields))
             for row, name in enumerate(comparison.rows)
             if row
         )
-        unit = ", points" if scale == 100 else ""
+        unit = ", points" if shares else ""
         title = f"Difference from {comparison.rows[0]}{unit}, with its 95 % paired interval"
         made.append(Sheet(title, header, differences))
     return tuple(made)
@@ -137,13 +138,19 @@ def _fields(columns: Sequence[Column]) -> Iterator[_Field]:
             yield _Field(f"Avg{of}, questions", members, tuple(float(column.official) for column in members))
 
 
-def _difference(field: _Field, row: int, scale: float) -> str:
+def _difference(field: _Field, row: int, shares: bool) -> str:
     first, other = field.values(0), field.values(row)
     if first is None or other is None:
         return _NONE
-    paired = paired_share_interval if scale == 100 else paired_mean_interval
+    paired, form = (paired_share_interval, _percent) if shares else (paired_mean_interval, amount)
     gain = average_interval([paired(*values) for values in zip(first, other, strict=True)], field.weights)
-    return f"{scale * gain.mean:+.1f} [{scale * gain.low:+.1f}, {scale * gain.high:+.1f}]"
+    # Adding 0.0 takes the sign off -0.0.
+    mean, low, high = (("" if value < 0 else "+") + form(value + 0.0) for value in (gain.mean, gain.low, gain.high))
+    return f"{mean} [{low}, {high}]"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}"
 
 
 def _cells(sheet: Sheet, escape: Callable[[str], str], bold: str) -> Iterator[list[str]]:

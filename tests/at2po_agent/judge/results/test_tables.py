@@ -92,8 +92,23 @@ def test_differences_are_paired():
 
 def test_amounts_are_no_percentages_and_none_is_best():
     scores, differences = sheets(Comparison("searches", ("a", "b"), (column("NQ", [2.0], [3.5]),), ()))
-    assert (scores.title, scores.rows, scores.best) == ("searches", (("a", "2.0"), ("b", "3.5")), ("", ""))
+    assert (scores.title, scores.rows, scores.best) == ("searches", (("a", "2"), ("b", "3.5")), ("", ""))
     assert differences.rows == (("b", "+1.5 [+1.5, +1.5]"),)
+
+
+@pytest.mark.fault("item 15: compare --metric searches prints enough digits")
+@pytest.mark.parametrize(
+    ("before", "after", "cells", "difference"),
+    [
+        ([1.846], [1.891], ("1.846", "1.891"), "+0.045 [+0.045, +0.045]"),
+        ([0.0121], [0.0118], ("0.0121", "0.0118"), "-0.0003 [-0.0003, -0.0003]"),
+        ([12345.6], [12345.6], ("12,346", "12,346"), "+0 [+0, +0]"),
+    ],
+)
+def test_amounts_have_four_significant_digits(before, after, cells, difference):
+    scores, differences = sheets(Comparison("searches", ("a", "b"), (column("NQ", before, after),), ()))
+    assert tuple(row[1] for row in scores.rows) == cells
+    assert differences.rows == (("b", difference),)
 
 
 def test_notes_say_what_was_left_out():
