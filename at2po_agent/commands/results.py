@@ -71,7 +71,7 @@ def _print_rescored(found: Rescored) -> None:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     console.print(table)
     verb = "has" if found.changed == 1 else "have"
-    console.print(f"{found.changed:,} of {found.after.episodes:,} episodes {verb} another score", markup=False)
+    console.print(f"{found.changed:,} of {found.episodes:,} episodes {verb} another score", markup=False)
 
 
 def _export_traces(arguments: argparse.Namespace) -> int:

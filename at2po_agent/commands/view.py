@@ -81,10 +81,11 @@ def _list(console: Console, run: Finished, episodes: Sequence[EpisodeRecord]) ->
     from at2po_agent.judge.view.transcript import episode_table
 
     console.print(episode_table(episodes, _title(run, episodes), console.width))
-    scored = question_means(by_question(run.episodes).values(), MEASURES["em"])
+    scored = question_means(by_question(run.samples).values(), MEASURES["em"])
     if scored:
         em = share_interval(scored)
-        console.print(f"EM {em.mean:.1%} [{em.low:.1%}, {em.high:.1%}] over {em.n} questions", markup=False)
+        of = "" if run.tree is None else " of the chains that each tree began with,"
+        console.print(f"EM{of} {em.mean:.1%} [{em.low:.1%}, {em.high:.1%}] over {em.n} questions", markup=False)
 
 
 def _title(run: Finished, episodes: Sequence[EpisodeRecord]) -> str:

@@ -26,13 +26,19 @@ class EvaluationDisplay(Screen):
         total: episodes in all.
         console: where to.
         now: seconds, monotonic.
+        chains: that trees begin with, where episodes are paths of trees: EM is of these.
     """
 
     def __init__(
-        self, title: str, total: int, console: Console | None = None, now: Callable[[], float] = time.monotonic
+        self,
+        title: str,
+        total: int,
+        console: Console | None = None,
+        now: Callable[[], float] = time.monotonic,
+        chains: int | None = None,
     ) -> None:
         super().__init__(console)
-        self._title, self._total, self._now = title, total, now
+        self._title, self._total, self._now, self._chains = title, total, now, chains
         self._em: dict[str, list[float]] = {}
         self._errors = self._done = self._fresh = self._tokens = 0
         self._reasons: set[str] = set()
@@ -87,5 +93,5 @@ class EvaluationDisplay(Screen):
         self._done += 1
         if record.error is not None or record.em is None:
             self._errors += 1
-        else:
+        elif self._chains is None or record.sample < self._chains:
             self._em.setdefault(record.question_id, []).append(record.em)

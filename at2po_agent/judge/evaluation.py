@@ -179,7 +179,8 @@ class _Evaluation:
         config, directory = self.config, self.directory
         total = len(self.ids) * (config.expansion.leaves if config.tree else config.samples)
         title = f"{self.env.dataset.name} {self.env.dataset.split}"
-        with directory, EvaluationDisplay(title, total) as display:
+        chains = config.expansion.chains if config.tree else None
+        with directory, EvaluationDisplay(title, total, chains=chains) as display:
             display.note(f"run directory: {directory.path}")
             earlier = directory.records()
             display.earlier(earlier)
@@ -254,7 +255,7 @@ class _Evaluation:
     def _conclude(self, display: EvaluationDisplay) -> int:
         model = self.config.model
         prices = Prices.known(model.price_prompt, model.price_completion)
-        summary = summarise(self.directory.records(), prices)
+        summary = summarise(self.directory.records(), prices, batched=self.model is not None)
         self.directory.finish(summary)
         display.console.print(summary_table(summary, f"{self.config.envs[0]} {self.config.split}: {label(model)}"))
         if summary.errors:

@@ -124,7 +124,7 @@ def _decisive(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 def _column(benchmark: str, members: Sequence[Finished | None], measure: str) -> Column:
     runs = [run for run in members if run]
-    scored = [by_question(run.episodes) for run in runs]
+    scored = [by_question(run.samples) for run in runs]
     asked_alike = {id for id in scored[0] if len({run[id][0].question if id in run else None for run in scored}) == 1}
     # One id may be two questions, where --anyway mixes data sets.
     common = [id for id in scored[0] if id in asked_alike]
@@ -136,7 +136,7 @@ def _column(benchmark: str, members: Sequence[Finished | None], measure: str) ->
     failed = {
         episode.question_id
         for run, questions in zip(runs, scored, strict=True)
-        for episode in run.episodes
+        for episode in run.samples
         if episode.question_id not in questions
     }
     means = iter(question_means([questions[id] for id in common], MEASURES[measure]) for questions in scored)

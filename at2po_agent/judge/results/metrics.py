@@ -66,6 +66,7 @@ class Summary:
     prompt_tokens: int = 0  # of all episodes, those that ended in an error included: they were paid for
     completion_tokens: int = 0
     cost: float | None = None
+    seconds_each: float | None = None  # batch time shared equally, where episodes ran in batches: it has no interval
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
@@ -87,7 +88,13 @@ class Summary:
         return cls(**{name: data[name] for name in data if name in known} | {"means": means, "pass_at": pass_at})
 
 
-def summarise(episodes: Iterable[EpisodeRecord], prices: Prices | None = None, *, independent: bool = True) -> Summary:
+def summarise(
+    episodes: Iterable[EpisodeRecord],
+    prices: Prices | None = None,
+    *,
+    chains: int | None = None,
+    batched: bool = False,
+) -> Summary:
     """Every mean over the episodes of one run, with its 95 % interval over questions.
 
     Where questions have several samples the mean of ``em`` is mean@k and ``pass_at`` holds pass@k for 2, 4, … and the
@@ -96,26 +103,41 @@ def summarise(episodes: Iterable[EpisodeRecord], prices: Prices | None = None, *
     Args:
         episodes: of the run.
         prices: where they are known.
-        independent: whether the samples of a question are; of the paths of a tree there is no pass@k.
+        chains: that the tree of a question began with, where the episodes are paths of trees (see ``samples``).
+        batched: whether episodes ran in batches, which have one time together, so that no episode has one of its own.
     """
     seen = list(episodes)
-    questions = by_question(seen)
+    questions = by_question(samples(seen, chains))
     measures = dict(MEASURES) | ({"cost": prices.of} if prices else {})
     means = {}
     for name, measure in measures.items():
         values = question_means(questions.values(), measure)
-        if values:
+        if values and not (batched and name == "seconds"):
             means[name] = share_interval(values) if name in SHARES else mean_interval(values)
     return Summary(
         questions=len(questions),
         episodes=sum(map(len, questions.values())),
         errors=sum(episode.error is not None for episode in seen),
         means=means,
-        pass_at=_pass_at(list(questions.values())) if independent else {},
+        pass_at=_pass_at(list(questions.values())),
         prompt_tokens=sum(episode.prompt_tokens for episode in seen),
         completion_tokens=sum(episode.completion_tokens for episode in seen),
         cost=sum(map(prices.of, seen)) if prices else None,
+        seconds_each=fmean(episode.seconds for episode in seen) if batched and seen else None,
     )
+
+
+def samples(episodes: Iterable[EpisodeRecord], chains: int | None) -> list[EpisodeRecord]:
+    """The episodes that are independent samples of their questions: all, or of trees the chains that these began with.
+
+    Branches share turns with a chain and were chosen by its entropy, and how many further chains there are depends on
+    what the first ones took: a mean over all paths is one of no policy.
+
+    Args:
+        episodes: of an evaluation.
+        chains: that each tree began with; None where nothing was grown.
+    """
+    return [episode for episode in episodes if chains is None or episode.sample < chains]
 
 
 def by_question(episodes: Iterable[EpisodeRecord]) -> dict[str, list[EpisodeRecord]]:

@@ -214,6 +214,8 @@ def summary_table(summary: Summary, title: str) -> Table:
     for name, value in (rows | {f"pass@{k}": value for k, value in summary.pass_at.items()}).items():
         form = _share if name.split()[0] in SHARES or name.startswith("pass@") else amount
         table.add_row(name, form(value.mean), f"{form(value.low)} to {form(value.high)}")
+    if summary.seconds_each is not None:
+        table.add_row("seconds, of batches", amount(summary.seconds_each), "")
     scored = f"{counted(summary.questions, 'question')}, {counted(summary.episodes, 'episode')} scored"
     paid = f"{summary.prompt_tokens:,} prompt and {summary.completion_tokens:,} completion tokens"
     cost = "" if summary.cost is None else f"\ncost {amount(summary.cost)}"

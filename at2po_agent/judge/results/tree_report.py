@@ -177,14 +177,16 @@ def write_tree(
 
 
 def conclude_tree(config: JudgeConfig, directory: JudgeDirectory, display: EvaluationDisplay) -> int:
-    """Write ``summary.json`` (of all paths), ``tree.json`` and ``curve.svg``, and print table and curve.
+    """Write ``summary.json``, ``tree.json`` and ``curve.svg``, and print table and curve.
+
+    The summary has means of the chains that each tree began with, and the tokens and cost of all paths.
 
     Returns:
         The exit status: 1 where a question ended in an error.
     """
     records = directory.records()
     prices = Prices.known(config.model.price_prompt, config.model.price_completion)
-    directory.finish(summarise(records, prices, independent=False))
+    directory.finish(summarise(records, prices, chains=config.expansion.chains))
     env, split, model = config.envs[0], str(config.split), label(config.model)
     result = write_tree(directory.path, env, split, model, records, config.expansion)
     if result:

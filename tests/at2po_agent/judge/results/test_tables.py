@@ -194,6 +194,12 @@ def test_one_sample_of_a_question_has_plain_names() -> None:
     assert "61,728 prompt and 400 completion tokens" in lines and "cost" not in lines
 
 
+@pytest.mark.fault("item 15: seconds of a local evaluation have no interval")
+def test_seconds_of_batches_have_no_interval() -> None:
+    (line,) = (line for line in shown(replace(SUMMARY, seconds_each=0.25)).splitlines() if "seconds" in line)
+    assert [cell.strip() for cell in line.strip("│").split("│")] == ["seconds, of batches", "0.25", ""]
+
+
 def test_several_samples_say_what_is_a_mean_and_what_a_chance() -> None:
     lines = shown(replace(SUMMARY, pass_at={2: Interval(0.6, 0.3, 0.8, 1), 4: Interval(0.75, 0.5, 1, 1)}, cost=0.0432))
     assert "em (mean@4)" in lines and "pass@2" in lines and "75.0% │" in lines
