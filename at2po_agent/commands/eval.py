@@ -28,6 +28,7 @@ def add_parser(commands: Any) -> None:
     add("--cfg", type=Path, metavar="FILE", help="YAML configuration; flags and key=value are laid over it")
     resume = "go on with RUN; without RUN with the newest evaluation of the same model, if there is one"
     add("--resume", nargs="?", const="", metavar="RUN", help=resume)
+    add("--start", action="store_true", help="of a run: also the policy that it began with, compared before to after")
     add("--dry-run", action="store_true", help="print plan, first prompt and an upper bound of tokens; ask nothing")
     add("overrides", nargs="*", metavar="key=value", help="e.g. env.k=5 limits.max_turn_tokens=4096")
     parser.set_defaults(command=_eval)
@@ -50,6 +51,7 @@ _KEYS = {
 
 def _eval(arguments: argparse.Namespace) -> int:
     from at2po_agent.judge.evaluation import evaluate_all, go_on
+    from at2po_agent.settings import ConfigError
 
     given = {key: getattr(arguments, name) for name, key in _KEYS.items() if getattr(arguments, name) is not None}
     overrides = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in given.items()]
@@ -60,5 +62,13 @@ def _eval(arguments: argparse.Namespace) -> int:
         overrides.append(arguments.resume)
         arguments.resume = ""
     if arguments.resume:
+        if arguments.start:
+            raise ConfigError("--start goes with -m RUN: --resume RUN goes on with one evaluation")
         return go_on(Path(arguments.resume), overrides, dry_run=arguments.dry_run)
-    return evaluate_all(arguments.cfg, overrides, resume=arguments.resume is not None, dry_run=arguments.dry_run)
+    return evaluate_all(
+        arguments.cfg,
+        overrides,
+        resume=arguments.resume is not None,
+        dry_run=arguments.dry_run,
+        start=arguments.start,
+    )
