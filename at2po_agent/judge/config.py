@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,8 @@ from at2po_agent.rollouts.grow import Limits, TokenLimits
 from at2po_agent.settings import ConfigError, above, at_least, load
 
 Format = Literal["tags", "native"]
+DIALECT_OF: Mapping[Format, str] = {"tags": "chat", "native": "native"}
+"""The dialects in which a chat endpoint can be talked to."""
 
 
 @dataclass(frozen=True)

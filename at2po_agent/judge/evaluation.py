@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from itertools import groupby
 from pathlib import Path
@@ -13,7 +13,7 @@ from rich.console import Console
 
 from at2po_agent import signals
 from at2po_agent.environments import check_env_id, import_tasks, make_env
-from at2po_agent.judge.config import Format, JudgeConfig
+from at2po_agent.judge.config import DIALECT_OF, JudgeConfig
 from at2po_agent.judge.display import EvaluationDisplay
 from at2po_agent.judge.dry_run import print_plan
 from at2po_agent.judge.endpoint.client import ChatEndpoint
@@ -23,6 +23,7 @@ from at2po_agent.judge.episodes.play import run_episodes
 from at2po_agent.judge.episodes.records import EpisodeRecord, read_episodes
 from at2po_agent.judge.resolve import default_split, env_ids, identity, label, load_resolved, starting_policy
 from at2po_agent.judge.results.comparison import compare
+from at2po_agent.judge.results.diagnosis import diagnosis
 from at2po_agent.judge.results.directory import JudgeDirectory, latest, read_config
 from at2po_agent.judge.results.manifest import manifest
 from at2po_agent.judge.results.metrics import Prices, summarise
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
     from at2po_agent.judge.episodes.local import LocalModel
 
 _SIGNALLED = 128  # exit statuses from here on are of signals
-DIALECT_OF: Mapping[Format, str] = {"tags": "chat", "native": "native"}
-"""The dialects in which a chat endpoint can be talked to."""
 
 
 def evaluate_all(
@@ -278,9 +277,12 @@ class _Evaluation:
     def _conclude(self, display: EvaluationDisplay) -> int:
         model = self.config.model
         prices = Prices.known(model.price_prompt, model.price_completion)
-        summary = summarise(self.directory.records(), prices, batched=self.model is not None)
+        records = self.directory.records()
+        summary = summarise(records, prices, batched=self.model is not None)
         self.directory.finish(summary)
         display.console.print(summary_table(summary, f"{self.config.envs[0]} {self.config.split}: {label(model)}"))
+        if fault := diagnosis(records, self.config, self.directory.path):
+            display.note(fault)
         if summary.errors:
             display.note(
                 f"{summary.errors} episodes ended in an error and are not scored; try them again with: "

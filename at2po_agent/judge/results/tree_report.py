@@ -19,6 +19,7 @@ from at2po_agent.judge.config import JudgeConfig
 from at2po_agent.judge.display import EvaluationDisplay
 from at2po_agent.judge.episodes.records import EpisodeRecord
 from at2po_agent.judge.resolve import label
+from at2po_agent.judge.results.diagnosis import diagnosis
 from at2po_agent.judge.results.directory import JudgeDirectory
 from at2po_agent.judge.results.metrics import Prices, summarise
 from at2po_agent.judge.tree.search import sampled
@@ -192,6 +193,8 @@ def conclude_tree(config: JudgeConfig, directory: JudgeDirectory, display: Evalu
     if result:
         display.console.print(table(result, f"{env} {split}: {model}"))
         display.note(plot(result))
+    if fault := diagnosis(records, config, directory.path):
+        display.note(fault)
     errors = result.errors if result else len({record.question_id for record in records})
     if errors:
         display.note(
