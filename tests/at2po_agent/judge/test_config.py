@@ -28,7 +28,7 @@ CONFIG = JudgeConfig(
 def test_flags_overrides_and_a_file_give_the_same_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     seen: list[JudgeConfig] = []
 
-    def evaluate_all(cfg, overrides, *, resume, dry_run):
+    def evaluate_all(cfg, overrides, **how):
         seen.append(load_judge_config(cfg, overrides))
         return 0
 

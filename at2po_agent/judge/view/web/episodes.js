@@ -21,7 +21,7 @@ function evaluationHead(head) {
     h("p", { class: "interval" }, `95 % interval ${(100 * em.low).toFixed(1)} – ${(100 * em.high).toFixed(1)}, ${count(em.n, "question")}`),
     head.chains ? h("p", { class: "interval" }, "These numbers are of the chains that each tree began with.") : null,
     head.summary.errors ? h("p", { class: "warning" }, `${count(head.summary.errors, "episode")} ended by infrastructure, not scored`) : null);
-  byId("head").replaceChildren(heading(head), h("div", { class: "numbers" }, hero, h("dl", { class: "measures" }, tiles)),
+  refill(byId("head"), heading(head), h("div", { class: "numbers" }, hero, h("dl", { class: "measures" }, tiles)),
     treeResult(head.tree), facts(head.facts));
 }
 
