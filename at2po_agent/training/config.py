@@ -57,7 +57,8 @@ class LogConfig:
 
     trees_every: int = at_least(1, 0)  # steps between stored rollouts: 1 keeps every tree, 0 none
     tensorboard: bool = False
-    wandb_project: str | None = None
+    wandb_project: str | None = None  # a resumed run goes on in the same W&B run
+    examples_every: int = at_least(20, 0)  # steps between trees and transcripts sent to these two; 0: none
 
 
 @dataclass(frozen=True)
