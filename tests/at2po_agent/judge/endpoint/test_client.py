@@ -154,6 +154,7 @@ def busy(seconds):
     return Say(status=429, headers={"Retry-After": seconds}, raw=b'{"error": {"message": "slow down"}}')
 
 
+@pytest.mark.fault("R3: a long Retry-After")
 def test_a_pause_that_an_endpoint_asks_for_is_said_at_once_and_once(serve):
     lines: list[str] = []
     server = serve(lambda asked: busy("120"))
@@ -169,6 +170,7 @@ def test_a_pause_that_an_endpoint_asks_for_is_said_at_once_and_once(serve):
     assert lines == [f"{server.url} asks for a pause of 120 s: HTTP 429: slow down"]
 
 
+@pytest.mark.fault("R3: a long Retry-After")
 def test_a_pause_beyond_the_limit_ends_the_run_with_what_to_do(serve):
     server = serve(lambda asked: busy("7200") if asked.number else Say("hi"))
     started = time.monotonic()
@@ -236,6 +238,7 @@ def too_many(prompt, asked, window):
     return failure(400, f"maximum context length is {window} tokens. However, you requested {total} tokens")
 
 
+@pytest.mark.fault("item 4: a prompt fits and prompt + max_tokens does not")
 def test_a_request_whose_tokens_do_not_fit_is_sent_again_with_as_many_as_fit(serve, tmp_path):
     server = serve(lambda a: too_many(90, a.body["max_tokens"], 100) if a.body["max_tokens"] > 10 else Say("hi"))
     with ResponseCache(tmp_path / "answers.db") as cache:
@@ -281,6 +284,7 @@ CUT = {
 STOPPED = Call(HELLO.messages, 16, stop=("</search>", "</answer>"))
 
 
+@pytest.mark.fault("B: reasoning that quotes a tag is cut by a stop string")
 @pytest.mark.parametrize("name", CUT)
 def test_what_was_cut_inside_the_reasoning_is_asked_for_again_without_stop_strings(serve, tmp_path, name):
     server = serve(lambda asked: CUT[name] if "stop" in asked.body else Say("<search>q</search> and more"))
@@ -332,6 +336,7 @@ def test_fields_that_an_endpoint_does_not_know_are_left_out_or_renamed(serve):
     assert endpoint.renamed == {"stop": None, "max_tokens": "max_completion_tokens"}
 
 
+@pytest.mark.fault("A: a parameter renamed or dropped while several requests are in flight")
 @pytest.mark.parametrize("field", ["max_tokens", "seed", "stop"])
 def test_requests_that_were_sent_before_a_field_was_refused_are_sent_again(serve, field):
     def script(asked):
@@ -359,6 +364,7 @@ def test_a_field_that_is_refused_although_it_was_left_out_ends_the_run(serve):
     assert server.count == 2
 
 
+@pytest.mark.fault("G: a field of the request that has to be left out")
 @pytest.mark.parametrize("nothing", [None, "omit"])
 def test_a_field_of_the_request_can_be_left_out(serve, nothing):
     fault = failure(400, "Only the default is supported", param="temperature", code="unsupported_value")
@@ -370,6 +376,7 @@ def test_a_field_of_the_request_can_be_left_out(serve, nothing):
     assert server.asked[-1].body == {"model": "m", "messages": list(HELLO.messages), "max_tokens": 16, "top_p": 0.5}
 
 
+@pytest.mark.fault("item 6: stop strings refused in xAI's words")
 def test_stop_strings_can_be_left_out_and_are_not_asked_about_again(serve):
     server = serve(lambda asked: CUT["without saying why"])
     ask(server, STOPPED, request={"stop": None})

@@ -185,6 +185,7 @@ def test_a_question_that_failed_is_an_error_and_is_grown_again(serve, capsys):
     assert (run / "episodes.jsonl").read_bytes().startswith(b"".join(lines))  # nothing was repeated
 
 
+@pytest.mark.fault("E: a content filter that refuses one question")
 def test_a_filter_that_refuses_the_first_question_ends_no_other(serve):
     filtered = failure(400, "The response was filtered", code="content_filter")
     server = serve(lambda asked: filtered if "Salt Lantern born" in asked.messages[0]["content"] else searcher(asked))
