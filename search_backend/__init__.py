@@ -23,6 +23,7 @@ from collections.abc import Callable
 from typing import cast
 
 from search_backend.base import (
+    BadAnswer,
     BadQuery,
     CorpusError,
     Hit,
@@ -40,6 +41,7 @@ from search_backend.embedded.cache import build_or_open, cache_dir
 from search_backend.tape import Tape, tape_uri
 
 __all__ = [
+    "BadAnswer",
     "BadQuery",
     "CorpusError",
     "EmbeddedIndex",

@@ -17,7 +17,8 @@ import tantivy
 from elasticsearch import Elasticsearch, NotFoundError
 
 from search_backend.base import CorpusError, Manifest, Passage
-from search_backend.elastic.address import Address, attempt
+from search_backend.elastic.address import Address
+from search_backend.elastic.failures import attempt
 
 FORMAT = "at2po-elastic/1"
 CONTENT, RANK, VECTOR = "content", "rank", "vector"
