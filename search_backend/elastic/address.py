@@ -14,6 +14,7 @@ from elastic_transport.client_utils import parse_cloud_id
 
 from search_backend.base import SearchError
 from search_backend.elastic.fusion import HYBRID_OPTIONS, Hybrid, parse_hybrid
+from search_backend.elastic.nodes import BoundedNode
 
 SHAPE = "elasticsearch://HOST[:PORT]/INDEX?timeout=10&retries=3&wait=10&tls=true&ca=FILE&user=NAME"
 API_KEY, USER, PASSWORD = "AT2PO_ES_API_KEY", "AT2PO_ES_USER", "AT2PO_ES_PASSWORD"
@@ -56,12 +57,13 @@ class Address:
         return f"{self.url}/{self.index}"
 
     def client_options(self) -> dict[str, Any]:
-        """Arguments for ``Elasticsearch`` and ``AsyncElasticsearch``; retries are ours, so theirs are off.
+        """Arguments for ``Elasticsearch``; retries are ours, so theirs are off.
 
         Raises:
             SearchError: A user is given without a password.
         """
         options: dict[str, Any] = {"hosts": [self.url], "request_timeout": self.timeout, "max_retries": 0}
+        options["node_class"] = BoundedNode
         user = self.user or os.environ.get(USER)
         if api_key := os.environ.get(self.api_key_env):
             options["api_key"] = api_key

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, TypeVar
 
+import aiohttp
 import elastic_transport
 import elasticsearch
 from elasticsearch import Elasticsearch
 
 from search_backend.base import BadAnswer, CorpusError, SearchError, SearchTimeout, SearchUnavailable
+from search_backend.bounded import TooLong
 from search_backend.elastic.address import API_KEY, PASSWORD, USER, Address
 from search_backend.retry import RETRYABLE, Backoff
 
@@ -45,10 +47,25 @@ def failure(error: Exception, address: Address) -> Failure:
             SearchError(f"{address}: no trusted TLS connection ({error.message}); ca=FILE names who signs"), False
         )
     if isinstance(error, elastic_transport.ConnectionError):
+        if isinstance(_cause(error), aiohttp.ClientPayloadError | aiohttp.ClientResponseError):
+            reason = " ".join(error.message.split())
+            return Failure(BadAnswer(f"{address}: no answer that can be read ({reason})"), again=True)
         return Failure(SearchUnavailable(f"{address}: no connection ({error.message})"), again=True)
     if isinstance(error, elastic_transport.SerializationError | RecursionError):
         return Failure(BadAnswer(f"{address}: not an answer of Elasticsearch ({type(error).__name__})"), again=True)
     return Failure(SearchError(f"{address}: not an answer of Elasticsearch ({error})"), again=False)
+
+
+def is_too_large(error: Exception) -> bool:
+    """Whether a request of fewer parts may be answered: the request or its answer was too large."""
+    if isinstance(error, elasticsearch.ApiError):
+        return error.status_code == 413
+    return isinstance(_cause(error), TooLong)
+
+
+def _cause(error: Exception) -> BaseException | None:
+    """The error of aiohttp for which the client library raised its own; in ``errors`` it does not keep it."""
+    return error.__context__
 
 
 def status_failure(status: int, reason: str, address: Address) -> Failure:

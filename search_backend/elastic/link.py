@@ -15,7 +15,8 @@ from search_backend.background import BackgroundLoop
 from search_backend.base import BadAnswer, SearchError, SearchUnavailable, was_closed
 from search_backend.elastic.address import Address
 from search_backend.elastic.answers import RankedHit, read_hits
-from search_backend.elastic.failures import BACKOFF, CLIENT_ERRORS, Failure, failure, item_failure
+from search_backend.elastic.failures import BACKOFF, CLIENT_ERRORS, Failure, failure, is_too_large, item_failure
+from search_backend.elastic.nodes import BoundedAsyncNode
 
 BATCH = 64  # searches in one request
 BATCH_HITS = 2048  # hits that one request may ask for, about
@@ -43,7 +44,7 @@ class Link:
     def __init__(self, address: Address, index: str, sharded: bool) -> None:
         self._address, self._index = address, index
         self._sharded = sharded
-        self._client = AsyncElasticsearch(**address.client_options())
+        self._client = AsyncElasticsearch(**address.client_options() | {"node_class": BoundedAsyncNode})
         self._waiting: list[_Search] = []
         self._running: set[asyncio.Task[None]] = set()
         self._starting = 0  # tasks that have not taken any search yet
@@ -113,7 +114,7 @@ class Link:
         try:
             response = await self._client.msearch(index=self._index, searches=lines)
         except CLIENT_ERRORS as error:
-            if getattr(error, "status_code", 0) == 413 and len(batch) > 1:
+            if is_too_large(error) and len(batch) > 1:
                 half = len(batch) // 2
                 return [*await self._send_once(batch[:half]), *await self._send_once(batch[half:])]
             return [(search, failure(error, self._address)) for search in batch]

@@ -41,7 +41,7 @@ class ElasticDouble(ThreadingHTTPServer):
     def __init__(self) -> None:
         self.item: Callable[[], Item] = whole_answer
         self.refuse: tuple[int, Any] | None = None
-        self.body: bytes | Iterator[bytes] | None = None
+        self.body: bytes | Callable[[], Iterator[bytes]] | None = None
         self.headers: dict[str, str] = {}
         self.requests = 0
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -81,7 +81,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self.send_header("Connection", "close")
         self.end_headers()
-        for part in [body] if isinstance(body, bytes) else body:
+        for part in [body] if isinstance(body, bytes) else body():
             self.wfile.write(part)
 
     def log_message(self, *_: Any) -> None:

@@ -67,7 +67,7 @@ def test_an_index_that_is_deleted_during_its_load_is_not_sealed(uri, client, ela
             proxy.holds = lambda answer: False
         finally:
             proxy.go_on.set()
-        with pytest.raises(CorpusError, match="deleted while it was loaded|no such index"):
+        with pytest.raises(CorpusError, match=r"deleted while it was loaded|no such index"):
             load.result(60)
     with pytest.raises(SearchError, match="no such index"):
         search_backend.open(uri)
