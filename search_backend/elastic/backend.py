@@ -10,7 +10,7 @@ from functools import partial
 
 from elasticsearch import Elasticsearch
 
-from search_backend.analysis import make_analyzer, query_terms
+from search_backend.analysis import Analyzer, query_terms
 from search_backend.base import BadQuery, CorpusError, Hit, Manifest, check_request
 from search_backend.elastic import layout
 from search_backend.elastic.address import Address, parse_address
@@ -31,7 +31,7 @@ class ElasticsearchBackend:
     def __init__(self, address: Address, name: str, manifest: Manifest) -> None:
         self._address, self._name = address, name
         self._manifest = self._index_manifest = manifest
-        self._analyzer = make_analyzer(manifest.analyzer)
+        self._analyzer = Analyzer(manifest.analyzer)
         self._max_terms = int(manifest.parameters["max_query_terms"])
         self._hybrid = address.hybrid
         if self._hybrid:

@@ -19,9 +19,8 @@ from typing import Any
 
 import elasticsearch
 from elasticsearch import Elasticsearch, helpers
-from tantivy import TextAnalyzer
 
-from search_backend.analysis import K1, MAX_QUERY_TERMS, MEMORY_MB, TITLE_BOOST, B, check_options, make_analyzer
+from search_backend.analysis import K1, MAX_QUERY_TERMS, MEMORY_MB, TITLE_BOOST, Analyzer, B, check_options
 from search_backend.base import CorpusError, Manifest, Passage, SearchError
 from search_backend.elastic import layout
 from search_backend.elastic.address import Address, parse_address
@@ -65,7 +64,7 @@ def load_index(
     Args:
         uri: ``elasticsearch://HOST[:PORT]/NAME?…``; with ``hybrid=MODEL`` every passage gets a vector too.
         passages: Read once, in any order; the result does not depend on it.
-        analyzer: ``standard`` or ``english``, the embedded index's.
+        analyzer: ``standard``, ``english`` or ``multilingual``, the embedded index's.
         title_boost: How many times the title is counted.
         k1: BM25's saturation of repeated words.
         b: BM25's weight of a passage's length.
@@ -82,7 +81,7 @@ def load_index(
     address = parse_address(uri)
     report = progress or (lambda phase, done: None)
     check_options(analyzer, title_boost, memory_mb)
-    words = make_analyzer(analyzer)
+    words = Analyzer(analyzer)
     embedder = open_embedder(address.hybrid.model) if address.hybrid else None
     options = address.client_options() | {"request_timeout": max(address.timeout, _BULK_TIMEOUT_S)}
     client = BulkClient(**options)
@@ -200,7 +199,7 @@ def _missing(corpus: Iterable[Passage], whole: frozenset[int], report: Progress)
 
 
 def _documents(
-    passages: Iterable[tuple[int, Passage]], words: TextAnalyzer, title_boost: int, embedder: Embedder | None
+    passages: Iterable[tuple[int, Passage]], words: Analyzer, title_boost: int, embedder: Embedder | None
 ) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Each passage's number and document, with its vector where there is an embedder."""
     if embedder is None:
