@@ -6,7 +6,7 @@ embedded     a BM25 index on disk, searched in this process
 elastic      an index on an Elasticsearch server
 http         a Search-R1 style retrieval service
 search_r1    reads what such a service answers
-bounded      bounds on what a service may send
+bounded      a bound on the size of an answer
 tape         records what another backend answers, and replays it
 analysis     the analyzer that both indexes share
 retry        the pauses and the HTTP statuses of all retries, in search and above

@@ -31,6 +31,7 @@ from search_backend.base import (
 )
 from search_backend.bounded import BoundedResponse
 from search_backend.forks import PerProcess
+from search_backend.outside import Unusable
 from search_backend.retry import RETRYABLE, Backoff
 from search_backend.search_r1 import read_hits, read_results
 
@@ -151,12 +152,12 @@ class _Client:
     def _read(self, answer: bytes, queries: int) -> list[list[Hit]]:
         try:
             results = read_results(answer, queries)
-        except ValueError as error:
+        except Unusable as error:
             raise _OtherService(f"{self._url}: {_NO_ANSWER} ({error}): {answer[:200]!r}") from error
         self._answered = True
         try:
             return [read_hits(entries) for entries in results]
-        except ValueError as error:
+        except Unusable as error:
             raise BadAnswer(f"{self._url}: {_NO_ANSWER}: {error}") from error
 
     async def _open(self) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from search_backend.base import BadAnswer, Passage, SearchUnavailable
+from search_backend.elastic import layout
+from search_backend.outside import Unusable, count, finite, shown, well_formed
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ def read_hits(item: Mapping[str, Any], size: int, who: str) -> list[RankedHit]:
         if not isinstance(hits, list) or len(hits) > size:
             raise ValueError(f"no list of at most {size} hits")
         return [_hit(hit) for hit in hits]
-    except (ValueError, KeyError, TypeError, IndexError, ArithmeticError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
         raise BadAnswer(f"{who}: not an answer of Elasticsearch to a search ({error!r})") from error
 
 
@@ -52,20 +53,15 @@ def _partial(item: Mapping[str, Any], shards: Mapping[str, Any]) -> str:
         return "the search ran out of time on the server (timed_out)"
     if item.get("terminated_early", False) is not False:
         return "the search was ended before its end (terminated_early)"
-    if shards["failed"] != 0 or isinstance(shards["failed"], bool):
-        return f"{shards['failed']} of {shards.get('total', '?')} shards failed"
-    return ""
+    failed = count(shards["failed"], "the number of shards that failed")
+    return f"{failed} of {shown(shards.get('total'))} shards failed" if failed else ""
 
 
 def _hit(hit: Mapping[str, Any]) -> RankedHit:
     source, score, place = hit["_source"], hit["_score"], hit["sort"][1]
-    if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
-        raise ValueError(f"the score {score!r} is no finite number")
-    if isinstance(place, bool) or not isinstance(place, int) or place < 1:
-        raise ValueError(f"the place {place!r} is no positive integer")
-    fields = [source[field] for field in ("id", "title", "text")]
+    fields = [source[field] for field in layout.SOURCE]
     for field in fields:
         if not isinstance(field, str):
-            raise ValueError(f"{field!r} is no string")
-        field.encode()  # UnicodeEncodeError, a ValueError, where half a surrogate pair is in it
-    return RankedHit(Passage(*fields), float(score), place)
+            raise Unusable(f"{shown(field)} in place of a text")
+    passage = Passage(*map(well_formed, fields))
+    return RankedHit(passage, finite(score, "the score"), count(place, "the place"))

@@ -49,6 +49,9 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
+    def do_GET(self):
+        self._send(*self.server.script.pop(0))
+
     def do_POST(self):
         service = self.server
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -61,6 +64,10 @@ class Handler(BaseHTTPRequestHandler):
         status, answer = service.script.pop(0) if service.script else (200, answer)
         with service.counting:
             service.at_once -= 1
+        self._send(status, answer)
+
+    def _send(self, status, answer):
+        service = self.server
         self.send_response(status)
         for name, value in service.headers.items():
             self.send_header(name, value)

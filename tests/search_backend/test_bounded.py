@@ -1,29 +1,33 @@
+"""How much is read of an answer; test_http and elastic/test_nodes measure the memory, and have the deadlines."""
+
 from __future__ import annotations
 
-import json
-import math
+import asyncio
 
+import aiohttp
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from search_backend.bounded import read_json
-
-
-@pytest.mark.fault("item 23: JSON that is none, nested too deep, or of numbers and letters that are none")
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"\xff", b"NaN", b"[-Infinity]", b"1e400", b'"\\ud800"', b'{"\\udfff": 1}', b"[" * 10_000, b'{"x":' * 10_000],
-)
-def test_what_is_no_json_is_a_value_error(content):
-    with pytest.raises(ValueError):
-        read_json(content)
+from search_backend.bounded import ANSWER_BYTES, BoundedResponse, TooLong
+from search_backend.outside import ERROR_BYTES
 
 
-@given(st.recursive(st.none() | st.integers() | st.floats() | st.text(st.characters()), lambda part: st.lists(part)))
-def test_json_is_read_as_it_was_written(value):
-    try:
-        assert read_json(json.dumps(value).encode()) == value
-    except ValueError:
-        flat = json.dumps(value)
-        assert "NaN" in flat or "Infinity" in flat or "\\ud" in flat or math.inf == value
+def read(uri):
+    async def ask():
+        async with aiohttp.ClientSession(response_class=BoundedResponse) as session, session.get(uri) as response:
+            return await response.read()
+
+    return asyncio.run(ask())
+
+
+def test_an_answer_is_read_whole_up_to_its_bound(service):
+    for size in (0, 1000, ANSWER_BYTES):
+        service.script = [(200, bytes(size))]
+        assert len(read(service.uri)) == size
+    service.script = [(200, bytes(ANSWER_BYTES + 1))]
+    with pytest.raises(TooLong, match="longer than 67,108,864 bytes"):
+        read(service.uri)
+
+
+def test_of_an_error_the_beginning_is_read(service):
+    service.script = [(500, bytes(10)), (400, bytes(10 * ERROR_BYTES))]
+    assert [len(read(service.uri)) for _ in range(2)] == [10, ERROR_BYTES]

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 import search_backend
 from search_backend import BadAnswer, BadQuery, Passage, SearchError, SearchTimeout, SearchUnavailable
 from search_backend.http import CONNECTIONS
+from search_backend.outside import Unusable
 from search_backend.search_r1 import read_hits, read_results
 from tests.helpers.faults import peak_memory
 from tests.helpers.hostile_json import with_one_part_replaced
@@ -99,7 +100,6 @@ BAD = [
     b'{"result": [[{"document": {"text": "a"}, "score": NaN}]]}',
     b'{"result": [[{"document": {"text": "a"}, "score": 1e400}]]}',
     b'{"result": [[{"document": {"text": "a"}, "score": 1' + b"0" * 400 + b"}]]}",
-    b'{"result": [[{"document": {"text": "\\ud800"}, "score": 1}]]}',
     b"\xff\xfe",
 ]
 BAD_ANSWERS = pytest.mark.fault("item 23: bad answers of a search service")
@@ -160,7 +160,7 @@ def test_whatever_a_part_of_the_answer_is_the_hits_are_sound_or_there_is_an_erro
     try:
         (entries,) = read_results(json.dumps(answer).encode(), 1)
         hits = read_hits(entries)
-    except ValueError:
+    except Unusable:
         return
     for hit in hits:
         assert math.isfinite(hit.score) and hit.passage.text.strip()
@@ -184,7 +184,7 @@ def endless(head: bytes, part: bytes):
 @BOUNDS
 def test_an_answer_without_an_end_is_a_bad_answer_that_takes_little_memory():
     with speaking(endless(b"HTTP/1.1 200 OK\r\n\r\n", bytes(1 << 16))) as uri, peak_memory() as peak:
-        fails(f"{uri}?retries=0&timeout=60", BadAnswer, "more than 64 MiB")
+        fails(f"{uri}?retries=0&timeout=60", BadAnswer, "longer than 67,108,864 bytes")
     assert peak() < 200 << 20
 
 
@@ -202,7 +202,7 @@ def test_what_is_compressed_counts_as_it_is_unpacked(service):
     service.headers = {"Content-Encoding": "gzip"}
     service.script = [(200, gzip.compress(bytes(1 << 29)))]
     with peak_memory() as peak:
-        fails(f"{service.uri}?retries=0&timeout=60", BadAnswer, "more than 64 MiB")
+        fails(f"{service.uri}?retries=0&timeout=60", BadAnswer, "longer than 67,108,864 bytes")
     assert peak() < 200 << 20
 
 

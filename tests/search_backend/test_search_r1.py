@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search_backend import Hit, Passage
+from search_backend.outside import Unusable
 from search_backend.search_r1 import read_hits, read_results
 
 NULLS = pytest.mark.fault("P: null text of a retriever, which became the word None")
@@ -30,7 +31,7 @@ def test_of_a_field_that_is_null_the_other_one_counts(null):
     "document", [{"contents": None}, {"text": None, "title": "T"}, {"text": " \n"}, {"contents": '"T"\n'}, {}, None, []]
 )
 def test_a_hit_without_text_is_refused(document):
-    with pytest.raises(ValueError, match=r"a hit without text|no document"):
+    with pytest.raises(Unusable, match=r"a hit without text|no document"):
         read({"document": document, "score": 1})
 
 
@@ -66,3 +67,9 @@ def test_equal_scores_go_by_id_and_what_has_no_order_is_ordered():
     assert [hit.passage.id for hit in read(*scored([0.5, 0.9, 0.5, 0.1])[::-1])] == ["1", "0", "2", "3"]
     assert [hit.score for hit in read(*scored([0.1, 0.1, 0.4]))] == [-0.1, -0.1, -0.4]
     assert read() == []
+
+
+@pytest.mark.fault("item 23: bad answers of a search service")
+def test_half_a_surrogate_pair_in_a_text_is_the_replacement_character():
+    (hit,) = read({"document": {"id": "1", "text": "a \ud800 b", "title": "\udfff"}, "score": 1})
+    assert hit.passage == Passage("1", "\ufffd", "a \ufffd b")
