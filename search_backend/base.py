@@ -4,7 +4,8 @@ Every error of this package is a ``SearchError``::
 
     SearchError                 unusable URI, refused request, unknown answer
     ├── SearchUnavailable       not reachable or not ready: trying again later may help
-    │   └── SearchTimeout       no answer in time
+    │   ├── SearchTimeout       no answer in time
+    │   └── BadAnswer           an answer of another shape, or too long
     ├── BadQuery                the request itself is wrong
     ├── CorpusError             a passage file, an index or a tape cannot be used
     └── TapeMiss                a replayed tape lacks the answer
@@ -29,6 +30,10 @@ class SearchUnavailable(SearchError):
 
 class SearchTimeout(SearchUnavailable):
     """The backend did not answer in time; trying again may help."""
+
+
+class BadAnswer(SearchUnavailable):
+    """The backend answered something that no such backend answers; trying again may help, and other queries may."""
 
 
 class BadQuery(SearchError):

@@ -35,7 +35,12 @@ def add_parser(commands: Any) -> None:
         help="of the benchmark; repeatable; default: all that are installed",
     )
     build.add_argument("--data-dir", type=Path, metavar="DIR", help="where the benchmark's files are")
-    build.add_argument("--analyzer", default="standard", choices=["standard", "english"])
+    build.add_argument(
+        "--analyzer",
+        default="standard",
+        choices=["standard", "english", "multilingual"],
+        help="words as they are (standard), stemmed, or without accents and with Chinese, Japanese, … spelled out",
+    )
     build.add_argument("--title-boost", type=int, default=3, metavar="N", help="counted titles (3)")
     build.add_argument("--shards", type=int, default=1, metavar="N", help="of an index on a server")
     build.add_argument("--replicas", type=int, default=0, metavar="N", help="of an index on a server")
@@ -68,21 +73,41 @@ def _build(arguments: argparse.Namespace) -> int:
     print(f"{manifest.passages:,} passages in {seconds:,.1f} s ({rate:,.0f}/s)")
     if again := read.count - manifest.passages:
         print(f"left out: {again:,} that came again, alike in id, title and text")
+    if arguments.analyzer != "multilingual":
+        for warning in read.warnings():
+            print(f"warning: {warning}; build it with --analyzer multilingual to find them", file=sys.stderr)
     print(f"corpus digest {manifest.corpus_digest}")
     return 0
 
 
 class _Counted:
-    """Passages, counted as they are read."""
+    """Passages, counted as they are read, and apart those with words that only the analyzer multilingual finds."""
 
     def __init__(self, passages: Iterable[Passage]) -> None:
         self._passages = passages
-        self.count = 0
+        self.count = self._unspaced = self._accented = 0
 
     def __iter__(self) -> Iterator[Passage]:
+        from search_backend.analysis import ACCENTED, UNSPACED
+
         for passage in self._passages:
             self.count += 1
+            text = f"{passage.title}\n{passage.text}"
+            if not text.isascii():
+                self._unspaced += bool(UNSPACED.search(text))
+                self._accented += bool(ACCENTED.search(text))
             yield passage
+
+    def warnings(self) -> Iterator[str]:
+        """A line for each kind of words that some passages have and other analyzers do not find."""
+        of = f"of {self.count:,} passages have"
+        if self._unspaced:
+            yield (
+                f"{self._unspaced:,} {of} Chinese, Japanese, Korean, Thai, Lao, Burmese or Khmer text, in which this "
+                "index finds no single words"
+            )
+        if self._accented:
+            yield f"{self._accented:,} {of} accented words (Beyoncé), which a search without accents misses"
 
 
 class _Meter:

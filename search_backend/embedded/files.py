@@ -11,7 +11,7 @@ from pathlib import Path
 
 import tantivy
 
-from search_backend.analysis import make_analyzer
+from search_backend.analysis import Analyzer
 from search_backend.base import CorpusError, Manifest, Passage
 
 FORMAT = "at2po-index/1"
@@ -49,14 +49,14 @@ def unpack(packed: bytes) -> Passage:
     return Passage(*parts)
 
 
-def create_index(directory: Path, analyzer: str) -> tantivy.Index:
+def create_index(directory: Path, analyzer: Analyzer) -> tantivy.Index:
     """Create an empty index in ``directory``, which exists."""
     schema = tantivy.SchemaBuilder()
     schema.add_text_field(CONTENT, tokenizer_name=_ANALYZER_IN_SCHEMA, index_option="freq")
     schema.add_bytes_field(STORED, stored=True)
     schema.add_unsigned_field(RANK, fast=True)
     index = tantivy.Index(schema.build(), path=str(directory))
-    index.register_tokenizer(_ANALYZER_IN_SCHEMA, make_analyzer(analyzer))
+    index.register_tokenizer(_ANALYZER_IN_SCHEMA, analyzer.engine)
     return index
 
 

@@ -4,8 +4,8 @@ import base64
 
 import pytest
 
-from search_backend import CorpusError, SearchError, SearchTimeout, SearchUnavailable
-from search_backend.elastic.address import item_failure, parse_address, status_failure
+from search_backend import SearchError
+from search_backend.elastic.address import parse_address
 
 
 @pytest.mark.parametrize(
@@ -60,25 +60,3 @@ def test_secrets_come_from_the_environment_and_are_shown_nowhere(monkeypatch):
     monkeypatch.setenv("AT2PO_ES_API_KEY", "hunter3")
     assert address.client_options()["api_key"] == "hunter3"
     assert "hunter" not in f"{address} {address!r}"
-
-
-@pytest.mark.parametrize(
-    ("status", "kind", "again"),
-    [
-        (400, SearchError, False),
-        (401, SearchError, False),
-        (404, CorpusError, False),
-        (408, SearchUnavailable, True),
-        (429, SearchUnavailable, True),
-        (501, SearchError, False),
-        (503, SearchUnavailable, True),
-        (504, SearchTimeout, True),
-    ],
-)
-def test_a_status_has_an_error_and_says_whether_to_try_again(status, kind, again):
-    address = parse_address("elasticsearch://host/wiki")
-    found = status_failure(status, "the reason", address)
-    assert (type(found.error), found.again) == (kind, again)
-    assert f"http://host:9200/wiki: HTTP {status}: the reason" in str(found.error)
-    item = {"status": status, "error": {"type": "busy", "root_cause": [{"reason": "the reason"}]}}
-    assert str(item_failure(item, address).error) == str(found.error)

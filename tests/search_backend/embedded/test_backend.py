@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import search_backend
 from search_backend import CorpusError, EmbeddedIndex, Passage, SearchUnavailable, read_passages
+from search_backend.analysis import Analyzer
 from search_backend.embedded import files
 from tests.helpers.search_contract import PASSAGES, SearchBackendContract, ids
 
@@ -133,7 +134,7 @@ def test_ties_go_by_id_in_a_segment_that_was_merged_in_another_order(tmp_path):
     manifest = EmbeddedIndex.build(tmp_path / "in-order", passages).manifest
     merged = tmp_path / "merged"
     merged.mkdir()
-    writer = files.create_index(merged, manifest.analyzer).writer(num_threads=1)
+    writer = files.create_index(merged, Analyzer(manifest.analyzer)).writer(num_threads=1)
     for rank, passage in [*enumerate(passages, 1)][100:] + [*enumerate(passages, 1)][:100]:
         document = tantivy.Document()
         document.add_unsigned(files.RANK, rank)
