@@ -18,6 +18,7 @@ from at2po_agent.judge.endpoint.pacing import Pacer
 from at2po_agent.judge.endpoint.refusals import ContextFull, EndpointError, Refusal, Unsupported, read_refusal
 from at2po_agent.judge.endpoint.replies import Garbage, Reply, cut_in_reasoning, read_reply
 from at2po_agent.judge.endpoint.response_cache import ResponseCache
+from at2po_agent.judge.endpoint.thoughts import OpenedThoughts
 from at2po_agent.policy.base import PolicyUnavailable
 from at2po_agent.rollouts.outages import Outages
 from search_backend.retry import OVERLOADED, Backoff
@@ -91,6 +92,7 @@ class ChatEndpoint:
         self._key = Key.of(model.key_var)
         self._extra = dict(request or {})
         self._cache = cache
+        self._thoughts = OpenedThoughts()
         self._outages = outages or Outages()
         self._answered = self._reached = False  # at least once
         self._client = AsyncOpenAI(
@@ -114,12 +116,19 @@ class ChatEndpoint:
             PolicyUnavailable: it could not answer, however often it was tried.
         """
         fields = {"model": self.model.name, **_without_omitted({**call.fields(), **self._extra})}
+        if self._thoughts.open:
+            fields.pop("stop", None)
         reply = await self._reply(call, fields)
-        stop = fields.pop("stop", None)
-        if stop and "stop" not in self.renamed and cut_in_reasoning(reply, stop):
+        stop = () if "stop" in self.renamed else fields.pop("stop", ())
+
+        async def whole() -> Reply:
             # Without stop strings the reasoning comes to its end; whoever reads the reply cuts it, and none ended it.
-            reply = replace(await self._reply(call, fields), matched="")
-        return reply
+            return replace(await self._reply(call, fields), matched="")
+
+        if stop and cut_in_reasoning(reply, stop):
+            reply = await whole()
+            stop = ()
+        return await self._thoughts.settle(reply, stop, whole)
 
     async def _reply(self, call: Call, fields: Mapping[str, Any]) -> Reply:
         address = (self.model.base_url, fields, call.sample)

@@ -73,6 +73,10 @@ class TreePolicy:
         """The text of a sampled turn."""
         return b"".join(self._pieces[id_] for id_ in ids).decode()
 
+    def opened_thought(self, prompt: Sequence[int]) -> str:
+        """Nothing: whether an endpoint's template opens thoughts shows only in its replies."""
+        return ""
+
     async def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
         """Ask for every turn; the endpoint's own limits say how many at a time.
 
