@@ -254,9 +254,11 @@ class _Evaluation:
     def _conclude(self, display: EvaluationDisplay) -> int:
         model = self.config.model
         prices = Prices.known(model.price_prompt, model.price_completion)
-        summary = summarise(self.directory.records(), prices)
+        records = self.directory.records()
+        summary = summarise(records, prices)
         self.directory.finish(summary)
         display.console.print(summary_table(summary, f"{self.config.envs[0]} {self.config.split}: {label(model)}"))
+        display.say_cut(records, self.config.limits)
         if summary.errors:
             display.note(
                 f"{summary.errors} episodes ended in an error and are not scored; try them again with: "

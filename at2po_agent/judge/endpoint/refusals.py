@@ -12,11 +12,14 @@ from at2po_agent.policy.base import PolicyError
 from at2po_agent.terminal import visible
 from search_backend.retry import RETRYABLE
 
+_ADDRESS = "Check the model's name (-m) and the address (-b, up to and with /v1)."
 _ADVICE = {
+    # An error without a code: so LM Studio answers an address that it does not know.
+    200: _ADDRESS,
     401: "Check the key that -k names.",
     402: "The account has to be paid for.",
     403: "Check what the key that -k names may use.",
-    404: "Check the model's name (-m) and the address (-b, up to and with /v1).",
+    404: _ADDRESS,
     405: "Check the address (-b, up to and with /v1).",
     429: "The account's quota is used up.",
 }

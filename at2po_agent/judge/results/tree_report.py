@@ -190,6 +190,7 @@ def conclude_tree(config: JudgeConfig, directory: JudgeDirectory, display: Evalu
     if result:
         display.console.print(table(result, f"{env} {split}: {model}"))
         display.note(plot(result))
+    display.say_cut(records, config.limits)
     errors = result.errors if result else len({record.question_id for record in records})
     if errors:
         display.note(
