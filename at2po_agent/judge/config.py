@@ -13,7 +13,7 @@ from omegaconf import MISSING
 
 from at2po_agent.method.expansion import EntropyGuided
 from at2po_agent.rollouts.grow import Limits, TokenLimits
-from at2po_agent.settings import ConfigError, above, at_least, load
+from at2po_agent.settings import SENT, ConfigError, above, at_least, load
 
 Format = Literal["tags", "native"]
 
@@ -76,7 +76,8 @@ class JudgeConfig:
     expansion: EntropyGuided = field(default_factory=EntropyGuided)  # the tree of --tree
     search: str | None = None  # URI; null: the passages that come with the questions
     env: dict[str, Any] = field(default_factory=dict)  # k, max_searches, dialect, …: passed to gymnasium.make
-    request: dict[str, Any] = field(default_factory=dict)  # added to every request, e.g. top_p; null or omit: left out
+    # Added to every request, e.g. top_p; null or omit leaves one out.
+    request: dict[str, Any] = field(default_factory=dict, metadata=SENT)
     imports: tuple[str, ...] = ()  # modules imported first: where your own tasks register their ids
     limits: LimitConfig = field(default_factory=LimitConfig)
     cache: str | None = None  # a file that keeps answers of the endpoint and gives them again

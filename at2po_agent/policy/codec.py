@@ -82,7 +82,7 @@ class Codec:
         folder = Path(path)
         if not (folder / "tokenizer_config.json").is_file() and not (folder / "tokenizer.json").is_file():
             raise EncodingError(f"no tokenizer in {folder}: expected tokenizer.json and tokenizer_config.json")
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         return cls(tokenizer, _generation_eos(folder / "generation_config.json"))
 
     def prompt(self, text: Text) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from at2po_agent.judge.config import LimitConfig, ModelConfig, split_query
 from at2po_agent.judge.endpoint.context import OMIT, what_fits
 from at2po_agent.judge.endpoint.key import Key
 from at2po_agent.judge.endpoint.pacing import Pacer
-from at2po_agent.judge.endpoint.refusals import ContextFull, EndpointError, Refusal, Unsupported, read_refusal
+from at2po_agent.judge.endpoint.refusals import ContextFull, EndpointError, Refusal, Unsupported, moved_to, read_refusal
 from at2po_agent.judge.endpoint.replies import Garbage, Reply, cut_in_reasoning, read_reply
 from at2po_agent.judge.endpoint.response_cache import ResponseCache
 from at2po_agent.judge.endpoint.thoughts import OpenedThoughts
@@ -85,7 +85,7 @@ class ChatEndpoint:
         cache: ResponseCache | None = None,
         outages: Outages | None = None,
     ) -> None:
-        from openai import AsyncOpenAI, Timeout
+        from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
 
         assert model.base_url is not None
         address, query = split_query(model.base_url)
@@ -108,6 +108,8 @@ class ChatEndpoint:
             organization="",  # not the one in the environment: it is another endpoint's business
             project="",
             max_retries=0,
+            # A key is for the address that was given: where that has moved to is for the user to say.
+            http_client=DefaultAsyncHttpxClient(follow_redirects=False),
             timeout=Timeout(
                 limits.request_seconds, connect=min(max(1.0, limits.wait_seconds), 30.0, limits.request_seconds)
             ),
@@ -252,6 +254,9 @@ class ChatEndpoint:
         return bytes(body)
 
     def _refused(self, status: int, body: object, headers: Mapping[str, str], names: Container[str]) -> Exception:
+        if 300 <= status < 400:
+            to = self._key.hide_in(moved_to(self.model.base_url or "", headers.get("location", "")))
+            return EndpointError(f"{self.model.base_url} answers HTTP {status}: it has moved to {to}, give it with -b")
         refusal = read_refusal(status, body, headers)
         shown = _shorten(self._key.hide_in(refusal.said))  # in this order: a key that is cut is not found
         said = f"HTTP {status}: {shown}" if shown else f"HTTP {status}"

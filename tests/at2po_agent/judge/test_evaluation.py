@@ -243,3 +243,17 @@ def test_turns_that_the_token_limit_cut_are_counted_apart_and_name_it(serve, cap
     assert (means["cut"]["mean"], means["malformed"]["mean"]) == (0.75, 0.25)
     assert cli.main(["view", str(run), "--filter", "cut"]) == 0
     assert capsys.readouterr().out.count("demo-") == 3
+
+
+@pytest.mark.fault("R8: a key in ${oc.env:…} is not stored with its value")
+@pytest.mark.parametrize(
+    "override", ["request.extra=${oc.env:HKEY}", "request={a: {b: '${oc.env:HOLDER}'}}", "model.name=${oc.env:HKEY}"]
+)
+def test_a_variable_in_what_is_sent_is_refused_before_anything_is_stored(serve, capsys, monkeypatch, override):
+    monkeypatch.setenv("HKEY", "sk-very-secret")
+    monkeypatch.setenv("HOLDER", "sk-very-secret")
+    server = serve(search_then_answer)
+    assert cli.main([*DEMO, "-b", server.url, "-n", "1", override]) == 2
+    err = capsys.readouterr().err
+    assert "would be stored with its value" in err and err.count("\n") == 1 and "very-secret" not in err
+    assert runs() == [] and server.count == 0

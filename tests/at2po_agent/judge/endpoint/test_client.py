@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 
 import pytest
@@ -517,3 +518,20 @@ def test_errors_are_not_cached(serve, tmp_path):
         with pytest.raises(PolicyUnavailable):
             ask(server, cache=cache)
         assert ask(server, cache=cache)[0][0].text == "hi"
+
+
+@pytest.mark.fault("item 28: redirects are not followed")
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize(
+    ("location", "shown"),
+    [
+        ("https://u:pw@new.example/v1/chat/completions?key=pw#pw", "https://new.example/v1, give it with -b"),
+        ("/v2/chat/completions", "/v2, give it with -b"),
+        ("http://[pw", "an address that cannot be read"),
+    ],
+)
+def test_a_redirect_says_where_to_and_sends_the_key_nowhere(serve, status, location, shown):
+    server = serve(lambda asked: Say(status=status, headers={"Location": location}, raw=b""))
+    with pytest.raises(EndpointError, match=re.escape(shown)) as caught:
+        ask(server)
+    assert server.count == 1 and "pw" not in str(caught.value)
