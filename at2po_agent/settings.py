@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -191,6 +192,10 @@ def _keys_in(key: str, values: Any) -> Iterator[str]:
         for name, value in values.items():
             yield f"{key}.{name}"
             yield from _keys_in(f"{key}.{name}", value)
+
+
+_FROM_VARIABLE = re.compile(r"oc\.env\s*:\s*([^,}\s]*)")
+_SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASS|PASSWORD|PASSWD|PASSPHRASE|PWD|CREDENTIALS?|AUTH|BEARER)(_|\d|\Z)", re.I)
 
 
 def _refuse_secrets(values: Any, schema: type, where: _Where, key: str = "") -> None:
