@@ -179,7 +179,7 @@ def _latex_text(text: str) -> str:
 
 def summary_table(summary: Summary, title: str) -> Table:
     """Every mean with its interval; below them what was counted, and paid for, in all."""
-    table = Table(title=title)
+    table = Table(title=Line(visible(title)))
     table.add_column("")
     table.add_column("mean", justify="right")
     table.add_column("95 % interval", justify="right")

@@ -257,3 +257,35 @@ def test_a_variable_in_what_is_sent_is_refused_before_anything_is_stored(serve, 
     err = capsys.readouterr().err
     assert "would be stored with its value" in err and err.count("\n") == 1 and "very-secret" not in err
     assert runs() == [] and server.count == 0
+
+
+@pytest.mark.fault("item 29: terminal escapes and markup from outside")
+def test_a_model_s_name_and_a_server_s_message_are_text_on_the_terminal(serve, capsys):
+    hostile = "[/red]\x1b[2J\u202e"
+
+    def script(asked):
+        return failure(400, hostile) if asked.number == 3 else search_then_answer(asked)
+
+    server = serve(script)
+    words = [
+        "eval",
+        "-e",
+        "AT2PO-HotpotQA-v0",
+        "--split",
+        "demo",
+        "-m",
+        hostile,
+        "-b",
+        server.url,
+        "-n",
+        "2",
+        "-c",
+        "1",
+    ]
+    assert cli.main([*words, "--dry-run"]) == 0
+    assert cli.main(words) == 1
+    (run,) = runs()
+    for command in (["view", str(run)], ["rescore", str(run)], ["compare", str(run)], ["eval", "-m", hostile]):
+        assert cli.main(command) in (0, 2)
+    shown = "".join(capsys.readouterr())
+    assert "[/red]" in shown and not any(character in shown for character in "\x1b\u202e")
