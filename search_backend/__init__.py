@@ -115,7 +115,7 @@ def open(uri: str) -> SearchBackend:
         raise SearchError(f"{uri!r} is not a search URI; for an index on disk write embedded:{uri} (known: {known})")
     opener = _OPENERS.get(scheme[1].lower())
     if opener is None:
-        raise SearchError(f"unknown search scheme {scheme[1]!r} in {uri!r}; known: {known}")
+        raise SearchError(f"unknown search scheme {scheme[1]!r}; known: {known}")
     if isinstance(opener, str):
         module, function = opener.split(":")
         opener = cast(Opener, getattr(importlib.import_module(module), function))

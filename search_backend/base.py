@@ -18,6 +18,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
+from urllib.parse import SplitResult, urlsplit
 
 
 class SearchError(Exception):
@@ -140,3 +141,23 @@ class SearchBackend(Protocol):
     def close(self) -> None:
         """Release what the backend holds; calling it twice is fine."""
         ...
+
+
+def split_uri(uri: str) -> tuple[SplitResult, str]:
+    """The parts of a URI that names a host, and what of it may be shown: neither user and password nor options.
+
+    Raises:
+        SearchError: It cannot be read. It is not repeated, as a key may stand in it at the wrong place.
+    """
+    try:
+        parts = urlsplit(uri)
+        readable = (parts.port or 1) > 0 and not parts.fragment
+    except ValueError:
+        readable = False
+    if not readable:
+        scheme = uri.partition(":")[0]
+        raise SearchError(
+            f"{scheme}: the URI cannot be read, look at its host and port, and for a #; it is not shown here in case "
+            "it holds a key"
+        )
+    return parts, f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urljoin, urlunsplit
 
 import aiohttp
 
@@ -27,6 +27,7 @@ from search_backend.base import (
     SearchTimeout,
     SearchUnavailable,
     check_request,
+    split_uri,
     was_closed,
 )
 from search_backend.bounded import BoundedResponse
@@ -193,6 +194,9 @@ class _Client:
     def _refused(self, response: aiohttp.ClientResponse, answer: bytes) -> SearchError:
         said = answer[:300].decode("utf-8", "replace").strip() or response.reason
         message = f"{self._url}: HTTP {response.status}: {said}"
+        if 300 <= response.status < 400 and "location" in response.headers:
+            _, to = split_uri(urljoin(self._url, response.headers["location"]))
+            return SearchError(f"{self._url}: HTTP {response.status}: it has moved to {to}, give that address")
         if response.status == 504:
             return SearchTimeout(message)
         return SearchUnavailable(message) if response.status in RETRYABLE else SearchError(message)
@@ -204,15 +208,15 @@ def open_uri(uri: str) -> HttpBackend:
     Raises:
         SearchError: The URI is malformed, or names a user (secrets have no place in a URI).
     """
-    parts = urlsplit(uri)
-    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    parts, shown = split_uri(uri)
     if not parts.netloc or "@" in parts.netloc:
+        shown = shown if parts.netloc else f"{parts.scheme}:"
         raise SearchError(f"{shown}: write http://HOST:PORT/retrieve, without user and password")
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     try:
         timeout, retries = float(options.pop("timeout", 30)), int(options.pop("retries", 3))
     except ValueError as error:
-        raise SearchError(f"{shown}: timeout and retries are numbers ({error})") from error
+        raise SearchError(f"{shown}: timeout and retries are numbers") from error
     if options or not 0 < timeout < 1e6 or retries < 0:
         raise SearchError(f"{shown}: the options are timeout (above 0) and retries (0 or more), nothing else")
     return HttpBackend(

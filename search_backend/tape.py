@@ -254,7 +254,7 @@ def open_uri(uri: str) -> Tape:
     unknown = sorted(options.keys() - {"over", "mode"})
     if not file or unknown or options.get("mode") not in get_args(Mode):
         wrong = f"unknown option {unknown[0]!r}" if unknown else "a mode is needed" if file else "it names no file"
-        raise SearchError(f"malformed tape URI {uri!r}: {wrong}; write {shape}")
+        raise SearchError(f"malformed tape URI tape:{file}: {wrong}; write {shape}")
     mode: Mode = options["mode"]  # type: ignore[assignment]
     over = search_backend.open(options["over"]) if "over" in options and mode != "replay" else None
     return Tape(file, over, mode)

@@ -26,6 +26,7 @@ from at2po_agent.commands import (
     warm_start,
 )
 from at2po_agent.errors import AgentError
+from at2po_agent.terminal import say
 from at2po_agent.update.processes import EndedElsewhere
 
 PROGRAM = "at2po-agent"
@@ -43,14 +44,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return command(arguments)
     except KeyboardInterrupt:
-        print(f"{PROGRAM}: interrupted", file=sys.stderr)
+        say(f"{PROGRAM}: interrupted", error=True)
         return 128 + signal.SIGINT
     except EndedElsewhere:
         return 2
     except Exception as error:
         if not isinstance(error, AgentError) and not isinstance(error, _foreseen()):
             raise
-        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
+        say(f"{PROGRAM}: error: {error}", error=True)
         return 2
 
 

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from elastic_transport.client_utils import parse_cloud_id
 
-from search_backend.base import SearchError
+from search_backend.base import SearchError, split_uri
 from search_backend.elastic.fusion import HYBRID_OPTIONS, Hybrid, parse_hybrid
 from search_backend.elastic.nodes import BoundedNode
 
@@ -87,8 +87,7 @@ def parse_address(uri: str) -> Address:
     Raises:
         SearchError: The URI is malformed. A password in it is not repeated.
     """
-    parts = urlsplit(uri)
-    shown = f"elasticsearch://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    parts, shown = split_uri(uri)
     if "@" in parts.netloc:
         raise SearchError(
             f"{shown}: no user and password in a URI, which is stored with runs; use ?user=NAME and the variable "
@@ -96,7 +95,8 @@ def parse_address(uri: str) -> Address:
         )
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     if unknown := sorted(options.keys() - _OPTIONS):
-        raise SearchError(f"{shown}: unknown option {unknown[0]!r}; known: {', '.join(sorted(_OPTIONS))}")
+        name = repr(unknown[0]) if re.fullmatch("[a-z_]{1,20}", unknown[0]) else "(not shown, it may be a key)"
+        raise SearchError(f"{shown}: unknown option {name}; known: {', '.join(sorted(_OPTIONS))}")
     prefix, _, index = unquote(parts.path).rpartition("/")
     if not _INDEX_NAME.fullmatch(index):
         raise SearchError(f"{shown}: {index!r} is no index name (a-z, 0-9, '.', '_' and '-'); write {SHAPE}")

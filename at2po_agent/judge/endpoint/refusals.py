@@ -7,16 +7,20 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from at2po_agent.policy.base import PolicyError
 from at2po_agent.terminal import visible
 from search_backend.retry import RETRYABLE
 
+_ADDRESS = "Check the model's name (-m) and the address (-b, up to and with /v1)."
 _ADVICE = {
+    # An error without a code: so LM Studio answers an address that it does not know.
+    200: _ADDRESS,
     401: "Check the key that -k names.",
     402: "The account has to be paid for.",
     403: "Check what the key that -k names may use.",
-    404: "Check the model's name (-m) and the address (-b, up to and with /v1).",
+    404: _ADDRESS,
     405: "Check the address (-b, up to and with /v1).",
     429: "The account's quota is used up.",
 }
@@ -104,6 +108,17 @@ def read_refusal(status: int, body: object, headers: Mapping[str, str]) -> Refus
     if _TOO_LONG.search(f"{fields.get('code')} {fields.get('type')} {said}"):
         return Refused(said, kind=ContextFull)
     return Refused(said, unsupported=_unsupported(fields, said), advice=_advice(fields, said))
+
+
+def moved_to(base_url: str, location: str) -> str:
+    """The address to give in place of ``base_url``, of a redirect to ``location``; without what could hold a key."""
+    try:
+        parts = urlsplit(urljoin(base_url, location))
+        host = parts.netloc.rpartition("@")[2]
+        path = parts.path.removesuffix("/").removesuffix("/chat/completions")
+    except ValueError:
+        return "an address that cannot be read"
+    return visible(urlunsplit((parts.scheme, host, path, "", "")))
 
 
 def _is_filtered(fields: Mapping[str, object]) -> bool:

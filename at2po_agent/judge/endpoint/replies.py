@@ -11,7 +11,7 @@ from search_backend.outside import well_formed
 
 
 class Garbage(Exception):
-    """An answer that is no chat completion; ``status`` is set where it is an error in disguise."""
+    """An answer that is no chat completion; ``status`` is set where it is an error in disguise: 200 without a code."""
 
     def __init__(self, said: str, status: int | None = None, body: object = None) -> None:
         super().__init__(said)
@@ -27,8 +27,8 @@ class Reply:
     matched: str | None = None  # the stop string that ended it; "" for none; None where the endpoint does not say
     reasoning: str = ""  # what a reasoning model thought apart from its message
     tool_calls: tuple[Mapping[str, Any], ...] = ()
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: int | None = None  # None: the endpoint does not count
+    completion_tokens: int | None = None
     logprobs: tuple[Mapping[str, Any], ...] | None = None  # per token {token, logprob, top_logprobs}; None: not given
     seconds: float = 0.0  # from the request to the whole answer, without retries; 0 from the cache
 
@@ -43,7 +43,7 @@ def read_reply(body: object, seconds: float) -> Reply:
         raise Garbage(f"the answer is no object but a {type(body).__name__}")
     if body.get("error"):  # some gateways answer 200 and say in the body what went wrong
         code = body["error"].get("code") if isinstance(body["error"], Mapping) else None
-        raise Garbage("the answer is an error", code if isinstance(code, int) and 400 <= code < 600 else 500, body)
+        raise Garbage("the answer is an error", code if isinstance(code, int) and 400 <= code < 600 else 200, body)
     choices = body.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     message = choice.get("message") if isinstance(choice, Mapping) else None
@@ -64,6 +64,13 @@ def read_reply(body: object, seconds: float) -> Reply:
         logprobs=_logprobs(choice.get("logprobs")),
         seconds=seconds,
     )
+
+
+def tokens_behind(first: int | None, reply: Reply) -> int:
+    """Tokens generated and observed behind a first prompt of ``first`` tokens; 0 where the endpoint does not count."""
+    if first is None or reply.prompt_tokens is None or reply.completion_tokens is None:
+        return 0
+    return reply.prompt_tokens + reply.completion_tokens - first
 
 
 def cut_in_reasoning(reply: Reply, stop: Sequence[str]) -> bool:
@@ -111,9 +118,9 @@ def _calls(given: object) -> tuple[Mapping[str, Any], ...]:
     return tuple(calls)
 
 
-def _count(usage: object, name: str) -> int:
+def _count(usage: object, name: str) -> int | None:
     count = usage.get(name) if isinstance(usage, Mapping) else None
-    return count if isinstance(count, int) else 0
+    return count if isinstance(count, int) else None
 
 
 def _logprobs(given: object) -> tuple[Mapping[str, Any], ...] | None:

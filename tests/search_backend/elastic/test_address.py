@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import base64
+from urllib.parse import quote
 
 import pytest
 
+import search_backend
 from search_backend import SearchError
 from search_backend.elastic.address import parse_address
 
@@ -35,7 +37,7 @@ def test_a_cloud_id_names_the_host():
         ("elasticsearch://host", "no index name"),
         ("elasticsearch://host/Wiki*", "no index name"),
         ("elasticsearch:///wiki", "names no host"),
-        ("elasticsearch://host:x/wiki", "Port could not be"),
+        ("elasticsearch://host:x/wiki", "cannot be read, look at its host and port"),
         ("elasticsearch://host/wiki?speed=1", "unknown option 'speed'"),
         ("elasticsearch://host/wiki?timeout=0", "timeout must be"),
         ("elasticsearch://host/wiki?retries=many", "retries must be"),
@@ -60,3 +62,19 @@ def test_secrets_come_from_the_environment_and_are_shown_nowhere(monkeypatch):
     monkeypatch.setenv("AT2PO_ES_API_KEY", "hunter3")
     assert address.client_options()["api_key"] == "hunter3"
     assert "hunter" not in f"{address} {address!r}"
+
+
+@pytest.mark.fault("item 28: keys in fragments and malformed URIs")
+@pytest.mark.parametrize("scheme", ["elasticsearch", "http", "https", "tape"])
+@pytest.mark.parametrize(
+    "rest",
+    ["//u:KEY@h/wiki", "//KEY@h/wiki", "//u:KEY/wiki", "//[KEY/wiki", "//h/wiki#KEY", "//h/wiki?KEY", "//h/wiki?KEY=1"],
+)
+def test_a_uri_that_may_hold_a_key_is_refused_without_repeating_it(scheme, rest):
+    key = "sk-0123456789-very-secret"
+    uri = f"{scheme}:{rest.replace('KEY', key)}"
+    if scheme == "tape":
+        uri = f"tape:file?over={quote('elasticsearch:' + rest.replace('KEY', key), safe='')}&mode=record"
+    with pytest.raises(SearchError) as caught:
+        search_backend.open(uri)
+    assert key not in str(caught.value)
