@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from at2po_env.dialect import Dialect
-from at2po_env.rendering import OPENS_A_TAG, well_formed
+from at2po_env.rendering import OPENS_A_TAG
 from at2po_env.state import Action, ActionKind, Text, ToolMessage, ToolPrompt
+from search_backend.outside import well_formed
 
 TOOL = "search"
 

@@ -8,6 +8,7 @@ http         a Search-R1 style retrieval service
 tape         records what another backend answers, and replays it
 analysis     the analyzer that both indexes share
 retry        the pauses and the HTTP statuses of all retries, in search and above
+outside      bounds and checks for what comes from outside: bodies, JSON, numbers, files
 background   an event loop on a thread of its own
 forks        locks and clients that stay usable in a forked process
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from at2po_agent.errors import AgentError
 from at2po_env.chat import Message, tool_call, turn_text
-from at2po_env.rendering import well_formed
 from at2po_env.state import Text, ToolMessage, ToolPrompt, UserMessage, plain
+from search_backend.outside import well_formed
 
 _ASSISTANT = "@the-assistant-turn@"  # stands for the turn that a message follows; no template writes it
 _QUESTION = {"role": "user", "content": "-"}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from at2po_env.rendering import well_formed
+from search_backend.outside import well_formed
 
 
 class Garbage(Exception):
