@@ -43,6 +43,7 @@ class Say:
     cut_after: int | None = None  # bytes of the body, then the connection is dropped
     drop: bool = False  # the connection, before anything is said
     counted: bool = True  # with usage
+    repeat: bool = False  # the body, for ever
     trickle: float = 0.0  # seconds between single spaces that come instead of a body, for ever
 
 
@@ -123,11 +124,14 @@ class ChatServer:
         if say.drop:
             return False
         body = say.raw if say.raw is not None else json.dumps(completion(say)).encode()
-        length = "" if say.trickle else f"Content-Length: {len(body)}\r\n"
+        length = "" if say.trickle or say.repeat else f"Content-Length: {len(body)}\r\n"
         more = "".join(f"{name}: {value}\r\n" for name, value in say.headers.items())
         head = f"HTTP/1.1 {say.status} X\r\nContent-Type: {say.content_type}\r\n{length}{more}\r\n"
         writer.write(head.encode() + (b"" if say.trickle else body[: say.cut_after]))
         await writer.drain()
+        while say.repeat:
+            writer.write(body)
+            await writer.drain()
         while say.trickle:
             writer.write(b" ")
             await writer.drain()

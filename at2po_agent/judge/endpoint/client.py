@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import random
-import sys
 import time
 from collections.abc import Container, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +21,7 @@ from at2po_agent.judge.endpoint.response_cache import ResponseCache
 from at2po_agent.judge.endpoint.thoughts import OpenedThoughts
 from at2po_agent.policy.base import PolicyUnavailable
 from at2po_agent.rollouts.outages import Outages
+from search_backend.outside import Unusable, read_json
 from search_backend.retry import OVERLOADED, Backoff
 
 PATIENCE_SECONDS = 5.0  # without an answer to anybody, before it is said: that a few requests fail is ordinary
@@ -85,7 +85,9 @@ class ChatEndpoint:
         cache: ResponseCache | None = None,
         outages: Outages | None = None,
     ) -> None:
-        from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
+        from openai import AsyncOpenAI, Timeout
+
+        from at2po_agent.judge.endpoint.http_client import BoundedClient
 
         assert model.base_url is not None
         address, query = split_query(model.base_url)
@@ -109,7 +111,7 @@ class ChatEndpoint:
             project="",
             max_retries=0,
             # A key is for the address that was given: where that has moved to is for the user to say.
-            http_client=DefaultAsyncHttpxClient(follow_redirects=False),
+            http_client=BoundedClient(limits.answer_bytes),
             timeout=Timeout(
                 limits.request_seconds, connect=min(max(1.0, limits.wait_seconds), 30.0, limits.request_seconds)
             ),
@@ -144,7 +146,8 @@ class ChatEndpoint:
     async def _reply(self, call: Call, fields: Mapping[str, Any]) -> Reply:
         address = (self.model.base_url, fields, call.sample)
         if self._cache is not None and (kept := self._cache.get(address)) is not None:
-            return read_reply(kept, 0.0)
+            with suppress(Unusable):  # a damaged row is replaced
+                return read_reply(kept, 0.0)
         try:
             body, seconds = await self._try(fields)
         except ContextFull as full:
@@ -225,33 +228,23 @@ class ChatEndpoint:
                 ) as response,
             ):
                 self._reached = True
-                body = self._key.hide_in_bytes(await self._read(response))
+                body = self._key.hide_in_bytes(await response.read())
             return _as_answer(body)
         except openai.APIStatusError as error:
             self._reached = True
-            raise self._refused(error.status_code, error.body, error.response.headers, names) from None
-        except (TimeoutError, openai.APIConnectionError, _BrokenBody) as error:
+            told = _error_of(error.response.content)
+            raise self._refused(error.status_code, told, error.response.headers, names) from None
+        except (TimeoutError, openai.APIConnectionError) as error:
             unreached = type(error.__cause__).__name__ in _UNREACHED
             self._reached |= not unreached
             if isinstance(error, TimeoutError | openai.APITimeoutError) and not unreached:
                 raise _Again(f"no whole answer within {self.limits.request_seconds:g} s") from None
             raise _Again(f"the connection failed ({self._cause(error)})") from None
-        except Garbage as error:
-            if error.status is not None:
+        except Unusable as error:
+            self._reached = True
+            if isinstance(error, Garbage) and error.status is not None:
                 raise self._refused(error.status, error.body, {}, names) from None
             raise _Again(str(error)) from None
-
-    async def _read(self, response: Any) -> bytes:
-        library = sys.modules[type(response.http_response).__module__.partition(".")[0]]  # httpx, in some release
-        body = bytearray()
-        try:
-            async for part in response.iter_bytes():
-                body += part
-                if len(body) > self.limits.answer_bytes:
-                    raise Garbage(f"the answer is longer than {self.limits.answer_bytes:,} bytes")
-        except (library.HTTPError, library.StreamError) as error:  # here the client does not translate them
-            raise _BrokenBody from error
-        return bytes(body)
 
     def _refused(self, status: int, body: object, headers: Mapping[str, str], names: Container[str]) -> Exception:
         if 300 <= status < 400:
@@ -284,10 +277,6 @@ class ChatEndpoint:
         await self.aclose()
 
 
-class _BrokenBody(Exception):
-    """The connection failed inside an answer."""
-
-
 class _Again(Exception):
     """A request that may work when it is tried again."""
 
@@ -306,9 +295,17 @@ def _without_omitted(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def _as_answer(body: bytes) -> dict[str, Any]:
     try:
-        answer: dict[str, Any] = json.loads(body)
-    except ValueError:
+        answer: dict[str, Any] = read_json(body)
+    except Unusable as error:
         start = body[:80].decode("utf-8", "replace").strip()
-        raise Garbage(f"the answer is not JSON: {start!r}" if start else "the answer is empty") from None
+        raise Garbage(f"the answer is {error}: {start!r}" if start else "the answer is empty") from None
     read_reply(answer, 0.0)
     return answer
+
+
+def _error_of(body: bytes) -> object:
+    """The JSON of an error's body, or its text."""
+    try:
+        return read_json(body)
+    except Unusable:
+        return body.decode("utf-8", "replace")

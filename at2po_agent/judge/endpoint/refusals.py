@@ -162,12 +162,12 @@ def _retry_after(headers: Mapping[str, str]) -> float:
     """Seconds, from ``Retry-After-Ms`` or ``Retry-After`` (seconds or a date: RFC 9110, section 10.2.3); else 0."""
     for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
         value = headers.get(name, "").strip()
-        if re.fullmatch(r"\d+(\.\d*)?", value):
+        if re.fullmatch(r"\d{1,20}(\.\d*)?", value):
             return float(value) * unit
         if value:
             try:
                 return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-            except ValueError:
+            except (ValueError, OverflowError):
                 continue  # neither: as if it were not there
     return 0.0
 
