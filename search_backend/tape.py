@@ -167,7 +167,7 @@ class Tape:
             if not first.startswith(_HEADER):
                 raise ValueError("its first line is no tape header")
             return Manifest(**json.loads(first)["manifest"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CorpusError(f"{self._path} is not a tape ({error}); it is left as it is") from error
 
     def _key(self, query: str, k: int) -> bytes:
@@ -191,7 +191,7 @@ class Tape:
             record = json.loads(line)
             if record["manifest"] == own:
                 self._answers[self._key(record["query"], record["k"])] = (self._scanned, len(line))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return False
         return True
 
@@ -205,7 +205,7 @@ class Tape:
         line = os.pread(self._file(), place[1], place[0])
         try:
             return [Hit(Passage(*passage), score) for *passage, score in json.loads(line)["hits"]]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CorpusError(f"the tape {self._path} changed at byte {place[0]} while it was in use") from error
 
     def _store(self, answers: dict[str, list[Hit]], k: int) -> None:

@@ -27,10 +27,7 @@ class ResponseCache:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._db = sqlite3.connect(path, isolation_level=None, timeout=60)
-            self._db.text_factory = bytes  # a damaged row may be no UTF-8
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("CREATE TABLE IF NOT EXISTS answers (address TEXT PRIMARY KEY, body TEXT NOT NULL)")
+            self._db = _opened(path)
         except sqlite3.Error as error:
             raise DiskError(f"the response cache {path} cannot be used: {error}") from error
 
@@ -66,6 +63,18 @@ class ResponseCache:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, isolation_level=None, timeout=60)
+    database.text_factory = bytes  # a damaged row may be no UTF-8
+    try:
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("CREATE TABLE IF NOT EXISTS answers (address TEXT PRIMARY KEY, body TEXT NOT NULL)")
+    except sqlite3.Error:
+        database.close()
+        raise
+    return database
 
 
 def _digest(address: Any) -> str:

@@ -216,7 +216,7 @@ def test_an_open_index_outlives_its_directory(index, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "damage", ["missing file", "short file", "no manifest", "bad manifest", "other format", "garbage"]
+    "damage", ["missing file", "short file", "no manifest", "bad manifest", "deep manifest", "other format", "garbage"]
 )
 def test_a_damaged_index_is_one_clear_error(index, tmp_path, damage):
     directory = tmp_path / "index"
@@ -232,6 +232,8 @@ def test_a_damaged_index_is_one_clear_error(index, tmp_path, damage):
         manifest.unlink()
     elif damage == "bad manifest":
         manifest.write_bytes(b"{")
+    elif damage == "deep manifest":
+        manifest.write_bytes(b"[" * 100_000)
     else:
         manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "format": "at2po-index/99"}))
     with pytest.raises(CorpusError, match=f"(?s){re.escape(str(directory))}.*build it again"):
