@@ -9,8 +9,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from at2po_agent import signals
 from at2po_agent.environments import check_env_id, import_tasks, make_env
 from at2po_agent.judge.config import DIALECT_OF, JudgeConfig
@@ -34,7 +32,7 @@ from at2po_agent.judge.tree.search import check_tree, sampled, search_trees
 from at2po_agent.policy.loading import resolve_policy
 from at2po_agent.rollouts.outages import Outages
 from at2po_agent.settings import ConfigError
-from at2po_agent.terminal import say_loading
+from at2po_agent.terminal import SafeConsole, say_loading
 from at2po_env.dataset import DataNotFound
 from at2po_env.installed import WAYS
 from at2po_env.registration import check_data
@@ -77,7 +75,7 @@ def evaluate_all(
     ]
     status, runs = _evaluate([(one, latest(one) if resume else None) for one in one_each], dry_run)
     if start and len(runs) == len(one_each) and status < _SIGNALLED:
-        write_table(compare([Finished.read(run, texts=False) for run in runs]), "rich", Console())
+        write_table(compare([Finished.read(run, texts=False) for run in runs]), "rich", SafeConsole())
     return status
 
 
@@ -105,7 +103,7 @@ def _evaluate(jobs: Sequence[tuple[JudgeConfig, Path | None]], dry_run: bool) ->
         opened = [(job, stack.enter_context(closing(_open_env(job))), run) for job, run in jobs]
         if dry_run:
             for job, env, run in opened:
-                print_plan(job, env, _questions(job, env), Console(), read_episodes(run) if run else ())
+                print_plan(job, env, _questions(job, env), SafeConsole(), read_episodes(run) if run else ())
             return 0, []
         worst, runs = 0, []
         for _, same_model in groupby(opened, key=lambda one: one[0].model):
@@ -281,6 +279,7 @@ class _Evaluation:
         summary = summarise(records, prices, batched=self.model is not None)
         self.directory.finish(summary)
         display.console.print(summary_table(summary, f"{self.config.envs[0]} {self.config.split}: {label(model)}"))
+        display.say_cut(records, self.config.limits)
         if fault := diagnosis(records, self.config, self.directory.path):
             display.note(fault)
         if summary.errors:
