@@ -12,11 +12,11 @@ from gymnasium.error import ResetNeeded
 from at2po_env.core import ForkableEnv, StepResult
 from at2po_env.dataset import Dataset
 from at2po_env.dialects import Dialect
-from at2po_env.rendering import well_formed
 from at2po_env.rules import Rules
 from at2po_env.spaces import UnicodeText
 from at2po_env.state import Action, EndReason, EpisodeState, Question, SnapshotError, Text, plain
 from search_backend.base import Hit, SearchBackend
+from search_backend.outside import well_formed
 
 Order = Literal["random", "file"]
 _FROM_OUTSIDE: tuple[EndReason, ...] = ("length_limit", "turn_limit", "search_limit")

@@ -23,6 +23,7 @@ def add_parser(commands: Any) -> None:
     add("--seed", type=int, metavar="S", help="of the samples; default: 0")
     add("--split", metavar="SPLIT", help="default: test where the benchmark has one, else dev")
     add("--search", metavar="URI", help="where to search; default: the passages that come with the questions")
+    add("--wait", type=float, metavar="SECONDS", help="for an endpoint that still starts; default: 10")
     tree = "grow AT2PO's tree for every question beside chains at equal generated tokens; -T 1 if not given"
     add("--tree", action="store_true", help=tree)
     add("--cfg", type=Path, metavar="FILE", help="YAML configuration; flags and key=value are laid over it")
@@ -45,6 +46,7 @@ _KEYS = {
     "seed": "seed",
     "split": "split",
     "search": "search",
+    "wait": "limits.wait_seconds",
 }
 
 

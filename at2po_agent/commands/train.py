@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from at2po_agent.settings import ConfigError
 from at2po_agent.signals import stopping
+from at2po_agent.terminal import say
 
 if TYPE_CHECKING:
     from at2po_agent.training.run_dir import RunDirectory
@@ -37,7 +38,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
     if arguments.print_config:
         config_file = arguments.resume / "config.yaml" if arguments.resume else arguments.cfg
-        print(to_yaml(load_config(config_file, arguments.overrides)), end="")
+        say(to_yaml(load_config(config_file, arguments.overrides)).rstrip("\n"))
         return 0
     with joined() as processes:
         if not processes.leads:

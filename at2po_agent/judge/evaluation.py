@@ -8,8 +8,6 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from at2po_agent import signals
 from at2po_agent.environments import check_env_id, import_tasks, make_env
 from at2po_agent.judge.config import Format, JudgeConfig
@@ -30,7 +28,7 @@ from at2po_agent.judge.tree.search import check_tree, sampled, search_trees
 from at2po_agent.policy.loading import resolve_policy
 from at2po_agent.rollouts.outages import Outages
 from at2po_agent.settings import ConfigError
-from at2po_agent.terminal import say_loading
+from at2po_agent.terminal import SafeConsole, say_loading
 from at2po_env.dataset import DataNotFound
 from at2po_env.installed import WAYS
 from at2po_env.registration import check_data
@@ -91,7 +89,7 @@ def _evaluate(jobs: Sequence[tuple[JudgeConfig, Path | None]], dry_run: bool) ->
         opened = [(job, stack.enter_context(closing(_open_env(job))), run) for job, run in jobs]
         if dry_run:
             for job, env, run in opened:
-                print_plan(job, env, _questions(job, env), Console(), read_episodes(run) if run else ())
+                print_plan(job, env, _questions(job, env), SafeConsole(), read_episodes(run) if run else ())
             return 0
         model = _open_local(config, stack)
         if model is None:
@@ -254,9 +252,11 @@ class _Evaluation:
     def _conclude(self, display: EvaluationDisplay) -> int:
         model = self.config.model
         prices = Prices.known(model.price_prompt, model.price_completion)
-        summary = summarise(self.directory.records(), prices)
+        records = self.directory.records()
+        summary = summarise(records, prices)
         self.directory.finish(summary)
         display.console.print(summary_table(summary, f"{self.config.envs[0]} {self.config.split}: {label(model)}"))
+        display.say_cut(records, self.config.limits)
         if summary.errors:
             display.note(
                 f"{summary.errors} episodes ended in an error and are not scored; try them again with: "

@@ -1,7 +1,7 @@
 """Everything a training run can be told: the sections of every room, composed, and those of the trainer itself.
 
 ``load_config`` lays a YAML file over the defaults below and ``key=value`` overrides over both (OmegaConf, so
-``${oc.env:NAME}`` works).
+``${oc.env:NAME}`` works, but not for keys and passwords: a run stores every value).
 """
 
 from __future__ import annotations

@@ -64,6 +64,7 @@ def covered(samples: int, n: int, p: float, alike: float, rng: np.random.Generat
     return found.low - 1e-12 <= p <= found.high + 1e-12
 
 
+@pytest.mark.fault("item 13: intervals of small or extreme samples")
 @pytest.mark.parametrize("n", [8, 50, 500])
 @pytest.mark.parametrize("p", [0.0, 0.02, 0.5, 1.0])
 @pytest.mark.parametrize(("samples", "alike"), [(1, 0.0), (4, 0.0), (4, 0.5)])
@@ -73,6 +74,7 @@ def test_the_interval_of_a_share_covers_it(samples: int, alike: float, p: float,
     assert share >= 0.93, share  # 95 % less what 600 draws may be off
 
 
+@pytest.mark.fault("item 13: intervals of small or extreme samples")
 @pytest.mark.parametrize("n", [8, 50, 500])
 @pytest.mark.parametrize(("better", "worse"), [(0.0, 0.0), (0.02, 0.02), (0.1, 0.0), (0.3, 0.2), (0.5, 0.1)])
 @pytest.mark.parametrize("samples", [1, 4])
@@ -87,6 +89,7 @@ def test_the_interval_of_a_paired_difference_covers_it(samples: int, better: flo
     assert inside / 600 >= 0.93, inside / 600
 
 
+@pytest.mark.fault("item 13: intervals of small or extreme samples")
 def test_models_that_agree_on_eight_questions_are_not_shown_to_be_equal() -> None:
     # Bonett & Price: 1 of 10 for either side, so ± z · sqrt(0.2 / 10)
     found = paired_share_interval([0.0, 1.0] * 4, [0.0, 1.0] * 4)

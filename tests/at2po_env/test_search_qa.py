@@ -233,6 +233,7 @@ def test_questions_by_seed_by_id_and_in_order():
     assert env.questions == env.dataset.questions == QUESTIONS
 
 
+@pytest.mark.fault("item 11: copies of a vector environment share the file")
 @given(questions=st.integers(1, 30), copies=st.integers(1, 30), seed=st.integers(0, 1000))
 def test_copies_share_the_questions_of_the_file_order(questions, copies, seed):
     """Every question in one share, and each share again from its start when it is through."""
@@ -360,6 +361,7 @@ def test_a_dataset_of_ones_own_is_its_content():
     assert Dataset.of(QUESTIONS).digest != Dataset.of(QUESTIONS[:1]).digest
 
 
+@pytest.mark.fault("R6: a snapshot whose action, hits or types were changed")
 def test_an_edited_action_does_not_score_even_with_a_digest_that_fits():
     env = make_env()
     env.reset(options={"question_id": QUESTIONS[0].id})

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from at2po_env.rendering import well_formed
 from at2po_env.state import Action, EpisodeState, Question, Segment, SnapshotError, Turn, chain
 from search_backend.base import Hit, Passage
+from search_backend.outside import well_formed
 
 QUESTION = Question("q", "Who?", ("Ann", "Bob"), ("Ann",), {"hops": 2, "plan": ["a", ["b"]]})
 
@@ -149,6 +149,7 @@ def paths(data, here=()):
         yield from paths(value, (*here, key))
 
 
+@pytest.mark.fault("R6: a snapshot whose action, hits or types were changed")
 def test_whatever_is_changed_is_a_snapshot_error_or_changes_nothing():
     good = json.loads(json.dumps(episode(2).close("length_limit", -1.0).to_json()))
     everywhere = list(paths(good))[1:]

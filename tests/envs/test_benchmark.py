@@ -116,6 +116,7 @@ def write_rows(path, rows):
     return lines(path, rows)
 
 
+@pytest.mark.fault("M: Search-R1's merged file of two benchmarks")
 @given(
     sources=st.lists(st.sampled_from(READ_FROM_FILES), min_size=1, max_size=12),
     name=st.sampled_from(READ_FROM_FILES),
@@ -153,6 +154,7 @@ def test_passages_of_a_merged_file_are_the_benchmarks_own(tmp_path):
     assert [p.title for p in load_benchmark("hotpotqa").passages("train", tmp_path)] == ["hotpotqa"]
 
 
+@pytest.mark.fault("M: Search-R1's merged file of two benchmarks")
 def test_nulls_of_a_merged_table_make_no_benchmark_of_a_row(tmp_path):
     """Search-R1's columns of HotpotQA stand in NQ's rows too, empty."""
     rows = [{**ROW, "metadata": {"level": None, "context": None}}]

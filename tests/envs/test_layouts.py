@@ -1,16 +1,10 @@
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import sys
 from pathlib import Path
 
-import pyarrow
-import pyarrow.parquet
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from at2po_env.dataset import DataError
 from envs.layouts import records
@@ -87,44 +81,6 @@ def test_bad_files_are_named(tmp_path, name, content, message):
 def test_a_download_that_is_still_packed_is_told_what_to_do_with(tmp_path, start, message):
     with pytest.raises(DataError, match=rf"f\.json.*: {message}"):
         list(records(write(tmp_path, "f.json", start)))
-
-
-def test_parquet_is_read_as_the_same_rows_in_json_lines(tmp_path):
-    rows = [
-        {"id": "1", "answers": ["p", "q"], "metadata": {"level": "hard", "context": {"title": ["T"]}}},
-        {"id": "2", "answers": [], "metadata": None},
-        {"id": "3", "answers": ["ü"], "metadata": {"level": None, "context": {"title": None}}},
-    ]
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "f.parquet")
-    found = list(records(tmp_path / "f.parquet"))
-    path = write(tmp_path, "f.jsonl", "\n".join(map(json.dumps, rows)))
-    assert [record.where for record in found] == [f"{tmp_path / 'f.parquet'}, record {n}" for n in range(3)]
-    wanted = [record.fields for record in records(path)]
-    assert [{**record.fields, "metadata": None} for record in found] == [
-        {**fields, "metadata": None} for fields in wanted
-    ]
-    assert [record.get("level") for record in found] == ["hard", None, None]
-    assert ["context" in record for record in found] == [True, False, False]
-
-
-def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([{"id": "1"}]), tmp_path / "f.parquet")
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(DataError, match=r"f\.parquet: is Parquet, .*pip install 'at2po\[parquet\]'"):
-        list(records(tmp_path / "f.parquet"))
-
-
-@settings(max_examples=40)
-@given(damage=st.binary(max_size=8), at=st.integers(0, 10_000), cut=st.integers(0, 10_000))
-def test_damaged_parquet_is_read_or_is_one_error(tmp_path_factory, damage, at, cut):
-    folder = tmp_path_factory.getbasetemp()
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([{"id": "1", "golden_answers": ["x"]}] * 50), folder / "f")
-    content = bytearray((folder / "f").read_bytes())
-    start = at % len(content)
-    content[start : start + len(damage)] = damage
-    path = write(folder, "damaged", b"PAR1" + bytes(content[4 : max(8, cut % (2 * len(content)))]))
-    with contextlib.suppress(DataError):
-        assert all(isinstance(record.fields, dict) for record in records(path))
 
 
 @pytest.mark.timeout(20)

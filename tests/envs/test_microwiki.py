@@ -81,6 +81,7 @@ def test_every_split_is_searched_in_one_encyclopedia():
     assert len({passage.id for passage in by_split[0]}) == len(by_split[0])
 
 
+@pytest.mark.fault("item 12: MicroWiki's split demo")
 def test_the_demo_is_a_world_of_its_own_that_has_to_be_asked_for():
     demo = BENCHMARK.load("demo", None)
     assert (demo.split, len(demo.questions)) == ("demo", 40)

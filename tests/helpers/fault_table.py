@@ -13,7 +13,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.user_properties += [("fault", mark.args[0]) for mark in item.iter_markers("fault")]
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
     if config.getoption("markexpr") != "fault":
         return
     outcomes: dict[str, list[str]] = defaultdict(list)

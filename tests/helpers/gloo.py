@@ -1,6 +1,7 @@
 """Two joined processes, forked from one that has torch loaded and has computed nothing, so that each start is cheap.
 
-``python -m tests.helpers.gloo MODULE FUNCTION …`` calls every function of the module in two joined processes.
+``python -m tests.helpers.gloo FILE MODULE FUNCTION …`` calls every function of the module in two joined processes and
+writes what they returned to the file: gloo itself prints to standard output.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ COUNT = 2
 
 def outcomes(module: str, *functions: str) -> dict[str, list[Any]]:
     """What each function, called with its ``Processes``, returned as JSON or raised as words, by rank."""
-    words = [sys.executable, "-W", "ignore", "-m", "tests.helpers.gloo", module, *functions]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr[-4000:]
-    found: dict[str, list[Any]] = json.loads(done.stdout)
-    return found
+    with tempfile.NamedTemporaryFile() as file:
+        words = [sys.executable, "-W", "ignore", "-m", "tests.helpers.gloo", file.name, module, *functions]
+        done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200)
+        assert done.returncode == 0, done.stderr[-4000:]
+        returned: dict[str, list[Any]] = json.loads(file.read())
+    return returned
 
 
 def _run(work: Any, rank: int, port: int, place: Path) -> None:
@@ -46,11 +48,11 @@ def _run(work: Any, rank: int, port: int, place: Path) -> None:
     place.write_text(json.dumps(said))
 
 
-def main(name: str, *functions: str) -> None:
+def main(file: str, name: str, *functions: str) -> None:
     import torch.distributed  # noqa: F401  the import that all share
 
     module = importlib.import_module(name)
-    found = {}
+    returned = {}
     with tempfile.TemporaryDirectory() as folder:
         for function in functions:
             port, places = free_port(), [Path(folder) / f"{function}-{rank}" for rank in range(COUNT)]
@@ -62,8 +64,8 @@ def main(name: str, *functions: str) -> None:
                     os._exit(0)
             for child in children:
                 os.waitpid(child, 0)
-            found[function] = [json.loads(place.read_text()) if place.exists() else None for place in places]
-    print(json.dumps(found))
+            returned[function] = [json.loads(place.read_text()) if place.exists() else None for place in places]
+    Path(file).write_text(json.dumps(returned))
 
 
 if __name__ == "__main__":

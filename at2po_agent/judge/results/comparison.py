@@ -125,8 +125,12 @@ def _column(benchmark: str, members: Sequence[Finished | None], measure: str) ->
     asked_alike = {id for id in scored[0] if len({run[id][0].question if id in run else None for run in scored}) == 1}
     # One id may be two questions, where --anyway mixes data sets.
     common = [id for id in scored[0] if id in asked_alike]
+    names = ", ".join(run.path.name for run in runs)
     if not common:
-        raise ConfigError(f"{benchmark}: {', '.join(run.path.name for run in runs)} have no scored question in common")
+        raise ConfigError(f"{benchmark}: {names} have no scored question in common")
+    common = [id for id in common if all(question_means([run[id]], MEASURES[measure]) for run in scored)]
+    if not common:
+        raise ConfigError(f"{benchmark}: {measure} is not known of a question that {names} have in common")
     asked = {episode.question_id for run in runs for episode in run.episodes} | {
         id for run in runs for id in run.manifest.get("questions", ())
     }

@@ -179,7 +179,7 @@ def _latex_text(text: str) -> str:
 
 def summary_table(summary: Summary, title: str) -> Table:
     """Every mean with its interval; below them what was counted, and paid for, in all."""
-    table = Table(title=title)
+    table = Table(title=Line(visible(title)))
     table.add_column("")
     table.add_column("mean", justify="right")
     table.add_column("95 % interval", justify="right")
@@ -188,10 +188,12 @@ def summary_table(summary: Summary, title: str) -> Table:
     if samples > 1:
         rows = {f"em (mean@{samples})" if name == "em" else name: value for name, value in rows.items()}
     for name, value in (rows | {f"pass@{k}": value for k, value in summary.pass_at.items()}).items():
+        if name == "cut" and not value.mean:
+            continue
         form = _share if name.split()[0] in SHARES or name.startswith("pass@") else amount
         table.add_row(name, form(value.mean), f"{form(value.low)} to {form(value.high)}")
     scored = f"{counted(summary.questions, 'question')}, {counted(summary.episodes, 'episode')} scored"
-    paid = f"{summary.prompt_tokens:,} prompt and {summary.completion_tokens:,} completion tokens"
+    paid = f"{_tokens(summary.prompt_tokens)} prompt and {_tokens(summary.completion_tokens)} completion tokens"
     cost = "" if summary.cost is None else f"\ncost {amount(summary.cost)}"
     table.caption = f"{scored}, {counted(summary.errors, 'error')}\n{paid}{cost}"
     return table
@@ -199,3 +201,7 @@ def summary_table(summary: Summary, title: str) -> Table:
 
 def _share(value: float) -> str:
     return f"{value:.1%}"
+
+
+def _tokens(count: int | None) -> str:
+    return "unknown" if count is None else f"{count:,}"

@@ -12,6 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text as Line
 
 from at2po_agent.atomic_files import write_text
 from at2po_agent.intervals import Interval, paired_share_interval, share_interval
@@ -24,6 +25,7 @@ from at2po_agent.judge.results.metrics import Prices, summarise
 from at2po_agent.judge.tree.search import sampled
 from at2po_agent.judge.tree.voting import METHODS, Sampled, budgets, curve, exact_match_at
 from at2po_agent.method.expansion import EntropyGuided
+from at2po_agent.terminal import visible
 
 TREE, CURVE = "tree.json", "curve.svg"
 BASELINE = "majority of chains"
@@ -86,7 +88,7 @@ def tree_result(questions: Sequence[Sampled], errors: int) -> TreeResult:
 
 def table(result: TreeResult, title: str) -> Table:
     """Exact match of every method at equal generated tokens."""
-    shown = Table(title=title)
+    shown = Table(title=Line(visible(title)))
     shown.add_column("at equal tokens", no_wrap=True)
     for heading in ("EM", "95 % interval", "to chains", "paths", "tokens"):
         shown.add_column(heading, justify="right")
@@ -190,6 +192,7 @@ def conclude_tree(config: JudgeConfig, directory: JudgeDirectory, display: Evalu
     if result:
         display.console.print(table(result, f"{env} {split}: {model}"))
         display.note(plot(result))
+    display.say_cut(records, config.limits)
     errors = result.errors if result else len({record.question_id for record in records})
     if errors:
         display.note(

@@ -57,6 +57,7 @@ def test_import_says_when_another_file_is_read_first(capsys, tmp_path, data_dir)
     )
 
 
+@pytest.mark.fault("item 11: a file that another one hides")
 def test_status_marks_files_that_another_one_hides(capsys, tmp_path, data_dir):
     for name in ("popqa/popQA.tsv", "popqa/flashrag_test.jsonl", "nq/NQ-open.dev.jsonl"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -124,6 +125,7 @@ MERGED = [
 ]
 
 
+@pytest.mark.fault("M: Search-R1's merged file of two benchmarks")
 def test_a_merged_file_is_asked_what_is_wanted_of_it(capsys, tmp_path):
     file = tmp_path / "train.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in MERGED))
@@ -137,6 +139,7 @@ def test_a_merged_file_is_asked_what_is_wanted_of_it(capsys, tmp_path):
     assert status == 2 and "no questions to score" in err and "data_source names hotpotqa, nq" in err
 
 
+@pytest.mark.fault("R9: a named pipe to import")
 @pytest.mark.timeout(20)
 def test_a_pipe_is_refused_and_not_waited_for(capsys, tmp_path):
     os.mkfifo(tmp_path / "train.jsonl")
@@ -145,6 +148,7 @@ def test_a_pipe_is_refused_and_not_waited_for(capsys, tmp_path):
         assert (status, err) == (2, f"not imported: {tmp_path}/train.jsonl: is no regular file\n")
 
 
+@pytest.mark.fault("item 11: folders, archives and compressed files to import")
 @pytest.mark.parametrize("packed", ["folder", "data.tar.gz", "data.zip"])
 def test_import_takes_what_a_folder_or_an_archive_holds(capsys, tmp_path, data_dir, packed):
     folder = tmp_path / "folder"
@@ -184,6 +188,7 @@ def test_import_takes_what_a_folder_or_an_archive_holds(capsys, tmp_path, data_d
         assert (tmp_path / "data" / name).read_bytes() == (data_dir / name).read_bytes()
 
 
+@pytest.mark.fault("item 11: folders, archives and compressed files to import")
 def test_import_takes_a_compressed_file(capsys, tmp_path, data_dir):
     file = tmp_path / "bamboogle.csv.gz"
     file.write_bytes(gzip.compress((data_dir / "bamboogle" / "bamboogle.csv").read_bytes()))

@@ -80,6 +80,7 @@ def configuration_edited(task: Path) -> str:
 CHANGES = {"data": answers_edited, "index": index_rebuilt, "config": configuration_edited}
 
 
+@pytest.mark.fault("R1: a run resumed with other data, another index or another configuration")
 @pytest.mark.parametrize("kind", CHANGES)
 def test_a_change_is_refused_by_name_and_accepted_for_good(
     kind: str, task: Path, capsys: pytest.CaptureFixture[str]
@@ -158,6 +159,7 @@ def test_a_setting_that_a_version_did_not_have_is_no_change(task: Path) -> None:
     assert go_on() == 0
 
 
+@pytest.mark.fault("R7: other folders beside the checkpoints")
 def test_other_folders_beside_the_checkpoints_are_ignored(task: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoints, copies = (
         Path("run/checkpoints"),
@@ -173,6 +175,7 @@ def test_other_folders_beside_the_checkpoints_are_ignored(task: Path, capsys: py
     assert main(["view", "run", "--html", "run.html"]) == 0
 
 
+@pytest.mark.fault("item 22: a run resumed without its metrics or trees")
 def test_files_that_the_run_wrote_and_that_are_missing_are_named(
     task: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

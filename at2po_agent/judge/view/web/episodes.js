@@ -3,14 +3,14 @@
 const VERDICTS = { correct: "correct", wrong: "wrong", malformed: "malformed", error: "error" };
 const ENDS = { malformed: "a turn had no usable action", search_limit: "it went on searching after the last search", turn_limit: "no turns left",
                length_limit: "no room left to generate" };
-const SHARES = { em: "Exact match", f1: "F1", contains: "Contains gold", recall: "Gold titles found", malformed: "Malformed" };
+const SHARES = { em: "Exact match", f1: "F1", contains: "Contains gold", recall: "Gold titles found", malformed: "Malformed", cut: "Cut at the token limit" };
 const AMOUNTS = { searches: "Searches", turns: "Turns", prompt_tokens: "Prompt tokens", completion_tokens: "Completion tokens",
                   seconds: "Seconds", cost: "Cost" };
 
 function evaluationHead(head) {
   const means = head.summary.means, em = means.em;
   const tiles = [
-    ...Object.entries(SHARES).filter(([name]) => name !== "em" && means[name]).map(([name, label]) => measure(label, means[name], true)),
+    ...Object.entries(SHARES).filter(([name]) => name !== "em" && means[name] && (name !== "cut" || means.cut.mean)).map(([name, label]) => measure(label, means[name], true)),
     ...Object.entries(head.summary.pass_at).filter(([k]) => k !== "1").map(([k, value]) => measure(`pass@${k}`, value, true)),
     ...Object.entries(AMOUNTS).filter(([name]) => means[name]).map(([name, label]) => measure(label, means[name], false)),
   ];

@@ -33,6 +33,7 @@ COUNTED = {  # as {window}, {prompt}, {asked} and their {total}
 NUMBERS = st.integers(1, 2_000_000)
 
 
+@pytest.mark.fault("item 4: a prompt fits and prompt + max_tokens does not")
 @pytest.mark.parametrize("name", COUNTED)
 @given(window=NUMBERS, prompt=NUMBERS, asked=NUMBERS, commas=st.booleans())
 def test_what_fits_is_what_the_prompt_leaves(name, window, prompt, asked, commas):

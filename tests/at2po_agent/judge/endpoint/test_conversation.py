@@ -97,6 +97,7 @@ def test_a_call_that_cannot_be_read_is_sent_back_as_text():
     assert "browse" in talk.messages[1]["content"] and "tool_calls" not in talk.messages[1]
 
 
+@pytest.mark.fault("B: reasoning that quotes a tag is cut by a stop string")
 @given(
     thoughts=st.lists(st.sampled_from(["a", "<search>", "</search>", "<answer>", "</answer>", "<result>"])),
     query=st.text("ab <", max_size=5),

@@ -81,6 +81,7 @@ def test_one_fatal_error_ends_all_with_one_message(serve):
     assert all(record.error is None for record in records)
 
 
+@pytest.mark.fault("E: a content filter that refuses one question")
 def test_a_filter_that_refuses_a_question_before_any_answer_ends_its_episode_alone(serve):
     records = []
 
@@ -139,6 +140,7 @@ def test_a_conversation_that_outgrows_the_model_is_the_models_end(serve):
     assert (record.ended, record.em, record.error) == ("length_limit", 0.0, None)
 
 
+@pytest.mark.fault("item 4: a prompt fits and prompt + max_tokens does not")
 def test_a_later_turn_for_which_only_fewer_tokens_are_left_is_played(serve):
     def script(asked):
         if len(asked.messages) > 1 and asked.body["max_tokens"] > 50:
@@ -150,6 +152,7 @@ def test_a_later_turn_for_which_only_fewer_tokens_are_left_is_played(serve):
     assert (record.ended, record.prediction, record.error) == ("answer", "Tower A", None)
 
 
+@pytest.mark.fault("B: reasoning that quotes a tag is cut by a stop string")
 def test_reasoning_that_quotes_a_tag_is_not_scored_as_it_was_cut(serve):
     def script(asked):
         if "stop" in asked.body:

@@ -185,6 +185,7 @@ def test_a_question_that_failed_is_an_error_and_is_grown_again(serve, capsys):
     assert (run / "episodes.jsonl").read_bytes().startswith(b"".join(lines))  # nothing was repeated
 
 
+@pytest.mark.fault("E: a content filter that refuses one question")
 def test_a_filter_that_refuses_the_first_question_ends_no_other(serve):
     filtered = failure(400, "The response was filtered", code="content_filter")
     server = serve(lambda asked: filtered if "Salt Lantern born" in asked.messages[0]["content"] else searcher(asked))
@@ -227,3 +228,50 @@ def test_a_tree_over_llama_cpp_s_own_server(llama_url):
             message["content"] for message in record.messages if message["role"] == "assistant"
         ]
         assert all(turn.completion_tokens <= 8 for turn in record.turns)
+
+
+def without_usage(asked):
+    return replace_in(searcher(asked), lambda body: body.pop("usage"))
+
+
+def replace_in(say, change):
+    """The answer with a change made in its body."""
+    body = json.loads(say.raw)
+    change(body)
+    return replace(say, raw=json.dumps(body).encode())
+
+
+@pytest.mark.fault("J: --tree without usage")
+def test_a_tree_without_usage_counts_the_tokens_that_have_log_probabilities(serve, capsys):
+    server = serve(without_usage)
+    assert cli.main([*DEMO, "-b", server.url, "-n", "2", *SHAPE]) == 0
+    (run,) = runs()
+    assert len(sampled(read_episodes(run), EntropyGuided(2, 2, 1))) == 2
+    assert all(record.completion_tokens > 0 for record in read_episodes(run))
+    assert {record.prompt_tokens for record in read_episodes(run)} <= {None, 0}
+
+
+@pytest.mark.fault("K: a log-probability that is null or NaN")
+@pytest.mark.parametrize("value", [None, float("nan"), "missing"])
+def test_a_token_without_a_log_probability_is_the_error_of_its_question(serve, capsys, value):
+    def script(asked):
+        def change(body):
+            token = body["choices"][0]["logprobs"]["content"][0]
+            token["logprob"] = value
+            if value == "missing":
+                del token["logprob"]
+
+        bad = (
+            "In which town was the director of the film The Salt Lantern born?" in asked.messages[0]["content"]
+            and turns(asked) == 1
+        )
+        return replace_in(searcher(asked), change) if bad else searcher(asked)
+
+    server = serve(script)
+    assert cli.main([*DEMO, "-b", server.url, "-n", "3", *SHAPE]) == 1
+    (run,) = runs()
+    errors = [record for record in read_episodes(run) if record.error]
+    assert [record.question_id for record in errors] == ["demo-0"]
+    assert "gives no log-probability with the token" in errors[0].error
+    assert len(sampled(read_episodes(run), EntropyGuided(2, 2, 1))) == 2
+    assert "gives no log-probability" in " ".join(capsys.readouterr().out.split())
