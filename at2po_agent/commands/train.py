@@ -83,6 +83,12 @@ def _lead(run: RunDirectory, processes: Processes) -> int:
     if received or result.stopped:
         display.note(f"stopped after step {result.steps}; go on with: at2po-agent train --resume {run.path}")
         return 128 + (received or [signal.SIGTERM])[0]
+    if result.collapsed:
+        display.note(
+            f"stopped after step {result.steps}, because train.stop_on_collapse is set: {result.collapsed}; go on all "
+            f"the same with: at2po-agent train --resume {run.path}"
+        )
+        return 1
     return 0
 
 
@@ -96,4 +102,4 @@ def _follow(processes: Processes) -> int:
     stop = threading.Event()
     with stopping(stop, say=False):
         result = train_together(config, Recorder(path), stop, processes)
-    return 128 + signal.SIGTERM if result.stopped else 0
+    return 128 + signal.SIGTERM if result.stopped else int(result.collapsed is not None)

@@ -23,11 +23,12 @@ from at2po_agent.update.schedule import UpdateConfig
 
 @dataclass(frozen=True)
 class TrainLimits:
-    """When training ends: at whichever limit comes first."""
+    """When training ends: at whichever limit comes first, or on a collapse."""
 
     steps: int = at_least(240, 0)  # rollout batches, each ceil(questions / mini_batch) optimiser steps an epoch
     max_seconds: float | None = at_least(None, 0)  # of training itself; evaluation and loading are not counted
     max_tokens: int | None = at_least(None, 0)  # generated in training; the step that passes it is finished
+    stop_on_collapse: bool = False  # stop with a checkpoint and exit code 1 when collapse.SYMPTOMS begin
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,10 @@ class Recorder:
     ) -> None:
         """A step is done; the run has trained for ``seconds`` in all and generated ``tokens``."""
 
+    def steps(self) -> list[dict[str, Any]]:
+        """The metrics of every step that is recorded."""
+        return []
+
     def trees(self, step: int, records: Callable[[], Iterable[Mapping[str, Any]]]) -> None:
         """The trees of a step, in case that they are stored."""
 
@@ -113,6 +117,11 @@ class RunRecorder(Recorder):
         self.run.log(step, metrics, timings)
         self._log(step, metrics, timings)
         self.display.step(step, {**metrics, **timings}, seconds, tokens)
+
+    def steps(self) -> list[dict[str, Any]]:
+        """The lines of ``metrics.jsonl`` that are no evaluations, without their timings."""
+        lines = (line for line in self.run.metrics() if "eval_em" not in line)
+        return [{name: value for name, value in line.items() if name != "time"} for line in lines]
 
     def trees(self, step: int, records: Callable[[], Iterable[Mapping[str, Any]]]) -> None:
         """Stored every ``log.trees_every`` steps; every ``log.examples_every``, from step 1 on, the loggers get one."""
