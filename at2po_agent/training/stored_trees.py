@@ -7,12 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.text import Text as Line
 from rich.tree import Tree
 
 from at2po_agent.method.tree import ROOT, TurnNode, TurnTree
-from at2po_agent.terminal import visible
+from at2po_agent.terminal import SafeConsole, visible
 from at2po_agent.training.run_dir import RunDirError, read_trees, step_of, tree_files
 from at2po_env.state import Question
 
@@ -133,7 +132,7 @@ def examples(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     at = next(mixed, 0)
     record, tree = records[at], trees[at]
     drawn = io.StringIO()
-    Console(file=drawn, width=160, color_system=None).print(render(record))
+    SafeConsole(file=drawn, width=160, color_system=None).print(render(record))
     leaves = sorted(tree.leaves, key=lambda leaf: tree[leaf].reward or 0.0)
     return {
         "examples/tree": drawn.getvalue(),
