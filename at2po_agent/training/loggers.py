@@ -10,10 +10,11 @@ import html
 import importlib
 import io
 import json
+import math
 import textwrap
 import uuid
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -23,14 +24,55 @@ from at2po_agent.settings import ConfigError
 from at2po_agent.training.config import TrainConfig
 
 WANDB = "wandb.json"  # in a run's directory: project and id of its W&B run
-_ENGINE = ("prefilled_tokens", "cached_share", "straddling_turns")
+# Groups of the metrics whose own names do not begin with one.
+GROUPS = {
+    "rollout": (
+        *("reward", "em", "f1", "entropy", "turns", "searches", "malformed", "leaves", "trees", "trees_with_signal"),
+        *("trees_dropped", "leaves_dropped", "questions_dropped", "paths_lost", "groups_equal", "groups_surplus"),
+        *("unused_tokens", "unique_tokens", "generated_tokens"),
+    ),
+    "engine": ("prefilled_tokens", "cached_share", "straddling_turns"),
+}
+_GROUP_OF = {metric: group for group, metrics in GROUPS.items() for metric in metrics}
+
+
+@dataclass(frozen=True)
+class Row:
+    """The numbers of a step or of an evaluation, under names that say what they are of."""
+
+    step: int
+    evaluation: bool
+    scalars: Mapping[str, float]
+
+
+def row(step: int, metrics: Mapping[str, float | None], timings: Mapping[str, float]) -> Row:
+    """Name the numbers of a step or an evaluation.
+
+    Args:
+        step: that they are of.
+        metrics: as ``RunDirectory.log`` has them; what is unknown or not finite is left out, there as here.
+        timings: in seconds, or per second.
+    """
+    known = {name: value for name, value in metrics.items() if value is not None and math.isfinite(value)}
+    named = {_name(name): value for name, value in known.items()}
+    for name, value in timings.items():
+        named[f"time/{name}" if name.endswith("per_second") else f"time/{name}_seconds"] = value
+    return Row(step, "eval_em" in metrics, named)
+
+
+def _name(metric: str) -> str:
+    for prefix in ("update", "eval"):
+        if metric.startswith(f"{prefix}_"):
+            return f"{prefix}/{metric.removeprefix(f'{prefix}_')}"
+    # A run of another version can have metrics that this one does not know; of its own there are none.
+    return f"{_GROUP_OF.get(metric, 'other')}/{metric}"
 
 
 class Logger(Protocol):
     """Where numbers go besides ``metrics.jsonl``."""
 
-    def log(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Record the scalars of a step, as ``scalars`` names them."""
+    def log(self, row: Row) -> None:
+        """Record the numbers of a step or an evaluation."""
         ...
 
     def show(self, step: int, texts: Mapping[str, str]) -> None:
@@ -42,53 +84,46 @@ class Logger(Protocol):
         ...
 
 
-def scalars(metrics: Mapping[str, Any], timings: Mapping[str, float]) -> dict[str, float]:
-    """Name the metrics and timings of a step or an evaluation by what they are of; what is not known is left out."""
-    named = {_name(name): value for name, value in metrics.items() if value is not None}
-    for name, value in timings.items():
-        named[f"time/{name}" if name.endswith("per_second") else f"time/{name}_seconds"] = value
-    return named
-
-
-def _name(metric: str) -> str:
-    for prefix in ("update", "eval"):
-        if metric.startswith(f"{prefix}_"):
-            return f"{prefix}/{metric.removeprefix(f'{prefix}_')}"
-    return f"engine/{metric}" if metric in _ENGINE else f"rollout/{metric}"
-
-
-def open_loggers(config: TrainConfig, run: Path, first_step: int) -> list[Logger]:
+def open_loggers(config: TrainConfig, run: Path, first_step: int, history: Sequence[Row] = ()) -> list[Logger]:
     """The loggers that ``config.log`` names.
 
     Args:
         config: a run's configuration.
         run: its directory.
-        first_step: the first step that will be logged; what TensorBoard holds of later ones is hidden.
+        first_step: the first step that will be logged; what TensorBoard has of it and of later ones is hidden.
+        history: every row of earlier steps; a logger that lacks one, as after a kill, gets it.
 
     Raises:
-        ConfigError: a package is not installed; the message says how to install it.
+        ConfigError: a package is not installed, or W&B does not open the run; the message says what to do.
     """
     loggers: list[Logger] = []
     if config.log.tensorboard:
-        loggers.append(TensorBoard(run / "tensorboard", first_step))
+        loggers.append(TensorBoard(run / "tensorboard", first_step, history))
     if config.log.wandb_project:
-        loggers.append(Wandb(config, run))
+        loggers.append(Wandb(config, run, history))
     return loggers
 
 
 class TensorBoard:
     """Event files in the run directory."""
 
-    def __init__(self, folder: Path, first_step: int) -> None:
+    def __init__(self, folder: Path, first_step: int, history: Sequence[Row]) -> None:
         _package("tensorboard", "log.tensorboard")
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer: Any = SummaryWriter(str(folder), purge_step=first_step)
+        held = _held(folder)
+        lacked = (row.step for row in history if not all((name, row.step) in held for name in row.scalars))
+        # Readers take steps in their order alone: from the first that is lacked, all are written again.
+        purged = min(lacked, default=first_step)
+        self._writer: Any = SummaryWriter(str(folder), purge_step=purged)
+        for row in history:
+            if row.step >= purged:
+                self.log(row)
 
-    def log(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Each under its name."""
-        for name, value in scalars.items():
-            self._writer.add_scalar(name, value, step)
+    def log(self, row: Row) -> None:
+        """One scalar each."""
+        for name, value in row.scalars.items():
+            self._writer.add_scalar(name, value, row.step)
         self._writer.flush()
 
     def show(self, step: int, texts: Mapping[str, str]) -> None:
@@ -102,41 +137,68 @@ class TensorBoard:
         self._writer.close()
 
 
+def _held(folder: Path) -> set[tuple[str, int]]:
+    """Names and steps of the scalars that the event files of a folder have."""
+    if not folder.is_dir():
+        return set()
+    from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
+
+    # 0: every one, where the default is a sample.
+    events: Any = EventAccumulator(str(folder), size_guidance={SCALARS: 0})
+    events.Reload()
+    return {(name, event.step) for name in events.Tags()[SCALARS] for event in events.Scalars(name)}
+
+
 class Wandb:
     """A W&B run with the whole configuration; a resumed session goes on in it.
 
-    Rows are placed by ``train/step``: W&B's own step can never go back, as a run does that goes on from a checkpoint,
-    and W&B would drop the rows of the steps that are trained again.
+    W&B numbers rows itself, and takes none back: a step has the places of its examples, its numbers and its evaluation
+    in this order, and what comes to a place before the next free one is there already. Of steps that are trained again
+    after a kill it keeps the rows that it has. The axis of its charts is ``train/step``.
     """
 
-    def __init__(self, config: TrainConfig, run: Path) -> None:
+    def __init__(self, config: TrainConfig, run: Path, history: Sequence[Row]) -> None:
         self._wandb: Any = _package("wandb", "log.wandb_project")
         project = config.log.wandb_project
-        self._run = self._wandb.init(
-            project=project,
-            id=_wandb_id(run, project),
-            resume="allow",
-            name=run.name,
-            dir=str(run),
-            config=asdict(config),
-            # A resumed run may have other limits.
-            allow_val_change=True,
-        )
+        try:
+            self._run = self._wandb.init(
+                project=project,
+                id=_wandb_id(run, project),
+                resume="allow",
+                name=run.name,
+                dir=str(run),
+                config=asdict(config),
+                # A resumed run may have other limits.
+                allow_val_change=True,
+            )
+        except self._wandb.Error as error:
+            raise ConfigError(
+                f"log.wandb_project={project}: W&B does not open the run: {error}. Log in with `wandb login`, set "
+                f"WANDB_MODE=offline, take {run / WANDB} away to begin another W&B run, or leave it out"
+            ) from error
+        self._run.define_metric("train/step")
         self._run.define_metric("*", step_metric="train/step")
+        for row in history:
+            self.log(row)
 
-    def log(self, step: int, scalars: Mapping[str, float]) -> None:
-        """One history row."""
-        self._run.log({**scalars, "train/step": step})
+    def log(self, row: Row) -> None:
+        """One row of its history."""
+        self._add(row.step, 2 if row.evaluation else 1, row.scalars)
 
     def show(self, step: int, texts: Mapping[str, str]) -> None:
         """As HTML in which nothing that was read can be markup."""
         # A file object: W&B could take a string for a path.
         pages = {name: io.StringIO(f"<pre>{html.escape(text)}</pre>") for name, text in texts.items()}
-        self._run.log({name: self._wandb.Html(page) for name, page in pages.items()} | {"train/step": step})
+        self._add(step, 0, {name: self._wandb.Html(page) for name, page in pages.items()})
 
     def close(self) -> None:
         """Finish the W&B run."""
         self._run.finish()
+
+    def _add(self, step: int, part: int, values: Mapping[str, Any]) -> None:
+        place = 3 * step + part
+        if place >= self._run.step:
+            self._run.log({**values, "train/step": step}, step=place, commit=True)
 
 
 def _wandb_id(run: Path, project: str | None) -> str:

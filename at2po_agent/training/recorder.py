@@ -11,7 +11,7 @@ from typing import Any
 
 from at2po_agent.training.continuation import changed_code, check_unchanged, describe_session, missing_files
 from at2po_agent.training.display import Display
-from at2po_agent.training.loggers import Logger, open_loggers, scalars
+from at2po_agent.training.loggers import Logger, Row, open_loggers, row
 from at2po_agent.training.metrics import Scores
 from at2po_agent.training.run_dir import RunDirectory
 from at2po_agent.training.stored_trees import examples
@@ -108,7 +108,7 @@ class RunRecorder(Recorder):
             self.run.rewind(step)
             for text in missing_files(self.path, self.run.sessions(), step):
                 self.note(text)
-        self._loggers = open_loggers(self.run.config, self.run.path, max(step, 0) + 1)
+        self._loggers = open_loggers(self.run.config, self.run.path, step + 1, self._history())
 
     def step(
         self, step: int, metrics: Mapping[str, Any], timings: Mapping[str, float], seconds: float, tokens: int
@@ -146,7 +146,11 @@ class RunRecorder(Recorder):
 
     def evaluation(self, scores: Scores, seconds: float) -> None:
         """A line of ``metrics.jsonl``, and every question's score."""
-        self._log(scores.step, self.run.log_evaluation(scores.step, scores, seconds), {"eval": seconds})
+        repeated = self.run.is_evaluated(scores.step)
+        means = self.run.log_evaluation(scores.step, scores, seconds)
+        # Where a line is replaced, the loggers keep the one that they have.
+        if not repeated:
+            self._log(scores.step, means, {"eval": seconds})
         self.display.evaluation(scores)
 
     def left(self, step: int) -> None:
@@ -165,4 +169,9 @@ class RunRecorder(Recorder):
 
     def _log(self, step: int, metrics: Mapping[str, Any], timings: Mapping[str, float]) -> None:
         for logger in self._loggers:
-            logger.log(step, scalars(metrics, timings))
+            logger.log(row(step, metrics, timings))
+
+    def _history(self) -> list[Row]:
+        """The lines of ``metrics.jsonl``."""
+        lines = self.run.metrics()
+        return [row(line.pop("step"), line, line.pop("time", {})) for line in lines]

@@ -53,8 +53,8 @@ def tell(recorder: Recorder) -> None:
     recorder.session({"torch": "1"}, 0)
     recorder.begin(-1)
     for step in (1, 2):
-        recorder.step(step, {"em": step / 4, "kl": None}, {"rollout": 2.0}, seconds=step, tokens=10)
         recorder.trees(step, lambda step=step: [record(grown(), question=f"At {step}?")])
+        recorder.step(step, {"em": step / 4, "kl": None}, {"rollout": 2.0}, seconds=step, tokens=10)
     recorder.evaluating(2)
     recorder.evaluated()
     recorder.evaluation(SCORES, 3.0)
@@ -76,7 +76,7 @@ def test_everything_is_in_the_directory_on_the_screen_and_with_the_loggers(
     evaluation = {"eval_em": 0.5, "eval_questions": 2, "eval_f1": 0.5}
     assert run.metrics()[2].items() >= evaluation.items()
     [wandb] = logged.runs.values()
-    first_step, example, second_step, last = wandb.rows
+    example, first_step, second_step, last = wandb.rows
     assert first_step == {"rollout/em": 0.25, "time/rollout_seconds": 2.0, "train/step": 1}
     assert second_step == {"rollout/em": 0.5, "time/rollout_seconds": 2.0, "train/step": 2}
     assert last == {"eval/em": 0.5, "eval/questions": 2, "eval/f1": 0.5, "time/eval_seconds": 3.0, "train/step": 2}
@@ -99,6 +99,24 @@ def test_a_run_that_goes_on_forgets_what_came_after_its_checkpoint(run: RunDirec
         recorder.begin(1)
         assert [line["step"] for line in again.metrics()] == [1]
         assert not recorder.is_evaluated(2)
+
+
+@pytest.mark.fault("item 20: nothing is lost or doubled when a run is resumed")
+def test_loggers_have_every_line_once_after_a_kill(run: RunDirectory, logged: WandbDouble) -> None:
+    tell(recorder_of(run)[0])
+    run.close()
+    [wandb] = logged.runs.values()
+    told = list(wandb.rows)
+    # What was told last had not arrived.
+    wandb.lose(2)
+    with RunDirectory.resume(run.path) as again:
+        recorder, _ = recorder_of(again)
+        recorder.begin(2)
+        assert wandb.rows == told
+        # As a run has that is resumed at its end.
+        recorder.evaluation(SCORES, 4.0)
+        recorder.close()
+    assert wandb.rows == told and wandb.dropped == 0 and len(logged.runs) == 1
 
 
 def test_an_evaluation_that_was_left_is_said(run: RunDirectory, logged: WandbDouble) -> None:

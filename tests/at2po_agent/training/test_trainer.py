@@ -161,14 +161,18 @@ def test_outages_lose_paths_that_are_counted_and_never_scored(tmp_path):
 def test_tensorboard_has_every_step_and_evaluation_once_after_a_resume(tmp_path):
     board = ["log.tensorboard=true", "eval.questions=4", "eval.every=2", "eval.at_end=false"]
     run(tmp_path / "run", *board, "train.steps=3")
-    run(tmp_path / "run", "train.steps=5", resume=True)
+    run(tmp_path / "run", "train.steps=5", "eval.at_end=true", resume=True)
+    run(tmp_path / "run", resume=True)
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     events.Reload()
     logged = metrics(tmp_path / "run")
-    assert {"update/loss", "rollout/entropy", "time/step_seconds"} <= set(events.Tags()["scalars"])
+    scalars = events.Tags()["scalars"]
+    assert {"update/loss", "rollout/entropy", "time/step_seconds"} <= set(scalars)
+    # A metric that ``loggers.GROUPS`` does not know would be there.
+    assert [name for name in scalars if name.startswith("other/")] == []
     assert {event.step for event in events.Tensors("examples/best_path/text_summary")} == {1}
     names = {"reward": "rollout/reward", "eval_em": "eval/em"}
-    for name, steps in (("reward", [1, 2, 3, 4, 5]), ("eval_em", [0, 2, 4])):
+    for name, steps in (("reward", [1, 2, 3, 4, 5]), ("eval_em", [0, 2, 4, 5])):
         shown = [(event.step, event.value) for event in events.Scalars(names[name])]
         assert shown == [(line["step"], pytest.approx(line[name])) for line in logged if name in line]
         assert [step for step, _ in shown] == steps
