@@ -14,7 +14,7 @@ import torch
 
 from at2po_agent.policy.base import CausalLM, Completion, PolicyError, Request, Sampling, Stats, check_requests
 from at2po_agent.policy.codec import Codec
-from at2po_agent.policy.loading import load_policy, positions, resolve_policy
+from at2po_agent.policy.loading import load_policy, partial_attention, positions, resolve_policy
 from at2po_agent.policy.local.batch import PREFILL_TOKENS, Batch, Row
 
 if TYPE_CHECKING:
@@ -224,6 +224,6 @@ def _check_attention(config: PreTrainedConfig) -> None:
             f"the local engine needs attn_implementation='sdpa', not {config._attn_implementation!r}: "
             "eager attention silently misreads boolean masks"
         )
-    kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
+    kinds = set(partial_attention(config)) - {"sliding_attention"}
     if kinds:
         raise PolicyError(f"the local engine does not support layers with {', '.join(sorted(kinds))}")
