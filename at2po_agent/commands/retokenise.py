@@ -102,8 +102,8 @@ def plot(drifts: Sequence[TurnDrift], title: str) -> Table:
 
     table = Table(title=title, title_justify="left")
     table.add_column("turns", no_wrap=True)
-    for name in ("n", "own ids differ", "", "tokens changed", "|log s| median", "95 %", "max", "outside ATPO's clip"):
-        table.add_column(name, justify="left" if name == "" else "right", no_wrap=name == "")
+    for name in ("n", "own ids differ", "tokens changed", "|log s| median", "95 %", "max", "outside ATPO's clip"):
+        table.add_column(name, justify="right", no_wrap=name == "own ids differ")
     for turn in sorted({drift.turn for drift in drifts}):
         _add_row(table, f"turn {turn}", [drift for drift in drifts if drift.turn == turn])
     table.add_section()
@@ -122,7 +122,7 @@ def _add_row(table: Table, name: str, drifts: Sequence[TurnDrift], exact: bool =
     from at2po_agent.planning.retokenise import quantile
 
     if not drifts:
-        table.add_row(name, "0", *[""] * 7)
+        table.add_row(name, "0", *["–"] * 6)
         return
     n = len(drifts)
     ratios = [drift.engine_log_ratio if exact else drift.log_ratio for drift in drifts]
@@ -131,9 +131,8 @@ def _add_row(table: Table, name: str, drifts: Sequence[TurnDrift], exact: bool =
     sizes, bounds = [abs(ratio) for ratio in ratios], ATPO()
     outside = sum(not -bounds.eps_low <= _ratio(ratio) - 1 <= bounds.eps_high for ratio in ratios) / n
     numbers = [f"{quantile(sizes, share):.1e}" for share in (0.5, 0.95, 1.0)]
-    table.add_row(
-        name, f"{n:,}", f"{differ:.1%}", "█" * round(BAR * differ), f"{changed:.1%}", *numbers, f"{outside:.1%}"
-    )
+    bar = "█" * round(BAR * differ)
+    table.add_row(name, f"{n:,}", f"{bar} {differ:.1%}".strip(), f"{changed:.1%}", *numbers, f"{outside:.1%}")
 
 
 def _ratio(log_ratio: float) -> float:

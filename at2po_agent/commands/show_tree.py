@@ -6,6 +6,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+LEGEND = """
+H  entropy of a turn, in nats: the mean of −log p over its sampled tokens"""
+LEGEND_VALUES = """
+V  value of a turn, of normalised rewards and not of the rewards as printed: a leaf's is (reward − mean) / standard
+   deviation over the tree's leaves, a turn's the weighted mean of its children's; 0 is the tree's average leaf"""
+LEGEND_ADVANTAGES = """
+A  advantage of a turn: what each of its tokens is trained with, above 0 to make it likelier, below 0 to make it rarer"""
+
 
 def add_parser(commands: Any) -> None:
     """Add ``show-tree`` to the subparsers of the command."""
@@ -26,4 +34,5 @@ def _show_tree(arguments: argparse.Namespace) -> int:
     console = SafeConsole()
     console.print(f"step {step}, tree {index}, question {record['tree']['question_id']}", markup=False)
     console.print(render(record, width=0 if arguments.full else 300))
+    console.print(LEGEND + (LEGEND_VALUES if record.get("values") else "") + LEGEND_ADVANTAGES)
     return 0

@@ -54,13 +54,22 @@ def read_sizes(path: str) -> tuple[PreTrainedConfig, str]:
 
 
 def outline(sizes: PreTrainedConfig, dtype: torch.dtype, layers: int | None = None) -> PreTrainedModel:
-    """The model of ``sizes`` on the meta device: every shape and no data; with its first ``layers`` layers only."""
+    """The model of ``sizes`` on the meta device: every shape and no data; with its first ``layers`` layers only.
+
+    Raises:
+        PolicyError: it is no causal language model, or has no ``sdpa`` attention.
+    """
     whole = dict(sizes.to_dict(), num_hidden_layers=sizes.num_hidden_layers)
     if layers is not None:
         whole |= {"num_hidden_layers": layers, "layer_types": None}
     cut = type(sizes).from_dict(whole)
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(cut, dtype=dtype, attn_implementation="sdpa", trust_remote_code=False)
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(
+                cut, dtype=dtype, attn_implementation="sdpa", trust_remote_code=False
+            )
+    except ValueError as error:
+        raise PolicyError(f"a {sizes.model_type} model cannot be used: {' '.join(str(error).split())}") from error
 
 
 def kv_bytes_per_token(sizes: PreTrainedConfig, bytes_per_value: int) -> int:

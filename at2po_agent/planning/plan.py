@@ -23,6 +23,7 @@ from at2po_agent.planning.step_size import StepSize, step_size
 from at2po_agent.planning.update_memory import Trained, activation_bytes, micro_batch, star
 from at2po_agent.policy.loading import positions
 from at2po_agent.training.config import TrainConfig
+from at2po_agent.update.logprobs import refuse_partial_attention
 from at2po_agent.update.packing import MicroBatch
 
 GIB = 2**30
@@ -98,7 +99,7 @@ def make_plan(config: TrainConfig, memory: int, processes: int = 1) -> Plan:
 
     Raises:
         ConfigError: something in the configuration is wrong.
-        PolicyError: the model's sizes are not known.
+        PolicyError: the model's sizes are not known, or it cannot be trained.
     """
     return _Planner(config, memory, processes).plan()
 
@@ -107,6 +108,7 @@ class _Planner:
     def __init__(self, config: TrainConfig, memory: int, processes: int) -> None:
         self.config, self.memory, self.processes = config, memory, processes
         self.sizes, self.source = read_sizes(config.policy.path)
+        refuse_partial_attention(self.sizes.get_text_config(), f"the {self.sizes.model_type} model")
         lora = config.lora if config.lora.rank else None
         half, checkpointing = config.update.precision == "bfloat16", config.update.gradient_checkpointing
         self.trained = Trained(self.sizes, _DTYPES[config.policy.dtype], half, checkpointing, lora)

@@ -15,7 +15,7 @@ from at2po_agent.policy.lora import attach_adapter, base_of
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,16 @@ def positions(model: CausalLM) -> int:
     """Tokens that a prompt and its turn may have together; within its window, sliding attention is full attention."""
     config = model.config
     found = int(config.max_position_embeddings)
-    if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
-        found = min(found, int(config.sliding_window))
-    return found
+    return min(found, int(config.sliding_window)) if "sliding_attention" in partial_attention(config) else found
+
+
+def partial_attention(config: PreTrainedConfig) -> list[str]:
+    """The kinds of a model's layers without full attention, as transformers names them; none for most models."""
+    kinds = {kind for kind in getattr(config, "layer_types", None) or () if kind != "full_attention"}
+    if not kinds and getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
+        # Mistral and Phi-3 name no kinds: every layer has the window.
+        kinds = {"sliding_attention"}
+    return sorted(kinds)
 
 
 BUILTIN = "builtin:"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -20,13 +21,16 @@ SHOWN = (
     ("entropy", "entropy", "{:.3f}"),
     ("tokens_per_second", "tokens/s", "{:,.0f}"),
 )
+_BARS = "▁▂▃▄▅▆▇█"
+_SPARKS = 30  # steps that the sparkline shows
 
 
 class Display(Screen):
     """Progress, reward, EM, entropy, tokens/s and time left of a run; use it as a context manager.
 
-    In a terminal one block is redrawn in place and evaluations and notes stay above it. Without one every step,
-    phase, evaluation and note is a line.
+    In a terminal one block is redrawn in place and evaluations and notes stay above it: a bar of the limit that will
+    end the run, the numbers of the last step, the rewards of the last steps and the last evaluation. Without one every
+    step, phase, evaluation and note is a line.
     """
 
     def __init__(
@@ -40,8 +44,10 @@ class Display(Screen):
         """A display for at most ``steps`` steps, ``max_seconds`` seconds of training and ``max_tokens`` generated."""
         super().__init__(console)
         self._steps, self._max_seconds, self._max_tokens = steps, max_seconds, max_tokens
-        self._run = self._bars.add_task("training", total=steps)
+        self._run = self._bars.add_task("training, steps", total=steps)
         self._phase: TaskID | None = None
+        self._rewards: deque[float] = deque(maxlen=_SPARKS)
+        self._evaluated = ""
 
     def step(self, step: int, metrics: Mapping[str, Any], seconds: float, tokens: int = 0) -> None:
         """Show a finished step.
@@ -54,10 +60,20 @@ class Display(Screen):
         """
         known = [(name, label, form) for name, label, form in SHOWN if metrics.get(name) is not None]
         parts = [f"{label} {form.format(metrics[name])}" for name, label, form in known]
-        parts.append(f"{clock(self._left(step, seconds, tokens))} left")
-        self._bars.update(self._run, completed=step)
+        left, unit, done, total = min(self._limits(step, seconds, tokens), key=lambda limit: limit[0])
+        parts.append(f"{clock(left)} left")
+        if metrics.get("reward") is not None:
+            self._rewards.append(metrics["reward"])
+        self._bars.update(self._run, description=f"training, {unit}", completed=round(done), total=round(total))
         if self._live.is_started:
-            self._numbers.plain = "  ".join(parts)
+            if unit != "steps":
+                parts.insert(0, f"step {step}")
+            lines = ["  ".join(parts)]
+            if len(self._rewards) > 1:
+                lines.append(
+                    f"rewards {sparkline(self._rewards)}  {min(self._rewards):+.3f} to {max(self._rewards):+.3f}"
+                )
+            self._numbers.plain = "\n".join([*lines, self._evaluated] if self._evaluated else lines)
         else:
             self.note(f"step {step}/{self._steps}  " + "  ".join(parts))
 
@@ -89,19 +105,24 @@ class Display(Screen):
         em = share_interval(scores.em)
         of = f" of {scores.source}" if scores.source else ""
         more = "".join(f"  {name} {value:.3g}" for name, value in scores.means.items())
-        self.note(
-            f"evaluation after step {scores.step}: EM {em.mean:.1%} [{em.low:.1%}, {em.high:.1%}]"
-            f" over {em.n} questions{of}{more}"
-        )
+        self._evaluated = f"evaluation after step {scores.step}: EM {em.mean:.1%} [{em.low:.1%}, {em.high:.1%}]"
+        self.note(f"{self._evaluated} over {em.n} questions{of}{more}")
 
-    def _left(self, step: int, seconds: float, tokens: int) -> float:
-        """Until the limit that comes first, at the pace so far."""
-        left = [seconds / step * (self._steps - step) if step else math.inf]
+    def _limits(self, step: int, seconds: float, tokens: int) -> list[tuple[float, str, float, float]]:
+        """Every limit as (seconds until it at the pace so far, unit, done, total); steps first among equals."""
+        limits = [(seconds / step * (self._steps - step) if step else math.inf, "steps", step, self._steps)]
         if self._max_seconds is not None:
-            left.append(self._max_seconds - seconds)
+            limits.append((self._max_seconds - seconds, "seconds", seconds, self._max_seconds))
         if self._max_tokens is not None and tokens:
-            left.append(seconds / tokens * (self._max_tokens - tokens))
-        return min(left)
+            limits.append((seconds / tokens * (self._max_tokens - tokens), "tokens", tokens, self._max_tokens))
+        return limits
+
+
+def sparkline(values: Collection[float]) -> str:
+    """One block a value, from ▁ for the least to █ for the greatest; finite values only, and one at least."""
+    low, high = min(values), max(values)
+    scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
+    return "".join(_BARS[round((value - low) * scale)] for value in values)
 
 
 def clock(seconds: float) -> str:

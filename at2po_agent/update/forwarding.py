@@ -46,7 +46,7 @@ class Forwarding:
             run: the run's temperature, processes and device.
 
         Raises:
-            ValueError: a model that packing would make wrong.
+            PolicyError: a model that packing would make wrong.
         """
         self._whole, self._config, self._temperature, self._processes = model, config, run.temperature, run.processes
         self._policy = shared(PackedPolicy(model), run.processes, run.device or model.device)

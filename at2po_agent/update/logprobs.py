@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from at2po_agent.method.tree import ROOT, TurnTree
+from at2po_agent.policy.base import PolicyError
+from at2po_agent.policy.loading import partial_attention
 from at2po_agent.update.packing import MicroBatch
 from at2po_agent.update.tree_attention import TREE_OR_SDPA, Layout, plan_attention
 
@@ -28,19 +30,16 @@ def prepare_model(model: PreTrainedModel) -> None:
     From then on it takes the argument ``tree``; without it the model computes what it did before.
 
     Raises:
-        ValueError: attention other than ``sdpa``, layers without full attention, or an output layer that is not the
+        PolicyError: attention other than ``sdpa``, layers without full attention, or an output layer that is not the
             whole way from hidden state to logits.
     """
     name, config = type(model).__name__, model.config.get_text_config()
     used = model.config._attn_implementation
     if used not in ("sdpa", TREE_OR_SDPA):
-        raise ValueError(f"packed training of {name} needs attn_implementation='sdpa', not {used!r}: load it with that")
-    other = sorted({kind for kind in getattr(config, "layer_types", None) or () if kind != "full_attention"})
-    if other or (getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)):
-        raise ValueError(
-            f"{name} has layers without full attention ({', '.join(other) or 'sliding window'}), "
-            "which attention along a tree cannot express: choose a model with full attention"
+        raise PolicyError(
+            f"packed training of {name} needs attn_implementation='sdpa', not {used!r}: load it with that"
         )
+    refuse_partial_attention(config, name)
     refuse_dropout(model)
     probe = torch.arange(4, device=model.device)[None] % config.vocab_size
     with torch.no_grad():
@@ -48,18 +47,34 @@ def prepare_model(model: PreTrainedModel) -> None:
         hidden = model.base_model(input_ids=probe, use_cache=False).last_hidden_state
         given = model.get_output_embeddings()(hidden)
     if not torch.allclose(expected.float(), given.float(), rtol=1e-3, atol=1e-4):
-        raise ValueError(f"{name} scales or caps its logits after the output layer, which packed training does not do")
+        raise PolicyError(
+            f"{name} scales or caps its logits after the output layer, which packed training does not do: choose a "
+            "model without that"
+        )
     model.set_attn_implementation(TREE_OR_SDPA)
+
+
+def refuse_partial_attention(config: PreTrainedConfig, name: str) -> None:
+    """Refuse a model with a sliding window or other layers that do not attend to every token before.
+
+    Raises:
+        PolicyError: ``config`` is of one.
+    """
+    if kinds := partial_attention(config):
+        raise PolicyError(
+            f"{name} has layers without full attention ({', '.join(kinds)}), which attention along a tree cannot "
+            "express: choose a model with full attention"
+        )
 
 
 def refuse_dropout(model: PreTrainedModel) -> None:
     """A model in training mode whose attention would drop tokens at random cannot be trained on what it sampled.
 
     Raises:
-        ValueError: ``model`` is one.
+        PolicyError: ``model`` is one.
     """
     if model.training and getattr(model.config.get_text_config(), "attention_dropout", 0.0):
-        raise ValueError(
+        raise PolicyError(
             f"{type(model).__name__} would drop attention at random: call model.eval() or set attention_dropout=0"
         )
 

@@ -57,7 +57,8 @@ class Updater:
             reference: the policy that the objective's KL term holds on to; its LoRA adapters are left out.
 
         Raises:
-            ValueError: a model that packing would make wrong, or a KL term without a reference.
+            PolicyError: a model that packing would make wrong.
+            ValueError: a KL term without a reference.
         """
         if objective.kl_coef and reference is None:
             raise ValueError(f"kl_coef is {objective.kl_coef}, so the update needs a reference model")

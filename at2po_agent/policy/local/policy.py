@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ import torch
 
 from at2po_agent.policy.base import CausalLM, Completion, PolicyError, Request, Sampling, Stats, check_requests
 from at2po_agent.policy.codec import Codec
-from at2po_agent.policy.loading import load_policy, positions, resolve_policy
+from at2po_agent.policy.loading import load_policy, partial_attention, positions, resolve_policy
 from at2po_agent.policy.local.batch import PREFILL_TOKENS, Batch, Row
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ class LocalPolicy:
     After an update of the weights call ``publish``; a run that must be repeatable calls ``clear_cache`` whenever it
     starts something that can be started from a checkpoint.
 
+    A process that is forked after the first call cannot use it: neither the worker nor torch's threads are there.
+
     Args:
         model: a causal LM with full attention, loaded with ``attn_implementation="sdpa"``.
         codec: its tokenizer.
@@ -94,6 +97,7 @@ class LocalPolicy:
         self._calls: deque[_Call] = deque()  # in order of arrival; a call leaves when it is done
         self._changed = threading.Condition()
         self._worker: threading.Thread | None = None
+        self._process = os.getpid()  # where the worker runs
         self._closed = False
 
     @classmethod
@@ -123,8 +127,10 @@ class LocalPolicy:
         """Continue every prompt by one turn, results in the order of the requests.
 
         Raises:
-            PolicyError: a request cannot be run, the policy is closed, or the model's logits are not finite.
+            PolicyError: a request cannot be run, the policy is closed or of another process, or the model's logits are
+                not finite.
         """
+        self._check_process()
         check_requests(requests, sampling, vocabulary=self._vocabulary, positions=self._positions)
         if not requests:
             return []
@@ -133,6 +139,7 @@ class LocalPolicy:
             if self._closed:
                 raise PolicyError("the policy is closed")
             if self._worker is None:
+                self._process = os.getpid()
                 self._worker = threading.Thread(target=self._work, name="at2po-engine", daemon=True)
                 self._worker.start()
             self._calls.append(call)
@@ -157,20 +164,34 @@ class LocalPolicy:
         """Forget every key and value.
 
         Raises:
-            PolicyError: sequences are running, and would mix two versions.
+            PolicyError: sequences are running, and would mix two versions; or the policy is of another process.
         """
+        self._check_process()
         with self._changed:
             if any(not call.done for call in self._calls):
                 raise PolicyError("the weights changed while turns are being sampled: wait for `generate` first")
             self._batch.clear_cache()
 
     def close(self) -> None:
-        """Stop the worker; calls that are not finished fail."""
+        """Stop the worker; calls that are not finished fail. Nothing in a fork, whose parent goes on with it."""
+        if self._is_forked():
+            return
         with self._changed:
             self._closed = True
             self._changed.notify()
         if self._worker is not None:
             self._worker.join()
+
+    def _is_forked(self) -> bool:
+        return self._worker is not None and self._process != os.getpid()
+
+    def _check_process(self) -> None:
+        """Before the lock is taken, which the worker may have held when the process was forked."""
+        if self._is_forked():
+            raise PolicyError(
+                f"this process was forked from process {self._process}, whose threads run the policy: load a policy in "
+                "the process that uses it, and start that with multiprocessing's 'spawn'"
+            )
 
     def _work(self) -> None:
         while True:
@@ -224,6 +245,6 @@ def _check_attention(config: PreTrainedConfig) -> None:
             f"the local engine needs attn_implementation='sdpa', not {config._attn_implementation!r}: "
             "eager attention silently misreads boolean masks"
         )
-    kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
+    kinds = set(partial_attention(config)) - {"sliding_attention"}
     if kinds:
         raise PolicyError(f"the local engine does not support layers with {', '.join(sorted(kinds))}")

@@ -40,6 +40,15 @@ def test_a_tree_is_printed(run: Path, words: list[str], headline: str, capsys: p
     assert any("turn 4  chain 1" in line for line in lines)
 
 
+@pytest.mark.fault("item 19: show-tree explains H, V and A, and that V is of normalised rewards")
+def test_the_letters_are_explained_below_the_tree(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show-tree", str(run)]) == 0
+    shown = capsys.readouterr().out
+    legend = [line[:2] for line in shown.splitlines() if line[:3] in ("H  ", "V  ", "A  ")]
+    assert legend == ["H ", "V ", "A "]
+    assert "normalised rewards" in shown
+
+
 def test_a_tree_that_is_not_there_is_named(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show-tree", str(run), "--step", "7"]) == 2
     assert "has no trees of step 7; it has steps 1 to 2" in capsys.readouterr().err

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from at2po_agent.training.display import Display, clock
+from at2po_agent.training.display import Display, clock, sparkline
 from at2po_agent.training.metrics import Scores
 
 METRICS = {"reward": -0.25, "em": 0.421, "entropy": 0.5, "tokens_per_second": 1234.5, "loss": 3.0}
@@ -75,7 +75,7 @@ def test_time_left_is_until_the_tokens_are_generated_where_that_comes_first():
 
 
 def test_in_a_terminal_the_last_step_is_redrawn_and_evaluations_stay():
-    console = Console(file=io.StringIO(), force_terminal=True, width=120, height=20, _environ={"TERM": "xterm"})
+    console = terminal()
     with Display(40, console=console) as display:
         display.phase("evaluation", total=2)
         display.advance(2)
@@ -89,6 +89,47 @@ def test_in_a_terminal_the_last_step_is_redrawn_and_evaluations_stay():
     assert "tokens/s 1,234" in last
     assert "step 2/40" not in shown  # no line per step
     assert "\x1b[?25h" in last  # the cursor is back
+
+
+def terminal() -> Console:
+    return Console(file=io.StringIO(), force_terminal=True, width=120, height=20, _environ={"TERM": "xterm"})
+
+
+@pytest.mark.fault("item 19: the bar counts steps where seconds or tokens are the limit")
+@pytest.mark.parametrize(
+    ("max_seconds", "max_tokens", "bar", "count"),
+    [
+        (None, None, "training, steps", "24/400"),
+        (90.0, None, "training, seconds", "89/90"),
+        (9999.0, 5000, "training, tokens", "4000/5000"),
+        (9999.0, 500_000, "training, steps", "24/400"),
+    ],
+)
+def test_the_bar_is_of_the_limit_that_ends_the_run(
+    max_seconds: float | None, max_tokens: int | None, bar: str, count: str
+):
+    console = terminal()
+    with Display(400, max_seconds, console, max_tokens=max_tokens) as display:
+        display.step(24, METRICS, seconds=89.0, tokens=4000)
+    last = text(console)[text(console).rindex("training, ") :]
+    assert last.startswith(bar) and count in last
+
+
+@pytest.mark.fault("item 19: the display has no reward sparkline and forgets the last evaluation")
+def test_rewards_and_the_last_evaluation_stay_beside_the_bar():
+    console = terminal()
+    with Display(40, console=console) as display:
+        display.evaluation(Scores(0, ("a", "b"), (1.0, 0.0), ("", "")))
+        for step, reward in enumerate((-1.0, 0.0, None, 1.0), start=1):
+            display.step(step, {"reward": reward}, seconds=float(step))
+    last = text(console)[text(console).rindex("training, ") :]
+    assert "rewards ▁▅█  -1.000 to +1.000" in last
+    assert "evaluation after step 0: EM 50.0% [" in last
+
+
+def test_sparkline():
+    assert sparkline([0, 1, 2, 3, 4, 5, 6, 7]) == "▁▂▃▄▅▆▇█"
+    assert sparkline([0.25]) == "▁" and sparkline([2.0, 2.0]) == "▁▁"
 
 
 def test_clock():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from at2po_agent.policy.base import PolicyError
 from at2po_agent.policy.lora import LoraConfig, add_lora
 from at2po_agent.update.forwarding import Forwarding, RunContext
 from at2po_agent.update.logprobs import unrolled
@@ -79,7 +80,7 @@ def test_layers_are_computed_again_only_inside_and_where_it_is_asked_for() -> No
     assert not model.is_activation_checkpointing and not model.training
     dropping = tiny(attention_dropout=0.1)
     with (
-        pytest.raises(ValueError, match="dropout"),
+        pytest.raises(PolicyError, match="dropout"),
         forwarding(dropping, replace(SMALL, gradient_checkpointing=True)).checkpointing(),
     ):
         pass

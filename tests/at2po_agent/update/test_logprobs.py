@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from at2po_agent.method.tree import TurnTree
+from at2po_agent.policy.base import PolicyError
 from at2po_agent.update import logprobs
 from at2po_agent.update.packing import collate, pack_tree
 from tests.helpers.random_trees import VOCAB, credited, random_tree, tiny
@@ -88,16 +89,16 @@ def test_logits_in_blocks_change_nothing_and_stay_bounded() -> None:
 
 def test_eager_attention_is_refused() -> None:
     model = tiny(attn_implementation="eager")
-    with pytest.raises(ValueError, match="attn_implementation='sdpa', not 'eager'"):
+    with pytest.raises(PolicyError, match="attn_implementation='sdpa', not 'eager'"):
         logprobs.prepare_model(model)
 
 
 def test_sliding_windows_and_dropout_are_refused() -> None:
-    with pytest.raises(ValueError, match="without full attention"):
+    with pytest.raises(PolicyError, match="without full attention"):
         logprobs.prepare_model(tiny("qwen2", use_sliding_window=True, sliding_window=4, max_window_layers=0))
     model = tiny(attention_dropout=0.1)
     logprobs.prepare_model(model)
-    with pytest.raises(ValueError, match=r"model.eval\(\)"):
+    with pytest.raises(PolicyError, match=r"model.eval\(\)"):
         logprobs.prepare_model(model.train())
 
 
@@ -111,5 +112,5 @@ def test_a_model_that_caps_its_logits_is_refused() -> None:
         return found
 
     model.forward = capped  # type: ignore[method-assign]
-    with pytest.raises(ValueError, match="scales or caps"):
+    with pytest.raises(PolicyError, match="scales or caps"):
         logprobs.prepare_model(model)

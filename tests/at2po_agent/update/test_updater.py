@@ -388,7 +388,7 @@ def test_bfloat16_is_the_precision_of_the_forward_alone() -> None:
 
 
 def test_what_cannot_be_trained_is_refused_at_once() -> None:
-    with pytest.raises(ValueError, match="'sdpa', not 'eager'"):
+    with pytest.raises(PolicyError, match="'sdpa', not 'eager'"):
         Updater(tiny(attn_implementation="eager"), ATPO(), UpdateConfig())
     with pytest.raises(ValueError, match="needs a reference model"):
         Updater(tiny(), ATPO(kl_coef=0.1), UpdateConfig())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import multiprocessing
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -261,6 +262,24 @@ def test_close_ends_running_calls_and_the_thread(policy: LocalPolicy) -> None:
 
     asyncio.run(close())
     assert not any(thread.name == "at2po-engine" and thread.is_alive() for thread in threading.enumerate())
+
+
+@pytest.mark.fault("R10: a forked process with a used policy waits for ever")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_fork_of_a_process_that_used_the_policy_is_refused_and_leaves_the_parents_alone(policy: LocalPolicy) -> None:
+    sampled = run(policy, requests(2))
+
+    def use_in_fork() -> None:
+        for use in (lambda: run(policy, requests(2)), policy.clear_cache, lambda: policy.publish(policy.model, 1)):
+            with pytest.raises(PolicyError, match=r"forked from process \d+.*spawn"):
+                use()
+        policy.close()
+
+    process = multiprocessing.get_context("fork").Process(target=use_in_fork, daemon=True)
+    process.start()
+    process.join(30)
+    assert process.exitcode == 0
+    assert_same(run(policy, requests(2)), sampled)
 
 
 def test_training_mode_and_dropout_do_not_reach_sampling() -> None:
