@@ -92,6 +92,10 @@ class Action:
     content: str | None = None
     why: str | None = None
 
+    def to_json(self) -> dict[str, str | None]:
+        """The action as ``info``, transcripts and records hold it."""
+        return {"kind": self.kind, "content": self.content, "why": self.why}
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:
