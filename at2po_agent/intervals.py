@@ -7,7 +7,7 @@ Methodology 24, 193–201): Clopper & Pearson's exact interval (1934, Biometrika
 questions. Where every value is 0 or 1 that is Clopper & Pearson's own, so 0 right of 8 is 0 to 37 %, not 0 to 0. A
 paired difference of shares gets the interval of Bonett & Price (2012, J. Educ. Behav. Stat. 37, 479–488), which counts
 one more question for either side: two models that agree on 8 of 8 questions are not shown to be equal. The average over
-several benchmarks combines their intervals as Zou & Donner do (2008, Stat. Med. 27, 1693–1702).
+several benchmarks, each with its weight, combines their intervals as Zou & Donner do (2008, Stat. Med. 27, 1693–1702).
 
 An amount (tokens, seconds, searches) has no bounds and gets a seeded percentile bootstrap interval (Efron 1979; Efron &
 Tibshirani 1993, §13.3): resample the questions with replacement, take the mean of every resample, and report the 2.5
@@ -87,19 +87,31 @@ def paired_share_interval(before: Sequence[float], after: Sequence[float], *, le
     return Interval(mean, min(mean, max(-1.0, centre - half)), max(mean, min(1.0, centre + half)), data.size)
 
 
-def average_interval(parts: Sequence[Interval]) -> Interval:
-    """The average of several means, such as over benchmarks, each counting once, with its interval.
+def average_interval(parts: Sequence[Interval], weights: Sequence[float]) -> Interval:
+    """The weighted average of several means, such as over benchmarks, with its interval.
 
-    ``n`` counts the questions of all parts.
+    With weights ``w`` that are scaled to a sum of 1 the lower bound lies ``√Σ w²(mean − low)²`` below the average, and
+    the upper one likewise above it.
+
+    Args:
+        parts: the means.
+        weights: one for each of ``parts``, at least 0.
+
+    Returns:
+        The average; ``n`` counts the questions of all parts.
 
     Raises:
-        ValueError: there is no part.
+        ValueError: there is no part, or the weights do not fit them or are all 0.
     """
-    if not parts:
-        raise ValueError("an average needs at least one mean")
-    mean = sum(part.mean for part in parts) / len(parts)
-    below = math.sqrt(sum((part.mean - part.low) ** 2 for part in parts)) / len(parts)
-    above = math.sqrt(sum((part.high - part.mean) ** 2 for part in parts)) / len(parts)
+    if not parts or len(weights) != len(parts):
+        raise ValueError(f"an average needs a weight for each of one or more means, got {len(weights)} of {len(parts)}")
+    total = sum(weights)
+    if min(weights) < 0 or total <= 0:
+        raise ValueError(f"weights are at least 0, and not all 0: {list(weights)}")
+    scaled = [(weight / total, part) for weight, part in zip(weights, parts, strict=True)]
+    mean = sum(weight * part.mean for weight, part in scaled)
+    below = math.sqrt(sum((weight * (part.mean - part.low)) ** 2 for weight, part in scaled))
+    above = math.sqrt(sum((weight * (part.high - part.mean)) ** 2 for weight, part in scaled))
     return Interval(mean, mean - below, mean + above, sum(part.n for part in parts))
 
 

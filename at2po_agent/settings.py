@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,10 @@ def at_least(default: Any, low: float) -> Any:
     return field(default=default, metadata={"at_least": low})
 
 
+SENT = {"sent": True}
+"""Metadata of a field of settings that are sent as they are; no ``${oc.env:NAME}`` can stand in it."""
+
+
 def above(default: Any, low: float) -> Any:
     """A field whose value is more than ``low``."""
     return field(default=default, metadata={"above": low})
@@ -51,6 +56,8 @@ def load(schema: type[Schema], path: str | Path | None, overrides: Sequence[str]
     """
     merged: Any = OmegaConf.structured(schema)
     sources = (_read_with_bases(Path(path)) if path else []) + [_read_override(text) for text in overrides]
+    for values, where in sources:
+        _refuse_secrets(values, schema, where)
     _replace_settings(sources, schema)
     for values, where in sources:
         _check_keys(values, schema, where, schema)
@@ -176,10 +183,43 @@ def _keys_under(key: str, values: Any) -> Iterator[str]:
     """The keys that an override's value sets where it is a mapping: ``algorithm={expansion: {n: 8}}``."""
     for part in key.split("."):
         values = values[part]
+    yield from _keys_in(key, values)
+
+
+def _keys_in(key: str, values: Any) -> Iterator[str]:
+    # Not by dotted paths: a name of the mapping may hold dots itself.
     if isinstance(values, dict):
         for name, value in values.items():
             yield f"{key}.{name}"
-            yield from (f"{key}.{below}" for below in _keys_under(name, {name: value}))
+            yield from _keys_in(f"{key}.{name}", value)
+
+
+_FROM_VARIABLE = re.compile(r"oc\.env\s*:\s*([^,}\s]*)")
+_SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASS|PASSWORD|PASSWD|PASSPHRASE|PWD|CREDENTIALS?|AUTH|BEARER)(_|\d|\Z)", re.I)
+
+
+def _refuse_secrets(values: Any, schema: type, where: _Where, key: str = "") -> None:
+    """Refuse ``${oc.env:NAME}`` where the value may be a secret: a run stores its configuration with every value."""
+    if isinstance(values, Mapping):
+        for name, value in values.items():
+            _refuse_secrets(value, schema, where, f"{key}.{name}" if key else str(name))
+    elif isinstance(values, list):
+        for value in values:
+            _refuse_secrets(value, schema, where, key)
+    elif isinstance(values, str):
+        sent = any(key == one or key.startswith(f"{one}.") for one in _sent(schema))
+        for name in _FROM_VARIABLE.findall(values):
+            if sent or _SECRET.search(name):
+                raise ConfigError(
+                    f"{where.of(key)}: {key}: ${{oc.env:{name}}} would be stored with its value in config.yaml and "
+                    "manifest.json. The variable of an endpoint's key is named by model.key_var (-k), that of a search "
+                    "by an option of its URI; anything else is written out"
+                )
+
+
+def _sent(schema: type) -> Iterator[str]:
+    """Keys of settings that are sent to somebody as they are."""
+    return (entry.name for entry in dataclasses.fields(schema) if entry.metadata.get("sent"))
 
 
 def _check_keys(values: Mapping[Any, Any], schema: type, where: _Where, root: type, prefix: str = "") -> None:

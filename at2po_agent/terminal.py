@@ -5,20 +5,39 @@ from __future__ import annotations
 import math
 import sys
 import unicodedata
-from typing import Self
+from collections.abc import Iterable
+from typing import Any, Self
 
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.segment import Segment
 from rich.text import Text as Line
+
+
+class SafeConsole(Console):
+    """A console on which nothing that it is given can steer the terminal, colour text or break off a print.
+
+    Texts are no markup, and control and direction characters in them are shown as �, whatever they stand in.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"markup": False, "emoji": False, "highlight": False, **options})
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The segments of anything, as rich draws them: tables and bars ask for their parts here too."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(harmless(segment.text), segment.style)
 
 
 class Screen:
     """A context manager; what is noted stays above the bars."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console()
-        self._bars = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=self.console)
+        self.console = console or SafeConsole()
+        self._bars = Progress(
+            TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), console=self.console
+        )
         self._numbers = Line("")
         self._live = Live(Group(self._bars, self._numbers), console=self.console, refresh_per_second=4)
 
@@ -33,12 +52,17 @@ class Screen:
 
     def note(self, text: str) -> None:
         """Say something that stays on the screen."""
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(harmless(text), markup=False, highlight=False, soft_wrap=True)
+
+
+def say(text: object, *, error: bool = False) -> None:
+    """Print a line to stdout, or to stderr for an ``error``, in which nothing can steer the terminal."""
+    print(harmless(str(text)), file=sys.stderr if error else sys.stdout, flush=error)
 
 
 def say_loading(what: object) -> None:
     """Say on stderr that ``what`` is being loaded; call it before the imports that take seconds."""
-    print(f"loading {what} …", file=sys.stderr, flush=True)
+    say(f"loading {what} …", error=True)
 
 
 # They turn the direction of what follows, which makes an answer read as another one.
@@ -52,8 +76,15 @@ def visible(text: str, width: int = 0) -> str:
         text: of anybody.
         width: longer ones are cut to it and say so; 0 cuts nothing.
     """
-    text = "".join(c if c in "\n\t" or not _steers(c) else "�" for c in text.strip())
+    text = harmless(text.strip())
     return text if not width or len(text) <= width else f"{text[:width]}… ({len(text)} characters)"
+
+
+def harmless(text: str) -> str:
+    """``text`` with control and direction characters as �; line feeds and tabs stay."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c in "\n\t" or not _steers(c) else "�" for c in text)
 
 
 def _steers(character: str) -> bool:

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from at2po_env.dialect import Dialect
-from at2po_env.rendering import well_formed
 from at2po_env.state import EpisodeState, Text, ToolMessage, plain
 from at2po_env.tool_calls import TOOL, call_text
+from search_backend.outside import well_formed
 
 Message = dict[str, Any]
 """A message of OpenAI's chat format."""

@@ -25,11 +25,16 @@ from search_backend.base import Passage, SearchBackend
 
 @dataclass(frozen=True)
 class BenchmarkEntry:
-    """One benchmark: its Gymnasium id, its module in ``envs``, the groups it is reported in, and other defaults."""
+    """One benchmark: its Gymnasium id, its module in ``envs``, the groups it is reported in, and other defaults.
+
+    ``official`` is the number of questions in the split that papers report (HotpotQA, 2WikiMultiHopQA and MuSiQue: dev;
+    the others: test), 0 where there is none.
+    """
 
     id: str
     module: str
     groups: tuple[str, ...]
+    official: int = 0
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -37,13 +42,13 @@ GENERATED = "generated"
 """The group of worlds to train in, which no other group brings in and which need no data."""
 
 BENCHMARKS: Mapping[str, BenchmarkEntry] = {
-    "hotpotqa": BenchmarkEntry("AT2PO-HotpotQA-v0", "hotpotqa", ("multi-hop",)),
-    "2wikimultihopqa": BenchmarkEntry("AT2PO-2WikiMultiHopQA-v0", "twowiki", ("multi-hop",)),
-    "musique": BenchmarkEntry("AT2PO-MuSiQue-v0", "musique", ("multi-hop",)),
-    "bamboogle": BenchmarkEntry("AT2PO-Bamboogle-v0", "bamboogle", ("multi-hop",)),
-    "nq": BenchmarkEntry("AT2PO-NQ-v0", "nq", ("single-hop",)),
-    "triviaqa": BenchmarkEntry("AT2PO-TriviaQA-v0", "triviaqa", ("single-hop",)),
-    "popqa": BenchmarkEntry("AT2PO-PopQA-v0", "popqa", ("single-hop",)),
+    "hotpotqa": BenchmarkEntry("AT2PO-HotpotQA-v0", "hotpotqa", ("multi-hop",), 7405),
+    "2wikimultihopqa": BenchmarkEntry("AT2PO-2WikiMultiHopQA-v0", "twowiki", ("multi-hop",), 12576),
+    "musique": BenchmarkEntry("AT2PO-MuSiQue-v0", "musique", ("multi-hop",), 2417),
+    "bamboogle": BenchmarkEntry("AT2PO-Bamboogle-v0", "bamboogle", ("multi-hop",), 125),
+    "nq": BenchmarkEntry("AT2PO-NQ-v0", "nq", ("single-hop",), 3610),
+    "triviaqa": BenchmarkEntry("AT2PO-TriviaQA-v0", "triviaqa", ("single-hop",), 11313),
+    "popqa": BenchmarkEntry("AT2PO-PopQA-v0", "popqa", ("single-hop",), 14267),
     "microwiki": BenchmarkEntry("AT2PO-MicroWiki-v0", "microwiki", ("multi-hop", GENERATED)),
 }
 

@@ -9,16 +9,9 @@ from __future__ import annotations
 import re
 
 from at2po_env.state import Segment, Text
+from search_backend.outside import well_formed
 
 OPENS_A_TAG = re.compile(r"<(?![\s\d=])")
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-def well_formed(text: str) -> str:
-    """``text`` with surrogate pairs joined and lone surrogates replaced by U+FFFD, so that it has a UTF-8 form."""
-    if text.isascii() or not _SURROGATE.search(text):
-        return text
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def neutralise(data: str) -> str:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from at2po_env.dialect import Dialect
-from at2po_env.rendering import OPENS_A_TAG, well_formed
+from at2po_env.rendering import OPENS_A_TAG
 from at2po_env.state import Action, ActionKind, Text, ToolMessage, ToolPrompt
+from search_backend.outside import well_formed
 
 TOOL = "search"
 
@@ -56,6 +58,9 @@ class ToolCalls(Dialect):
         if not isinstance(call, dict) or call.get("name") != TOOL:
             return Action("malformed", why=f"the tool call names no tool that there is; there is only {TOOL}")
         arguments = call.get("arguments")
+        if isinstance(arguments, str):  # encoded twice, as some endpoints and models do it
+            with suppress(ValueError, RecursionError):
+                arguments = json.loads(arguments, parse_int=_number, parse_float=_number)
         query = arguments.get("query") if isinstance(arguments, dict) else None
         if not isinstance(query, str):
             return Action("malformed", why='the tool call has no string "query" among its arguments')

@@ -23,12 +23,17 @@ class Spoken:
 
 
 def without_thoughts(turn: str, tag: str) -> Spoken:
-    """``turn`` without ``<tag>…</tag>``; an unclosed one swallows the rest."""
+    """``turn`` without ``<tag>…</tag>``; an unclosed one swallows the rest.
+
+    A turn whose first tag is ``</tag>`` begins inside a thought, which chat templates such as R1's or QwQ's open.
+    """
     opening, closing = f"<{tag}>", f"</{tag}>"
     kept: list[str] = []
     pieces: list[tuple[int, int]] = []
     first: int | None = None
     position = length = 0
+    if begins_inside_a_thought(turn, tag):
+        first, position = 0, turn.find(closing) + len(closing)
     while (start := turn.find(opening, position)) != -1:
         kept.append(turn[position:start])
         pieces.append((length, position))
@@ -41,6 +46,12 @@ def without_thoughts(turn: str, tag: str) -> Spoken:
         position = end + len(closing)
     kept.append(turn[position:])
     return Spoken("".join(kept), (*pieces, (length, position)), first)
+
+
+def begins_inside_a_thought(turn: str, tag: str) -> bool:
+    """Whether ``turn`` closes a thought before it opens one."""
+    end = turn.find(f"</{tag}>")
+    return end != -1 and f"<{tag}>" not in turn[:end]
 
 
 def first_span(text: str, tag: str) -> tuple[int, str] | None:

@@ -25,7 +25,7 @@ from typing import Any
 from elasticsearch import Elasticsearch, helpers
 
 from search_backend import read_passages
-from search_backend.analysis import K1, TITLE_BOOST, B, make_analyzer
+from search_backend.analysis import K1, TITLE_BOOST, Analyzer, B
 from search_backend.base import Manifest
 from search_backend.elastic.layout import document, mappings, settings
 from search_backend.elastic.load import CHUNK_BYTES, CHUNK_DOCUMENTS, THREADS, load_index
@@ -38,7 +38,7 @@ SHARES = (0.1, 0.5, 1.0)
 def prepare(files: list[Path], folder: Path) -> int:
     """Write the passages, each id once, and the documents that are made of them; return how many there are."""
     passages = {passage.id: passage for file in files for passage in read_passages(file)}
-    analyzer = make_analyzer("standard")
+    analyzer = Analyzer("standard")
     with (folder / "passages.jsonl").open("w") as plain, (folder / "documents.jsonl").open("w") as made:
         for rank, id_ in enumerate(sorted(passages), 1):
             one = passages[id_]

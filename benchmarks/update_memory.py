@@ -70,7 +70,7 @@ def measure(way: str) -> int:
     """Resident bytes above those before, at the peak of this process's second update."""
     trained = WAYS[way]
     torch.set_num_threads(1)
-    model = AutoModelForCausalLM.from_config(SIZES, attn_implementation="sdpa").eval()
+    model = AutoModelForCausalLM.from_config(SIZES, attn_implementation="sdpa", trust_remote_code=False).eval()
     if trained.lora:
         add_lora(model, trained.lora, seed=0)
     config = UpdateConfig(

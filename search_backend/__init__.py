@@ -5,9 +5,12 @@ corpus       reads passage files
 embedded     a BM25 index on disk, searched in this process
 elastic      an index on an Elasticsearch server
 http         a Search-R1 style retrieval service
+search_r1    reads what such a service answers
+bounded      a bound on the size of an answer
 tape         records what another backend answers, and replays it
 analysis     the analyzer that both indexes share
 retry        the pauses and the HTTP statuses of all retries, in search and above
+outside      bounds and checks for what comes from outside: bodies, JSON, numbers, files
 background   an event loop on a thread of its own
 forks        locks and clients that stay usable in a forked process
 
@@ -23,6 +26,7 @@ from collections.abc import Callable
 from typing import cast
 
 from search_backend.base import (
+    BadAnswer,
     BadQuery,
     CorpusError,
     Hit,
@@ -40,6 +44,7 @@ from search_backend.embedded.cache import build_or_open, cache_dir
 from search_backend.tape import Tape, tape_uri
 
 __all__ = [
+    "BadAnswer",
     "BadQuery",
     "CorpusError",
     "EmbeddedIndex",
@@ -110,7 +115,7 @@ def open(uri: str) -> SearchBackend:
         raise SearchError(f"{uri!r} is not a search URI; for an index on disk write embedded:{uri} (known: {known})")
     opener = _OPENERS.get(scheme[1].lower())
     if opener is None:
-        raise SearchError(f"unknown search scheme {scheme[1]!r} in {uri!r}; known: {known}")
+        raise SearchError(f"unknown search scheme {scheme[1]!r}; known: {known}")
     if isinstance(opener, str):
         module, function = opener.split(":")
         opener = cast(Opener, getattr(importlib.import_module(module), function))

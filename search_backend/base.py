@@ -4,7 +4,8 @@ Every error of this package is a ``SearchError``::
 
     SearchError                 unusable URI, refused request, unknown answer
     ├── SearchUnavailable       not reachable or not ready: trying again later may help
-    │   └── SearchTimeout       no answer in time
+    │   ├── SearchTimeout       no answer in time
+    │   └── BadAnswer           an answer of another shape, or too long
     ├── BadQuery                the request itself is wrong
     ├── CorpusError             a passage file, an index or a tape cannot be used
     └── TapeMiss                a replayed tape lacks the answer
@@ -17,6 +18,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
+from urllib.parse import SplitResult, urlsplit
 
 
 class SearchError(Exception):
@@ -29,6 +31,10 @@ class SearchUnavailable(SearchError):
 
 class SearchTimeout(SearchUnavailable):
     """The backend did not answer in time; trying again may help."""
+
+
+class BadAnswer(SearchUnavailable):
+    """The backend answered something that no such backend answers; trying again may help, and other queries may."""
 
 
 class BadQuery(SearchError):
@@ -135,3 +141,23 @@ class SearchBackend(Protocol):
     def close(self) -> None:
         """Release what the backend holds; calling it twice is fine."""
         ...
+
+
+def split_uri(uri: str) -> tuple[SplitResult, str]:
+    """The parts of a URI that names a host, and what of it may be shown: neither user and password nor options.
+
+    Raises:
+        SearchError: It cannot be read. It is not repeated, as a key may stand in it at the wrong place.
+    """
+    try:
+        parts = urlsplit(uri)
+        readable = (parts.port or 1) > 0 and not parts.fragment
+    except ValueError:
+        readable = False
+    if not readable:
+        scheme = uri.partition(":")[0]
+        raise SearchError(
+            f"{scheme}: the URI cannot be read, look at its host and port, and for a #; it is not shown here in case "
+            "it holds a key"
+        )
+    return parts, f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

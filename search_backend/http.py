@@ -1,9 +1,8 @@
-r"""Search with a service that speaks Search-R1's ``POST /retrieve``: dense retrievers stay where they are.
+"""Search with a service that speaks Search-R1's ``POST /retrieve``: dense retrievers stay where they are.
 
-The request is ``{"queries": […], "topk": k, "return_scores": true}``, the answer
-``{"result": [[{"document": {"id", "contents": "\"Title\"\ntext"}, "score"}, …], …]}``
-(github.com/PeterGriffinJin/Search-R1, search_r1/search/retrieval_server.py). What such a service searches cannot be
-asked, so the manifest holds its address: give the service a new address when its corpus changes.
+The request is ``{"queries": […], "topk": k, "return_scores": true}``; ``search_r1`` reads the answer. What such a
+service searches cannot be asked, so the manifest holds its address: give the service a new address when its corpus
+changes.
 """
 
 from __future__ import annotations
@@ -15,28 +14,33 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urljoin, urlunsplit
 
 import aiohttp
 
 from search_backend.background import BackgroundLoop
 from search_backend.base import (
+    BadAnswer,
     Hit,
     Manifest,
-    Passage,
     SearchError,
     SearchTimeout,
     SearchUnavailable,
     check_request,
+    split_uri,
     was_closed,
 )
+from search_backend.bounded import BoundedResponse
 from search_backend.forks import PerProcess
+from search_backend.outside import Unusable
 from search_backend.retry import RETRYABLE, Backoff
+from search_backend.search_r1 import read_hits, read_results
 
 CONNECTIONS = 32
 """Requests of one process at the same time; what is asked meanwhile waits its turn."""
 
 _BACKOFF = Backoff(first=0.2)
+_NO_ANSWER = "not an answer of a Search-R1 service"
 _IDLE_S = 4.0  # less than the 5 s after which uvicorn closes a connection that nothing is sent on
 
 T = TypeVar("T")
@@ -51,7 +55,8 @@ class HttpBackend:
     Args:
         url: Of the endpoint, usually ``http://HOST:PORT/retrieve``.
         timeout: Seconds from sending one request to the end of its answer.
-        retries: Of a request that may succeed later: no connection, or a status in ``retry.RETRYABLE``.
+        retries: Of a request that may succeed later: no connection, a status in ``retry.RETRYABLE``,
+            or an answer that cannot be read.
     """
 
     def __init__(self, url: str, timeout: float = 30.0, retries: int = 3) -> None:
@@ -71,7 +76,8 @@ class HttpBackend:
             BadQuery: ``k < 1`` or a query is not a string.
             SearchTimeout: No whole answer within the timeout.
             SearchUnavailable: No connection, or the service is overloaded, also after the retries.
-            SearchError: The service refuses the request or answers something else.
+            BadAnswer: It answers something else than it did, also after the retries.
+            SearchError: The service refuses the request, or never gave the answer of such a service.
         """
         return self._submit(queries, k).result()
 
@@ -96,21 +102,13 @@ class HttpBackend:
         hits: dict[str, list[Hit]] = {}
         if asked:
             sent = [query.encode("utf-8", "replace").decode() for query in asked]
-            answer = await client.post({"queries": sent, "topk": k, "return_scores": True})
-            hits = dict(zip(asked, self._read(answer, len(asked), k), strict=True))
-        return [list(hits.get(query, ())) for query in queries]
+            body = {"queries": sent, "topk": k, "return_scores": True}
+            hits = dict(zip(asked, await client.ask(body, len(asked)), strict=True))
+        return [hits.get(query, [])[:k] for query in queries]
 
-    def _read(self, answer: bytes, queries: int, k: int) -> list[list[Hit]]:
-        try:
-            results = json.loads(answer)["result"]
-            if len(results) != queries:
-                raise ValueError(f"{len(results)} results for {queries} queries")
-            lists = [[_hit(entry) for entry in result] for result in results]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise SearchError(
-                f"{self._url}: not an answer of a Search-R1 service ({error!r}): {answer[:200]!r}"
-            ) from error
-        return [sorted(hits, key=lambda hit: (-hit.score, hit.passage.id))[:k] for hits in lists]
+
+class _OtherService(BadAnswer):
+    """An answer that is none of a Search-R1 service at all."""
 
 
 class _Client:
@@ -118,19 +116,20 @@ class _Client:
 
     def __init__(self, url: str, timeout: float, retries: int) -> None:
         self._url, self._timeout, self._retries = url, timeout, retries
+        self._answered = False  # as a service does, once at least
         self._background = BackgroundLoop("search-http", partial(was_closed, url))
         self._background.run(self._open())
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Run a coroutine, which may call ``post``, on the client's event loop."""
+        """Run a coroutine, which may call ``ask``, on the client's event loop."""
         return self._background.submit(work)
 
     def close(self) -> None:
         """End what is under way, and the connections."""
         self._background.close(self._session.close)
 
-    async def post(self, body: Mapping[str, Any]) -> bytes:
-        """Send one request; what may succeed later is sent again.
+    async def ask(self, body: Mapping[str, Any], queries: int) -> list[list[Hit]]:
+        """Send one request, and again what may succeed later; return the hits of each of its queries, best first.
 
         Raises:
             SearchError: It failed for good.
@@ -139,14 +138,28 @@ class _Client:
         pauses = _BACKOFF.pauses(self._retries)
         while True:
             try:
-                return await self._post_once(content)
+                return self._read(await self._post(content), queries)
             except TimeoutError as error:
                 raise SearchTimeout(f"{self._url}: no answer within {self._timeout:g} s") from error
-            except SearchUnavailable:
+            except SearchUnavailable as error:
                 pause = next(pauses, None)
                 if pause is None:
+                    # Whoever never answered as a service does is none: no search can work.
+                    if isinstance(error, _OtherService) and not self._answered:
+                        raise SearchError(str(error)) from error
                     raise
                 await asyncio.sleep(pause)
+
+    def _read(self, answer: bytes, queries: int) -> list[list[Hit]]:
+        try:
+            results = read_results(answer, queries)
+        except Unusable as error:
+            raise _OtherService(f"{self._url}: {_NO_ANSWER} ({error}): {answer[:200]!r}") from error
+        self._answered = True
+        try:
+            return [read_hits(entries) for entries in results]
+        except Unusable as error:
+            raise BadAnswer(f"{self._url}: {_NO_ANSWER}: {error}") from error
 
     async def _open(self) -> None:
         # Not the connector's limit: the timeout would count what a request waits for a connection.
@@ -156,9 +169,10 @@ class _Client:
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"Content-Type": "application/json"},
             timeout=aiohttp.ClientTimeout(total=self._timeout),
+            response_class=BoundedResponse,
         )
 
-    async def _post_once(self, content: bytes) -> bytes:
+    async def _post(self, content: bytes) -> bytes:
         try:
             async with (
                 self._slots,
@@ -167,6 +181,9 @@ class _Client:
                 answer = await response.read()
         except TimeoutError:
             raise
+        except (aiohttp.ClientPayloadError, aiohttp.ClientResponseError) as error:
+            said = " ".join(str(error).split())
+            raise BadAnswer(f"{self._url}: no answer that can be read ({said})") from error
         except (aiohttp.ClientError, OSError) as error:
             reason = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
             raise SearchUnavailable(f"{self._url}: no connection ({reason})") from error
@@ -177,24 +194,12 @@ class _Client:
     def _refused(self, response: aiohttp.ClientResponse, answer: bytes) -> SearchError:
         said = answer[:300].decode("utf-8", "replace").strip() or response.reason
         message = f"{self._url}: HTTP {response.status}: {said}"
+        if 300 <= response.status < 400 and "location" in response.headers:
+            _, to = split_uri(urljoin(self._url, response.headers["location"]))
+            return SearchError(f"{self._url}: HTTP {response.status}: it has moved to {to}, give that address")
         if response.status == 504:
             return SearchTimeout(message)
         return SearchUnavailable(message) if response.status in RETRYABLE else SearchError(message)
-
-
-def _hit(entry: Mapping[str, Any]) -> Hit:
-    """One entry; the document has ``contents``, or ``title`` and ``text``, and may lack an id."""
-    document, score = entry["document"], float(entry["score"])
-    if "text" in document:
-        title, text = str(document.get("title") or ""), str(document["text"])
-    else:
-        title, _, text = str(document["contents"]).partition("\n")
-        if len(title) > 1 and title.startswith('"') and title.endswith('"'):
-            title = title[1:-1]
-    identifier = document.get("id", document.get("_id"))
-    if identifier is None:
-        identifier = hashlib.sha256(f"{title}\n{text}".encode()).hexdigest()[:16]
-    return Hit(Passage(str(identifier), title, text), score)
 
 
 def open_uri(uri: str) -> HttpBackend:
@@ -203,15 +208,15 @@ def open_uri(uri: str) -> HttpBackend:
     Raises:
         SearchError: The URI is malformed, or names a user (secrets have no place in a URI).
     """
-    parts = urlsplit(uri)
-    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    parts, shown = split_uri(uri)
     if not parts.netloc or "@" in parts.netloc:
+        shown = shown if parts.netloc else f"{parts.scheme}:"
         raise SearchError(f"{shown}: write http://HOST:PORT/retrieve, without user and password")
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     try:
         timeout, retries = float(options.pop("timeout", 30)), int(options.pop("retries", 3))
     except ValueError as error:
-        raise SearchError(f"{shown}: timeout and retries are numbers ({error})") from error
+        raise SearchError(f"{shown}: timeout and retries are numbers") from error
     if options or not 0 < timeout < 1e6 or retries < 0:
         raise SearchError(f"{shown}: the options are timeout (above 0) and retries (0 or more), nothing else")
     return HttpBackend(

@@ -167,7 +167,7 @@ class Tape:
             if not first.startswith(_HEADER):
                 raise ValueError("its first line is no tape header")
             return Manifest(**json.loads(first)["manifest"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CorpusError(f"{self._path} is not a tape ({error}); it is left as it is") from error
 
     def _key(self, query: str, k: int) -> bytes:
@@ -191,7 +191,7 @@ class Tape:
             record = json.loads(line)
             if record["manifest"] == own:
                 self._answers[self._key(record["query"], record["k"])] = (self._scanned, len(line))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return False
         return True
 
@@ -205,7 +205,7 @@ class Tape:
         line = os.pread(self._file(), place[1], place[0])
         try:
             return [Hit(Passage(*passage), score) for *passage, score in json.loads(line)["hits"]]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CorpusError(f"the tape {self._path} changed at byte {place[0]} while it was in use") from error
 
     def _store(self, answers: dict[str, list[Hit]], k: int) -> None:
@@ -254,7 +254,7 @@ def open_uri(uri: str) -> Tape:
     unknown = sorted(options.keys() - {"over", "mode"})
     if not file or unknown or options.get("mode") not in get_args(Mode):
         wrong = f"unknown option {unknown[0]!r}" if unknown else "a mode is needed" if file else "it names no file"
-        raise SearchError(f"malformed tape URI {uri!r}: {wrong}; write {shape}")
+        raise SearchError(f"malformed tape URI tape:{file}: {wrong}; write {shape}")
     mode: Mode = options["mode"]  # type: ignore[assignment]
     over = search_backend.open(options["over"]) if "over" in options and mode != "replay" else None
     return Tape(file, over, mode)

@@ -17,7 +17,16 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 settings.register_profile("no-deadline", deadline=None)  # the first use of torch takes seconds; machines are shared
 settings.load_profile("no-deadline")
 
-_PLUGINS = ("servers", "sglang_server", "llama_server", "chat_server", "embedding_model", "fault_table")
+_PLUGINS = (
+    "servers",
+    "elastic_double",
+    "search_service",
+    "sglang_server",
+    "llama_server",
+    "chat_server",
+    "embedding_model",
+    "fault_table",
+)
 pytest_plugins = [f"tests.helpers.{name}" for name in _PLUGINS]
 
 DATA = Path(os.environ.get("AT2PO_DATA", SHARED / "data"))

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from at2po_agent.terminal import say
+
 if TYPE_CHECKING:
     from at2po_env.installed import Placed
     from at2po_env.unpacking import DataFile
@@ -46,9 +48,9 @@ def _folder(arguments: argparse.Namespace) -> Path:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
     from rich.table import Table
 
+    from at2po_agent.terminal import SafeConsole
     from at2po_env.dataset import DataError
     from at2po_env.installed import WAYS, has_passages, hidden, installed
 
@@ -67,15 +69,15 @@ def _status(arguments: argparse.Namespace) -> int:
         repeated = dataset.notes["repeated_questions"]
         cells = (f"{len(dataset.questions):,}", f"{repeated:,}" if repeated else "", _left_out(dataset.notes))
         table.add_row(source.name, split, *cells, dataset.digest[:12], str(path.relative_to(folder)), search)
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)  # a pipe has no width of its own
+    console = SafeConsole(width=None if sys.stdout.isatty() else 160)  # a pipe has no width of its own
     if table.row_count:
         console.print(table)
     elif not problems:
-        print(f"no benchmark files in {folder}. {WAYS}")
+        say(f"no benchmark files in {folder}. {WAYS}")
     for other, path in hidden(folder).items():
-        print(f"not read: {other.relative_to(folder)}, as {path.relative_to(folder)} comes first")
+        say(f"not read: {other.relative_to(folder)}, as {path.relative_to(folder)} comes first")
     for problem in problems:
-        print(f"unusable: {problem}", file=sys.stderr)
+        say(f"unusable: {problem}", error=True)
     return 1 if problems else 0
 
 
@@ -94,7 +96,7 @@ def _pull(arguments: argparse.Namespace) -> int:
         wanted += [(name, part) for part in ([split] if split else has)]
     for name, split in wanted:
         done = pull(file_source(name), split, folder, revision=arguments.revision)
-        print(f"{name} {split}: already there" if done is None else _line(done))
+        say(f"{name} {split}: already there" if done is None else _line(done))
     return 0
 
 
@@ -152,13 +154,13 @@ class _Import:
             if alone or not (source is None or isinstance(error, NoQuestions)):
                 self._fail(problem)
             else:
-                print(f"passed over: {problem}", file=sys.stderr)
+                say(f"passed over: {problem}", error=True)
             return
         self._taken.add(done.path)
-        print(_line(done))
+        say(_line(done))
 
     def _fail(self, problem: str) -> None:
-        print(f"not imported: {problem}", file=sys.stderr)
+        say(f"not imported: {problem}", error=True)
         self.failed = True
 
 

@@ -23,11 +23,13 @@ def add_parser(commands: Any) -> None:
     add("--seed", type=int, metavar="S", help="of the samples; default: 0")
     add("--split", metavar="SPLIT", help="default: test where the benchmark has one, else dev")
     add("--search", metavar="URI", help="where to search; default: the passages that come with the questions")
+    add("--wait", type=float, metavar="SECONDS", help="for an endpoint that still starts; default: 10")
     tree = "grow AT2PO's tree for every question beside chains at equal generated tokens; -T 1 if not given"
     add("--tree", action="store_true", help=tree)
     add("--cfg", type=Path, metavar="FILE", help="YAML configuration; flags and key=value are laid over it")
     resume = "go on with RUN; without RUN with the newest evaluation of the same model, if there is one"
     add("--resume", nargs="?", const="", metavar="RUN", help=resume)
+    add("--start", action="store_true", help="of a run: also the policy that it began with, compared before to after")
     add("--dry-run", action="store_true", help="print plan, first prompt and an upper bound of tokens; ask nothing")
     add("overrides", nargs="*", metavar="key=value", help="e.g. env.k=5 limits.max_turn_tokens=4096")
     parser.set_defaults(command=_eval)
@@ -45,11 +47,13 @@ _KEYS = {
     "seed": "seed",
     "split": "split",
     "search": "search",
+    "wait": "limits.wait_seconds",
 }
 
 
 def _eval(arguments: argparse.Namespace) -> int:
     from at2po_agent.judge.evaluation import evaluate_all, go_on
+    from at2po_agent.settings import ConfigError
 
     given = {key: getattr(arguments, name) for name, key in _KEYS.items() if getattr(arguments, name) is not None}
     overrides = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in given.items()]
@@ -60,5 +64,13 @@ def _eval(arguments: argparse.Namespace) -> int:
         overrides.append(arguments.resume)
         arguments.resume = ""
     if arguments.resume:
+        if arguments.start:
+            raise ConfigError("--start goes with -m RUN: --resume RUN goes on with one evaluation")
         return go_on(Path(arguments.resume), overrides, dry_run=arguments.dry_run)
-    return evaluate_all(arguments.cfg, overrides, resume=arguments.resume is not None, dry_run=arguments.dry_run)
+    return evaluate_all(
+        arguments.cfg,
+        overrides,
+        resume=arguments.resume is not None,
+        dry_run=arguments.dry_run,
+        start=arguments.start,
+    )

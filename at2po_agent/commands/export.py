@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
+
+from at2po_agent.terminal import say
 
 
 def add_parser(commands: Any) -> None:
@@ -24,6 +25,6 @@ def _export(arguments: argparse.Namespace) -> int:
 
     from at2po_agent.training.export import export
 
-    checkpoint = export(arguments.source, arguments.out, lambda problem: print(problem, file=sys.stderr))
-    print(f"{checkpoint.path} (step {checkpoint.step}) → {arguments.out}")
+    checkpoint = export(arguments.source, arguments.out, lambda problem: say(problem, error=True))
+    say(f"{checkpoint.path} (step {checkpoint.step}) → {arguments.out}")
     return 0

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from at2po_agent.settings import read_overrides
+from at2po_agent.terminal import say
 
 if TYPE_CHECKING:
     from at2po_agent.training.config import TrainConfig
@@ -28,7 +28,7 @@ def add_parser(commands: Any) -> None:
 
 
 def _gates(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
+    from at2po_agent.terminal import SafeConsole
 
     kwargs = read_overrides(arguments.overrides)
 
@@ -40,7 +40,7 @@ def _gates(arguments: argparse.Namespace) -> int:
     if arguments.policy:
         kwargs["policy_em"] = _policy_em(arguments.env, arguments.policy, kwargs)
     report = gates(arguments.env, **kwargs)
-    console = Console()
+    console = SafeConsole()
     wide = None if console.is_terminal else 160  # a file or a pipe has no width of its own
     console.print(report.to_table(), width=wide)
     return 0 if report.passed else 1
@@ -69,6 +69,6 @@ def _exact_match(config: TrainConfig, ids: Sequence[str]) -> dict[str, float]:
     from at2po_agent.tasks import run
     from at2po_agent.training.session import open_session
 
-    with closing(open_session(config, note=lambda line: print(line, file=sys.stderr))) as session:
+    with closing(open_session(config, note=lambda line: say(line, error=True))) as session:
         evaluation = run(evaluate(session.eval_env, ids, session.actor.greedy()))
     return {episode.question_id: episode.em for episode in evaluation.episodes}

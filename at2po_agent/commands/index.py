@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from at2po_agent.settings import ConfigError
+from at2po_agent.terminal import say
 
 if TYPE_CHECKING:
     from search_backend.base import Passage, SearchBackend
@@ -35,7 +35,12 @@ def add_parser(commands: Any) -> None:
         help="of the benchmark; repeatable; default: all that are installed",
     )
     build.add_argument("--data-dir", type=Path, metavar="DIR", help="where the benchmark's files are")
-    build.add_argument("--analyzer", default="standard", choices=["standard", "english"])
+    build.add_argument(
+        "--analyzer",
+        default="standard",
+        choices=["standard", "english", "multilingual"],
+        help="words as they are (standard), stemmed, or without accents and with Chinese, Japanese, … spelled out",
+    )
     build.add_argument("--title-boost", type=int, default=3, metavar="N", help="counted titles (3)")
     build.add_argument("--shards", type=int, default=1, metavar="N", help="of an index on a server")
     build.add_argument("--replicas", type=int, default=0, metavar="N", help="of an index on a server")
@@ -65,24 +70,44 @@ def _build(arguments: argparse.Namespace) -> int:
     with closing(_build_at(arguments, read, meter)) as backend:
         manifest, seconds = backend.manifest, time.perf_counter() - meter.started
     rate = manifest.passages / seconds
-    print(f"{manifest.passages:,} passages in {seconds:,.1f} s ({rate:,.0f}/s)")
+    say(f"{manifest.passages:,} passages in {seconds:,.1f} s ({rate:,.0f}/s)")
     if again := read.count - manifest.passages:
-        print(f"left out: {again:,} that came again, alike in id, title and text")
-    print(f"corpus digest {manifest.corpus_digest}")
+        say(f"left out: {again:,} that came again, alike in id, title and text")
+    if arguments.analyzer != "multilingual":
+        for warning in read.warnings():
+            say(f"warning: {warning}; build it with --analyzer multilingual to find them", error=True)
+    say(f"corpus digest {manifest.corpus_digest}")
     return 0
 
 
 class _Counted:
-    """Passages, counted as they are read."""
+    """Passages, counted as they are read, and apart those with words that only the analyzer multilingual finds."""
 
     def __init__(self, passages: Iterable[Passage]) -> None:
         self._passages = passages
-        self.count = 0
+        self.count = self._unspaced = self._accented = 0
 
     def __iter__(self) -> Iterator[Passage]:
+        from search_backend.analysis import ACCENTED, UNSPACED
+
         for passage in self._passages:
             self.count += 1
+            text = f"{passage.title}\n{passage.text}"
+            if not text.isascii():
+                self._unspaced += bool(UNSPACED.search(text))
+                self._accented += bool(ACCENTED.search(text))
             yield passage
+
+    def warnings(self) -> Iterator[str]:
+        """A line for each kind of words that some passages have and other analyzers do not find."""
+        of = f"of {self.count:,} passages have"
+        if self._unspaced:
+            yield (
+                f"{self._unspaced:,} {of} Chinese, Japanese, Korean, Thai, Lao, Burmese or Khmer text, in which this "
+                "index finds no single words"
+            )
+        if self._accented:
+            yield f"{self._accented:,} {of} accented words (Beyoncé), which a search without accents misses"
 
 
 class _Meter:
@@ -98,7 +123,7 @@ class _Meter:
             self._phase, self._phase_started, self._said = phase, now, now
         elif now - self._said >= 1:
             self._said = now
-            print(f"{phase}: {done:,} passages, {done / (now - self._phase_started):,.0f}/s", file=sys.stderr)
+            say(f"{phase}: {done:,} passages, {done / (now - self._phase_started):,.0f}/s", error=True)
 
 
 def _build_at(arguments: argparse.Namespace, passages: Iterable[Passage], report: Any) -> SearchBackend:
@@ -157,7 +182,7 @@ def _info(arguments: argparse.Namespace) -> int:
     import search_backend
 
     with closing(search_backend.open(arguments.uri)) as backend:
-        print(json.dumps({**backend.manifest.to_json(), "digest": backend.manifest.digest}, indent=2))
+        say(json.dumps({**backend.manifest.to_json(), "digest": backend.manifest.digest}, indent=2))
     return 0
 
 
@@ -166,10 +191,10 @@ def _search(arguments: argparse.Namespace) -> int:
 
     with closing(search_backend.open(arguments.uri)) as backend:
         for query, hits in zip(arguments.queries, backend.search(arguments.queries, arguments.k), strict=True):
-            print(f"{query}: {len(hits)} passages")
+            say(f"{query}: {len(hits)} passages")
             for hit in hits:
-                print(f"  {hit.score:8.3f}  {hit.passage.id}  {hit.passage.title}")
-                print(f"            {' '.join(hit.passage.text.split())[:200]}")
+                say(f"  {hit.score:8.3f}  {hit.passage.id}  {hit.passage.title}")
+                say(f"            {' '.join(hit.passage.text.split())[:200]}")
     return 0
 
 
@@ -180,7 +205,7 @@ def _loads(arguments: argparse.Namespace) -> int:
 
     removed = remove_superseded(arguments.uri) if arguments.remove_superseded else []
     for one in removed:
-        print(f"removed     {one.name}  {one.passages:,} passages")
+        say(f"removed     {one.name}  {one.passages:,} passages")
     for one in loaded(arguments.uri):
-        print(f"{one.state:10}  {one.name}  {one.passages:,} passages")
+        say(f"{one.state:10}  {one.name}  {one.passages:,} passages")
     return 0

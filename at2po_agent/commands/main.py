@@ -9,6 +9,7 @@ import argparse
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from at2po_agent import __version__
 from at2po_agent.commands import (
@@ -26,6 +27,7 @@ from at2po_agent.commands import (
     warm_start,
 )
 from at2po_agent.errors import AgentError
+from at2po_agent.terminal import harmless, say
 from at2po_agent.update.processes import EndedElsewhere
 
 PROGRAM = "at2po-agent"
@@ -43,14 +45,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return command(arguments)
     except KeyboardInterrupt:
-        print(f"{PROGRAM}: interrupted", file=sys.stderr)
+        say(f"{PROGRAM}: interrupted", error=True)
         return 128 + signal.SIGINT
     except EndedElsewhere:
         return 2
     except Exception as error:
         if not isinstance(error, AgentError) and not isinstance(error, _foreseen()):
             raise
-        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
+        say(f"{PROGRAM}: error: {error}", error=True)
         return 2
 
 
@@ -65,8 +67,15 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return arguments
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose messages, which repeat what was typed, cannot steer the terminal."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        super()._print_message(harmless(message), file)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=PROGRAM, description="Train search agents with AT²PO and look at the runs.")
+    parser = _Parser(prog=PROGRAM, description="Train search agents with AT²PO and look at the runs.")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from at2po_agent.settings import ConfigError
+from at2po_agent.terminal import say
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -28,9 +29,8 @@ def add_parser(commands: Any) -> None:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from at2po_agent.planning.plan import GIB, device_memory, make_plan
+    from at2po_agent.terminal import SafeConsole
     from at2po_agent.training.config import load_config
 
     if arguments.processes < 1:
@@ -40,9 +40,9 @@ def _plan(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.cfg, arguments.overrides)
     memory = device_memory(config.policy.device) if arguments.memory is None else int(arguments.memory * GIB)
     plan = make_plan(config, memory, arguments.processes)
-    Console(highlight=False, width=None if sys.stdout.isatty() else 130).print(table(plan, config.name, memory))
+    SafeConsole(width=None if sys.stdout.isatty() else 130).print(table(plan, config.name, memory))
     if refusal := plan.refusal(memory):
-        print(f"at2po-agent: {refusal}", file=sys.stderr)
+        say(f"at2po-agent: {refusal}", error=True)
         return 1
     return 0
 

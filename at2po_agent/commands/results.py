@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from at2po_agent.commands.view import FILTERS
+from at2po_agent.terminal import say
 
 if TYPE_CHECKING:
     from at2po_agent.judge.results.rescore import Rescored
@@ -36,16 +37,15 @@ def add_parser(commands: Any) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from at2po_agent.judge.results.comparison import compare
     from at2po_agent.judge.results.stored import Finished
     from at2po_agent.judge.results.tables import write_table
+    from at2po_agent.terminal import SafeConsole
 
     runs = [Finished.read(path, texts=False) for path in arguments.runs]
     comparison = compare(runs, arguments.metric, anyway=arguments.anyway)
     wide = None if sys.stdout.isatty() else 200  # a pipe has no width of its own
-    write_table(comparison, arguments.format, Console(width=wide))
+    write_table(comparison, arguments.format, SafeConsole(width=wide))
     return 0
 
 
@@ -57,9 +57,10 @@ def _rescore(arguments: argparse.Namespace) -> int:
 
 
 def _print_rescored(found: Rescored) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from at2po_agent.terminal import SafeConsole
 
     table = Table(title=Text(found.of), title_justify="left")
     for name in ("", "stored", "now", "95 % interval"):
@@ -68,10 +69,10 @@ def _print_rescored(found: Rescored) -> None:
         old, new = found.before.means.get(name), found.after.means.get(name)
         if old and new:
             table.add_row(name, f"{old.mean:.1%}", f"{new.mean:.1%}", f"[{new.low:.1%}, {new.high:.1%}]")
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    console = SafeConsole(width=None if sys.stdout.isatty() else 160)
     console.print(table)
     verb = "has" if found.changed == 1 else "have"
-    console.print(f"{found.changed:,} of {found.after.episodes:,} episodes {verb} another score", markup=False)
+    console.print(f"{found.changed:,} of {found.episodes:,} episodes {verb} another score", markup=False)
 
 
 def _export_traces(arguments: argparse.Namespace) -> int:
@@ -81,5 +82,5 @@ def _export_traces(arguments: argparse.Namespace) -> int:
     only = f"-{arguments.only}" if arguments.only else ""
     out = arguments.out or arguments.run / f"traces{only}.jsonl"
     written = export_traces(Finished.read(arguments.run), out, arguments.only)
-    print(f"{written:,} episode{'' if written == 1 else 's'} → {out}")
+    say(f"{written:,} episode{'' if written == 1 else 's'} → {out}")
     return 0

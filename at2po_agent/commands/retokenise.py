@@ -40,9 +40,8 @@ def add_parser(commands: Any) -> None:
 
 
 def _retokenise(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from at2po_agent.atomic_files import write_text
+    from at2po_agent.terminal import SafeConsole
 
     for name in ("questions", "chains", "max_turn_tokens"):
         if getattr(arguments, name) < 1:
@@ -59,7 +58,7 @@ def _retokenise(arguments: argparse.Namespace) -> int:
     resolve_policy(arguments.policy)
     say_loading(arguments.policy)
     drifts = _measure(arguments, kwargs)
-    console = Console(record=True, highlight=False, width=None if sys.stdout.isatty() else 130)
+    console = SafeConsole(record=True, width=None if sys.stdout.isatty() else 130)
     title = f"{arguments.policy} on {arguments.env}: sampled ids against the ids of their text"
     console.print(plot(drifts, title))
     if arguments.json:

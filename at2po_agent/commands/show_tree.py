@@ -19,12 +19,11 @@ def add_parser(commands: Any) -> None:
 
 
 def _show_tree(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
-
+    from at2po_agent.terminal import SafeConsole
     from at2po_agent.training.stored_trees import find_tree, render
 
     step, index, record = find_tree(arguments.run, arguments.step, arguments.index, arguments.question)
-    console = Console(highlight=False)
+    console = SafeConsole()
     console.print(f"step {step}, tree {index}, question {record['tree']['question_id']}", markup=False)
     console.print(render(record, width=0 if arguments.full else 300))
     return 0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from at2po_agent.settings import ConfigError
 from at2po_agent.signals import stopping
+from at2po_agent.terminal import say
 
 if TYPE_CHECKING:
     from at2po_agent.training.run_dir import RunDirectory
@@ -37,7 +38,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
     if arguments.print_config:
         config_file = arguments.resume / "config.yaml" if arguments.resume else arguments.cfg
-        print(to_yaml(load_config(config_file, arguments.overrides)), end="")
+        say(to_yaml(load_config(config_file, arguments.overrides)).rstrip("\n"))
         return 0
     with joined() as processes:
         if not processes.leads:
@@ -82,6 +83,12 @@ def _lead(run: RunDirectory, processes: Processes) -> int:
     if received or result.stopped:
         display.note(f"stopped after step {result.steps}; go on with: at2po-agent train --resume {run.path}")
         return 128 + (received or [signal.SIGTERM])[0]
+    if result.collapsed:
+        display.note(
+            f"stopped after step {result.steps}, because train.stop_on_collapse is set: {result.collapsed}; go on all "
+            f"the same with: at2po-agent train --resume {run.path}"
+        )
+        return 1
     return 0
 
 
@@ -95,4 +102,4 @@ def _follow(processes: Processes) -> int:
     stop = threading.Event()
     with stopping(stop, say=False):
         result = train_together(config, Recorder(path), stop, processes)
-    return 128 + signal.SIGTERM if result.stopped else 0
+    return 128 + signal.SIGTERM if result.stopped else int(result.collapsed is not None)

@@ -8,13 +8,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from at2po_agent.terminal import say
+
 if TYPE_CHECKING:
     from rich.console import Console
 
     from at2po_agent.judge.episodes.records import EpisodeRecord
     from at2po_agent.judge.results.stored import Finished
 
-FILTERS = ("correct", "wrong", "malformed", "error")  # of selection.FILTERS, which is not imported for --help
+FILTERS = ("correct", "wrong", "malformed", "cut", "error")  # of selection.FILTERS, which is not imported for --help
 
 
 def add_parser(commands: Any) -> None:
@@ -32,10 +34,9 @@ def add_parser(commands: Any) -> None:
 
 
 def _view(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from at2po_agent.judge.results.stored import Finished
     from at2po_agent.judge.view.run_page import write_report
+    from at2po_agent.terminal import SafeConsole
     from at2po_agent.training.run_dir import RunDirError
 
     if arguments.html:
@@ -43,7 +44,7 @@ def _view(arguments: argparse.Namespace) -> int:
         if (arguments.run / "trees").is_dir() and chosen != (None, None):
             raise RunDirError(f"{arguments.run} is a training run: --filter and --question are of evaluations")
         shown = write_report(arguments.run, arguments.html, arguments.trees, lambda run: _selected(run, *chosen))
-        print(f"{shown} → {arguments.html}")
+        say(f"{shown} → {arguments.html}")
         return 0
     if (arguments.run / "trees").is_dir():
         raise RunDirError(
@@ -51,7 +52,7 @@ def _view(arguments: argparse.Namespace) -> int:
         )
     run = Finished.read(arguments.run)
     episodes = _selected(run, arguments.filter, arguments.question)
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)  # a pipe has no width of its own
+    console = SafeConsole(width=None if sys.stdout.isatty() else 160)  # a pipe has no width of its own
     if arguments.question is not None:
         _print(console, episodes, arguments.full)
     elif sys.stdin.isatty() and sys.stdout.isatty():
@@ -81,10 +82,11 @@ def _list(console: Console, run: Finished, episodes: Sequence[EpisodeRecord]) ->
     from at2po_agent.judge.view.transcript import episode_table
 
     console.print(episode_table(episodes, _title(run, episodes), console.width))
-    scored = question_means(by_question(run.episodes).values(), MEASURES["em"])
+    scored = question_means(by_question(run.samples).values(), MEASURES["em"])
     if scored:
         em = share_interval(scored)
-        console.print(f"EM {em.mean:.1%} [{em.low:.1%}, {em.high:.1%}] over {em.n} questions", markup=False)
+        of = "" if run.tree is None else " of the chains that each tree began with,"
+        console.print(f"EM{of} {em.mean:.1%} [{em.low:.1%}, {em.high:.1%}] over {em.n} questions", markup=False)
 
 
 def _title(run: Finished, episodes: Sequence[EpisodeRecord]) -> str:

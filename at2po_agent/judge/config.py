@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from omegaconf import MISSING
 
 from at2po_agent.method.expansion import EntropyGuided
 from at2po_agent.rollouts.grow import Limits, TokenLimits
-from at2po_agent.settings import ConfigError, above, at_least, load
+from at2po_agent.settings import SENT, ConfigError, above, at_least, load
 
 Format = Literal["tags", "native"]
+DIALECT_OF: Mapping[Format, str] = {"tags": "chat", "native": "native"}
+"""The dialects in which a chat endpoint can be talked to."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class LimitConfig(TokenLimits):
     episode_seconds: float = above(1800.0, 0)  # then an episode at an endpoint is an error
     request_seconds: float = above(300.0, 0)  # then the request is tried again
     answer_bytes: int = at_least(8_000_000, 1)  # a longer answer of the server is refused
+    wait_seconds: float = at_least(10.0, 0)  # for an endpoint that nobody has reached yet (--wait)
     retries: int = at_least(8, 0)  # of one request
     retry_seconds: float = at_least(0.5, 0)  # the first wait is up to this long; the next up to twice as long, …
     max_retry_seconds: float = at_least(60.0, 0)
@@ -75,7 +78,8 @@ class JudgeConfig:
     expansion: EntropyGuided = field(default_factory=EntropyGuided)  # the tree of --tree
     search: str | None = None  # URI; null: the passages that come with the questions
     env: dict[str, Any] = field(default_factory=dict)  # k, max_searches, dialect, …: passed to gymnasium.make
-    request: dict[str, Any] = field(default_factory=dict)  # added to every request, e.g. top_p; null or omit: left out
+    # Added to every request, e.g. top_p; null or omit leaves one out.
+    request: dict[str, Any] = field(default_factory=dict, metadata=SENT)
     imports: tuple[str, ...] = ()  # modules imported first: where your own tasks register their ids
     limits: LimitConfig = field(default_factory=LimitConfig)
     cache: str | None = None  # a file that keeps answers of the endpoint and gives them again
@@ -107,12 +111,36 @@ def check_model(model: ModelConfig) -> None:
         )
     if (model.price_prompt is None) != (model.price_completion is None):
         raise ConfigError("model.price_prompt and model.price_completion are given together, or neither")
-    if model.base_url is None:
-        return
-    parts = urlsplit(model.base_url)
-    if parts.username or parts.password or parts.query:
-        raise ConfigError("model.base_url (-b) has no place for a password or key: put the key in a variable, with -k")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if model.base_url is not None:
+        split_query(model.base_url)
+
+
+_VERSION = re.compile(r"\d{4}-\d\d-\d\d(-[a-z]{1,12})?|[a-z0-9]{1,10}")
+
+
+def split_query(base_url: str) -> tuple[str, dict[str, str]]:
+    """The address of an endpoint without its query, and that: Azure's ``api-version`` and nothing else.
+
+    Raises:
+        ConfigError: it is no address, or has a place that may hold a key. It is not repeated: whoever gives a key there
+            must not find it in a log.
+    """
+    try:
+        parts = urlsplit(base_url)
+        query = parse_qsl(parts.query, strict_parsing=True) if parts.query else []
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        usable = False
+    if not usable:
         raise ConfigError(
-            f"model.base_url (-b) is {model.base_url!r}; give an address such as http://127.0.0.1:8080/v1"
+            "model.base_url (-b): give an address such as http://127.0.0.1:8080/v1; what was given is none, and not "
+            "shown here in case it holds a key"
         )
+    known = all(name == "api-version" and _VERSION.fullmatch(value) for name, value in query)
+    if "@" in parts.netloc or parts.fragment or not known:
+        raise ConfigError(
+            "model.base_url (-b) has no place for a password or key: put the key in a variable, with -k. Its query can "
+            "hold Azure's api-version=YYYY-MM-DD and nothing else; Azure's address without one is "
+            "https://HOST/openai/v1"
+        )
+    return urlunsplit(parts._replace(query="")), dict(query)

@@ -9,8 +9,9 @@ from statistics import fmean
 from rich.console import Console
 
 from at2po_agent.intervals import share_interval
-from at2po_agent.judge.episodes.records import EpisodeRecord
-from at2po_agent.terminal import Screen
+from at2po_agent.judge.episodes.records import EpisodeRecord, cut, total
+from at2po_agent.rollouts.grow import TokenLimits
+from at2po_agent.terminal import Screen, counted
 from at2po_agent.training.display import clock
 
 PLAIN_SECONDS = 10.0  # between lines that nobody redraws
@@ -26,15 +27,22 @@ class EvaluationDisplay(Screen):
         total: episodes in all.
         console: where to.
         now: seconds, monotonic.
+        chains: that trees begin with, where episodes are paths of trees: EM is of these.
     """
 
     def __init__(
-        self, title: str, total: int, console: Console | None = None, now: Callable[[], float] = time.monotonic
+        self,
+        title: str,
+        total: int,
+        console: Console | None = None,
+        now: Callable[[], float] = time.monotonic,
+        chains: int | None = None,
     ) -> None:
         super().__init__(console)
-        self._title, self._total, self._now = title, total, now
+        self._title, self._total, self._now, self._chains = title, total, now, chains
         self._em: dict[str, list[float]] = {}
-        self._errors = self._done = self._fresh = self._tokens = 0
+        self._errors = self._done = self._fresh = 0
+        self._tokens: int | None = 0
         self._reasons: set[str] = set()
         self._started, self._shown_at = now(), now()
         self._bar = self._bars.add_task(title, total=total)
@@ -56,7 +64,7 @@ class EvaluationDisplay(Screen):
         for record in records:
             self._add(record)
             self._say_reason(record)
-            self._tokens += record.completion_tokens
+            self._tokens = total((self._tokens, record.completion_tokens))
         self._fresh += len(records)
         self._bars.update(self._bar, completed=self._done)
         now = self._now()
@@ -71,11 +79,23 @@ class EvaluationDisplay(Screen):
         """The numbers so far."""
         seconds = max(self._now() - self._started, 1e-9)
         left = (self._total - self._done) * seconds / self._fresh if self._fresh else float("inf")
-        parts = [f"{self._tokens / seconds:,.0f} tokens/s", f"{self._errors} errors", f"{clock(left)} left"]
+        speed = [] if self._tokens is None else [f"{self._tokens / seconds:,.0f} tokens/s"]
+        parts = [*speed, f"{self._errors} errors", f"{clock(left)} left"]
         if self._em:
             em = share_interval([fmean(values) for values in self._em.values()])
             parts.insert(0, f"EM {em.mean:.1%} [{em.low:.1%}, {em.high:.1%}]")
         return "  ".join(parts)
+
+    def say_cut(self, records: Iterable[EpisodeRecord], limits: TokenLimits) -> None:
+        """Say how many scored episodes have a turn that a token limit cut before its action."""
+        scored = [record for record in records if record.error is None]
+        number = sum(map(cut, scored))
+        if number:
+            self.note(
+                f"{number:,} of {counted(len(scored), 'episode')} had a turn cut at the token limit before its action, "
+                f"which is not counted as malformed: raise limits.max_turn_tokens={limits.max_turn_tokens} "
+                f"(limits.max_response_tokens={limits.max_response_tokens} bounds all turns together)"
+            )
 
     def _say_reason(self, record: EpisodeRecord) -> None:
         """Why an episode has no score, once for a reason."""
@@ -87,5 +107,5 @@ class EvaluationDisplay(Screen):
         self._done += 1
         if record.error is not None or record.em is None:
             self._errors += 1
-        else:
+        elif self._chains is None or record.sample < self._chains:
             self._em.setdefault(record.question_id, []).append(record.em)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from at2po_agent import signals
 from at2po_agent.environments import check_env_id, import_tasks, make_env
-from at2po_agent.judge.config import Format, JudgeConfig
+from at2po_agent.judge.config import DIALECT_OF, JudgeConfig
 from at2po_agent.judge.display import EvaluationDisplay
 from at2po_agent.judge.dry_run import print_plan
 from at2po_agent.judge.endpoint.client import ChatEndpoint
@@ -20,17 +19,20 @@ from at2po_agent.judge.endpoint.key import Key
 from at2po_agent.judge.endpoint.response_cache import ResponseCache
 from at2po_agent.judge.episodes.play import run_episodes
 from at2po_agent.judge.episodes.records import EpisodeRecord, read_episodes
-from at2po_agent.judge.resolve import default_split, env_ids, identity, label, load_resolved
+from at2po_agent.judge.resolve import default_split, env_ids, identity, label, load_resolved, starting_policy
+from at2po_agent.judge.results.comparison import compare
+from at2po_agent.judge.results.diagnosis import diagnosis
 from at2po_agent.judge.results.directory import JudgeDirectory, latest, read_config
 from at2po_agent.judge.results.manifest import manifest
 from at2po_agent.judge.results.metrics import Prices, summarise
-from at2po_agent.judge.results.tables import summary_table
+from at2po_agent.judge.results.stored import Finished
+from at2po_agent.judge.results.tables import summary_table, write_table
 from at2po_agent.judge.results.tree_report import conclude_tree
 from at2po_agent.judge.tree.search import check_tree, sampled, search_trees
 from at2po_agent.policy.loading import resolve_policy
 from at2po_agent.rollouts.outages import Outages
 from at2po_agent.settings import ConfigError
-from at2po_agent.terminal import say_loading
+from at2po_agent.terminal import SafeConsole, say_loading
 from at2po_env.dataset import DataNotFound
 from at2po_env.installed import WAYS
 from at2po_env.registration import check_data
@@ -40,12 +42,15 @@ if TYPE_CHECKING:
     from at2po_agent.judge.episodes.local import LocalModel
 
 _SIGNALLED = 128  # exit statuses from here on are of signals
-DIALECT_OF: Mapping[Format, str] = {"tags": "chat", "native": "native"}
-"""The dialects in which a chat endpoint can be talked to."""
 
 
 def evaluate_all(
-    cfg: str | Path | None, overrides: Sequence[str] = (), *, resume: bool = False, dry_run: bool = False
+    cfg: str | Path | None,
+    overrides: Sequence[str] = (),
+    *,
+    resume: bool = False,
+    dry_run: bool = False,
+    start: bool = False,
 ) -> int:
     """Evaluate a model on every environment that a configuration names, each into a directory of its own.
 
@@ -54,6 +59,7 @@ def evaluate_all(
         overrides: laid over it.
         resume: go on with the newest directory of the same environment and model, where there is one.
         dry_run: print what would be done instead.
+        start: the model is a training run; evaluate also the policy that it began with, and print both side by side.
 
     Returns:
         The exit status: 0, or 1 where an episode ended in an error.
@@ -61,11 +67,16 @@ def evaluate_all(
     config = load_resolved(cfg, overrides)
     check_tree(config)
     import_tasks(config.imports)
+    models = [starting_policy(config.model), config.model] if start else [config.model]
     one_each = [
-        dataclasses.replace(config, envs=(env_id,), split=config.split or default_split(env_id))
+        dataclasses.replace(config, model=model, envs=(env_id,), split=config.split or default_split(env_id))
+        for model in models
         for env_id in env_ids(config.envs)
     ]
-    return _evaluate([(one, latest(one) if resume else None) for one in one_each], dry_run)
+    status, runs = _evaluate([(one, latest(one) if resume else None) for one in one_each], dry_run)
+    if start and len(runs) == len(one_each) and status < _SIGNALLED:
+        write_table(compare([Finished.read(run, texts=False) for run in runs]), "rich", SafeConsole())
+    return status
 
 
 def go_on(run: Path, overrides: Sequence[str] = (), *, dry_run: bool = False) -> int:
@@ -76,33 +87,36 @@ def go_on(run: Path, overrides: Sequence[str] = (), *, dry_run: bool = False) ->
     """
     config = read_config(run, overrides)
     import_tasks(config.imports)
-    return _evaluate([(config, run)], dry_run)
+    return _evaluate([(config, run)], dry_run)[0]
 
 
-def _evaluate(jobs: Sequence[tuple[JudgeConfig, Path | None]], dry_run: bool) -> int:
-    """Open every environment before the first episode: what is wrong with the last is said before any work."""
-    config = jobs[0][0]
+def _evaluate(jobs: Sequence[tuple[JudgeConfig, Path | None]], dry_run: bool) -> tuple[int, list[Path]]:
+    """Open every environment before the first episode: what is wrong with the last is said before any work.
+
+    Returns:
+        The exit status, and the directories of the evaluations that were run.
+    """
     for job, _ in jobs:
         check_env_id(job.envs[0])
     _check_data([job for job, _ in jobs])
-    if config.model.base_url is None and not dry_run:
-        say_loading(config.model.name)
     with ExitStack() as stack:
         opened = [(job, stack.enter_context(closing(_open_env(job))), run) for job, run in jobs]
         if dry_run:
             for job, env, run in opened:
-                print_plan(job, env, _questions(job, env), Console(), read_episodes(run) if run else ())
-            return 0
-        model = _open_local(config, stack)
-        if model is None:
-            Key.of(config.model.key_var)
-        who = identity(config.model)
-        worst = 0
-        for job, env, run in opened:
-            worst = max(worst, _Evaluation(job, env, run, model, who).run())
-            if worst >= _SIGNALLED:
-                break
-    return worst
+                print_plan(job, env, _questions(job, env), SafeConsole(), read_episodes(run) if run else ())
+            return 0, []
+        worst, runs = 0, []
+        for _, same_model in groupby(opened, key=lambda one: one[0].model):
+            group = list(same_model)
+            with _open_model(group[0][0]) as model:
+                who = identity(group[0][0].model)
+                for job, env, run in group:
+                    evaluation = _Evaluation(job, env, run, model, who)
+                    runs.append(evaluation.directory.path)
+                    worst = max(worst, evaluation.run())
+                    if worst >= _SIGNALLED:
+                        return worst, runs
+    return worst, runs
 
 
 def _check_data(jobs: Sequence[JudgeConfig]) -> None:
@@ -151,12 +165,18 @@ def _open_env(config: JudgeConfig) -> SearchQAEnv:
     return env
 
 
-def _open_local(config: JudgeConfig, stack: ExitStack) -> LocalModel | None:
+@contextmanager
+def _open_model(config: JudgeConfig) -> Iterator[LocalModel | None]:
+    """The model in this process; None for one at an endpoint, whose key is there."""
     if config.model.base_url is not None:
-        return None
+        Key.of(config.model.key_var)
+        yield None
+        return
+    say_loading(config.model.name)
     from at2po_agent.judge.episodes.local import LocalModel
 
-    return stack.enter_context(closing(LocalModel.open(resolve_policy(config.model.name), config)))
+    with closing(LocalModel.open(resolve_policy(config.model.name), config)) as model:
+        yield model
 
 
 def _questions(config: JudgeConfig, env: SearchQAEnv) -> list[str]:
@@ -179,7 +199,8 @@ class _Evaluation:
         config, directory = self.config, self.directory
         total = len(self.ids) * (config.expansion.leaves if config.tree else config.samples)
         title = f"{self.env.dataset.name} {self.env.dataset.split}"
-        with directory, EvaluationDisplay(title, total) as display:
+        chains = config.expansion.chains if config.tree else None
+        with directory, EvaluationDisplay(title, total, chains=chains) as display:
             display.note(f"run directory: {directory.path}")
             earlier = directory.records()
             display.earlier(earlier)
@@ -254,9 +275,13 @@ class _Evaluation:
     def _conclude(self, display: EvaluationDisplay) -> int:
         model = self.config.model
         prices = Prices.known(model.price_prompt, model.price_completion)
-        summary = summarise(self.directory.records(), prices)
+        records = self.directory.records()
+        summary = summarise(records, prices, batched=self.model is not None)
         self.directory.finish(summary)
         display.console.print(summary_table(summary, f"{self.config.envs[0]} {self.config.split}: {label(model)}"))
+        display.say_cut(records, self.config.limits)
+        if fault := diagnosis(records, self.config, self.directory.path):
+            display.note(fault)
         if summary.errors:
             display.note(
                 f"{summary.errors} episodes ended in an error and are not scored; try them again with: "

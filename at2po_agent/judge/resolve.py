@@ -88,6 +88,28 @@ def _settings(run: TrainConfig) -> list[str]:
     return [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
 
 
+def starting_policy(model: ModelConfig) -> ModelConfig:
+    """The policy that a training run began with.
+
+    Args:
+        model: a checkpoint of the run, as ``load_resolved`` finds it.
+
+    Raises:
+        ConfigError: it is no checkpoint of a run.
+        PolicyError: the policy is no longer where the run found it.
+    """
+    path = Path(model.name)
+    run = path.parent.parent.parent / "config.yaml"
+    if model.base_url is not None or path.name != _MODEL or not run.is_file():
+        raise ConfigError(
+            f"--start compares a training run with the policy that it began with, and model.name (-m), {model.name!r}, "
+            "is no run: give a directory such as runs/quickstart-…"
+        )
+    name = load_config(run).policy.path
+    resolve_policy(name)
+    return dataclasses.replace(model, name=name)
+
+
 def identity(model: ModelConfig) -> dict[str, Any]:
     """What says in a manifest which model it is."""
     if model.base_url is not None:

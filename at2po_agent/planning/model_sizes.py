@@ -47,9 +47,10 @@ def read_sizes(path: str) -> tuple[PreTrainedConfig, str]:
         known = ", ".join(PUBLISHED)
         raise PolicyError(f"{error} (its config.json is enough here). Sizes are known without it of: {known}") from None
     try:
-        return AutoConfig.from_pretrained(folder, local_files_only=True), str(folder / "config.json")
+        sizes = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise PolicyError(f"{folder / 'config.json'} cannot be used: {' '.join(str(error).split())}") from error
+    return sizes, str(folder / "config.json")
 
 
 def outline(sizes: PreTrainedConfig, dtype: torch.dtype, layers: int | None = None) -> PreTrainedModel:
@@ -59,7 +60,7 @@ def outline(sizes: PreTrainedConfig, dtype: torch.dtype, layers: int | None = No
         whole |= {"num_hidden_layers": layers, "layer_types": None}
     cut = type(sizes).from_dict(whole)
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(cut, dtype=dtype, attn_implementation="sdpa")
+        return AutoModelForCausalLM.from_config(cut, dtype=dtype, attn_implementation="sdpa", trust_remote_code=False)
 
 
 def kv_bytes_per_token(sizes: PreTrainedConfig, bytes_per_value: int) -> int:

@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from at2po_agent.errors import AgentError
 from at2po_env.chat import Message, tool_call, turn_text
-from at2po_env.rendering import well_formed
 from at2po_env.state import Text, ToolMessage, ToolPrompt, UserMessage, plain
+from search_backend.outside import well_formed
 
 _ASSISTANT = "@the-assistant-turn@"  # stands for the turn that a message follows; no template writes it
 _QUESTION = {"role": "user", "content": "-"}
 _TURN = {"role": "assistant", "content": _ASSISTANT}
 _CALL = {**_TURN, "tool_calls": [tool_call("@the-query@", 0)]}
+_OPENED = re.compile(r"<think>\s*\Z")  # DeepSeek-R1, QwQ and Qwen3-Thinking write it before the model's turn
+_TAIL = 16  # more ids than that tag and its line feeds have in any vocabulary
 
 
 class EncodingError(AgentError, ValueError):
@@ -79,7 +82,7 @@ class Codec:
         folder = Path(path)
         if not (folder / "tokenizer_config.json").is_file() and not (folder / "tokenizer.json").is_file():
             raise EncodingError(f"no tokenizer in {folder}: expected tokenizer.json and tokenizer_config.json")
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         return cls(tokenizer, _generation_eos(folder / "generation_config.json"))
 
     def prompt(self, text: Text) -> tuple[int, ...]:
@@ -167,6 +170,14 @@ class Codec:
         Bytes that are no UTF-8 become U+FFFD, ids without a token nothing.
         """
         return self.decode(ids[:-1] if ids and ids[-1] in self.eos_ids else ids)
+
+    def opened_thought(self, prompt: Sequence[int]) -> str:
+        """The tag that ``prompt`` ends with where the chat template opens the thought of a turn itself; else nothing.
+
+        Data cannot make one: ``rendering.neutralise`` leaves no tag in it.
+        """
+        found = _OPENED.search(self.decode(prompt[-_TAIL:]))
+        return found[0] if found else ""
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, control tokens included."""

@@ -62,7 +62,12 @@ def load_policy(path: str | Path, dtype: str | torch.dtype = "float32") -> tuple
     base = base_of(Path(path))
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
-            base or path, dtype=dtype, attn_implementation="sdpa", local_files_only=True, output_loading_info=True
+            base or path,
+            dtype=dtype,
+            attn_implementation="sdpa",
+            local_files_only=True,
+            output_loading_info=True,
+            trust_remote_code=False,
         )
         codec = Codec.from_dir(path)
         if base:

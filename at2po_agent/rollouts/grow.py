@@ -41,6 +41,10 @@ class Encoder(Protocol):
         """The text of a sampled turn."""
         ...
 
+    def opened_thought(self, prompt: Sequence[int]) -> str:
+        """The tag of a thought that ``prompt`` ends with, so that a turn after it begins inside; else nothing."""
+        ...
+
 
 @dataclass(frozen=True)
 class TokenLimits:
@@ -132,8 +136,10 @@ class _Grower:
     async def _step(self, path: _Path, completion: Completion) -> TurnNode | None:
         """The node of a sampled turn, not yet in the tree; None where the search failed it for good."""
         env, parent, codec = path.env, self.tree[path.node], self.actor.codec
-        # The environment reads the turn as text. A search that failed is tried again from before the turn.
-        text = codec.decode_action(completion.ids)
+        # The environment reads the turn as text, whole where the prompt wrote its first tag. A search that failed is
+        # tried again from before the turn.
+        prompt = self.tree.prompt_ids(path.node)
+        text = codec.opened_thought(prompt) + codec.decode_action(completion.ids)
         result = await self._outlast("search", lambda: env.astep(text), lambda: env.restore(parent.snapshot))
         if result is None:
             return None
@@ -143,7 +149,7 @@ class _Grower:
         observation: tuple[int, ...] = ()
         if not (terminated or truncated):
             observation = codec.observation(env.observation())
-            used = len(self.tree.prompt_ids(path.node)) + len(completion.ids) + len(observation)
+            used = len(prompt) + len(completion.ids) + len(observation)
             if self._room(used) < 1:
                 observation = ()
                 _, reward, terminated, truncated, info = env.end("length_limit")

@@ -68,7 +68,9 @@ class Checkpoint:
             if has_lora(model):
                 load_adapter(model, self.path / "model")
             else:
-                saved = AutoModelForCausalLM.from_pretrained(self.path / "model", dtype="auto", local_files_only=True)
+                saved = AutoModelForCausalLM.from_pretrained(
+                    self.path / "model", dtype="auto", local_files_only=True, trust_remote_code=False
+                )
                 model.load_state_dict(saved.state_dict())
         except (RuntimeError, PolicyError) as error:
             raise CheckpointError(f"{self.path} is of another model: {' '.join(str(error).split())[:300]}") from error

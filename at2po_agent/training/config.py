@@ -1,7 +1,7 @@
 """Everything a training run can be told: the sections of every room, composed, and those of the trainer itself.
 
 ``load_config`` lays a YAML file over the defaults below and ``key=value`` overrides over both (OmegaConf, so
-``${oc.env:NAME}`` works).
+``${oc.env:NAME}`` works, but not for keys and passwords: a run stores every value).
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from at2po_agent.update.schedule import UpdateConfig
 
 @dataclass(frozen=True)
 class TrainLimits:
-    """When training ends: at whichever limit comes first."""
+    """When training ends: at whichever limit comes first, or on a collapse."""
 
     steps: int = at_least(240, 0)  # rollout batches, each ceil(questions / mini_batch) optimiser steps an epoch
     max_seconds: float | None = at_least(None, 0)  # of training itself; evaluation and loading are not counted
     max_tokens: int | None = at_least(None, 0)  # generated in training; the step that passes it is finished
+    stop_on_collapse: bool = False  # stop with a checkpoint and exit code 1 when collapse.SYMPTOMS begin
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ class LogConfig:
 
     trees_every: int = at_least(1, 0)  # steps between stored rollouts: 1 keeps every tree, 0 none
     tensorboard: bool = False
-    wandb_project: str | None = None
+    wandb_project: str | None = None  # a resumed run goes on in the same W&B run
+    examples_every: int = at_least(20, 0)  # steps between trees and transcripts sent to these two; 0: none
 
 
 @dataclass(frozen=True)

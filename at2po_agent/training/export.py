@@ -46,7 +46,7 @@ def _save_merged(adapter: Path, folder: Path) -> None:
     """Write the model that a folder with LoRA adapters stands for, in the dtype of its base."""
     from transformers import AutoConfig
 
-    dtype = AutoConfig.from_pretrained(adapter, local_files_only=True).dtype
+    dtype = AutoConfig.from_pretrained(adapter, local_files_only=True, trust_remote_code=False).dtype
     model, codec = load_policy(adapter, dtype)
     save_merged(model, folder)
     codec.tokenizer.save_pretrained(folder)

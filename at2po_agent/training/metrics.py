@@ -110,3 +110,4 @@ class Result:
     after: Scores | None = None
     checkpoint: Path | None = None  # the last one written
     stopped: bool = False  # by a signal, before its limits
+    collapsed: str | None = None  # by ``train.stop_on_collapse``: what began, and what to look at

@@ -11,9 +11,10 @@ from typing import Any
 
 from at2po_agent.training.continuation import changed_code, check_unchanged, describe_session, missing_files
 from at2po_agent.training.display import Display
-from at2po_agent.training.loggers import Logger, open_loggers
+from at2po_agent.training.loggers import Logger, open_loggers, scalars
 from at2po_agent.training.metrics import Scores
 from at2po_agent.training.run_dir import RunDirectory
+from at2po_agent.training.stored_trees import examples
 
 
 class Recorder:
@@ -39,6 +40,10 @@ class Recorder:
         self, step: int, metrics: Mapping[str, Any], timings: Mapping[str, float], seconds: float, tokens: int
     ) -> None:
         """A step is done; the run has trained for ``seconds`` in all and generated ``tokens``."""
+
+    def steps(self) -> list[dict[str, Any]]:
+        """The metrics of every step that is recorded."""
+        return []
 
     def trees(self, step: int, records: Callable[[], Iterable[Mapping[str, Any]]]) -> None:
         """The trees of a step, in case that they are stored."""
@@ -110,15 +115,26 @@ class RunRecorder(Recorder):
     ) -> None:
         """A line of ``metrics.jsonl``."""
         self.run.log(step, metrics, timings)
-        everything = {**metrics, **timings}
-        self._log(step, everything)
-        self.display.step(step, everything, seconds, tokens)
+        self._log(step, metrics, timings)
+        self.display.step(step, {**metrics, **timings}, seconds, tokens)
+
+    def steps(self) -> list[dict[str, Any]]:
+        """The lines of ``metrics.jsonl`` that are no evaluations, without their timings."""
+        lines = (line for line in self.run.metrics() if "eval_em" not in line)
+        return [{name: value for name, value in line.items() if name != "time"} for line in lines]
 
     def trees(self, step: int, records: Callable[[], Iterable[Mapping[str, Any]]]) -> None:
-        """Stored every ``log.trees_every`` steps."""
-        every = self.run.config.log.trees_every
-        if every and step % every == 0:
-            self.run.save_trees(step, records())
+        """Stored every ``log.trees_every`` steps; every ``log.examples_every``, from step 1 on, the loggers get one."""
+        log = self.run.config.log
+        stored = bool(log.trees_every and step % log.trees_every == 0)
+        shown = bool(self._loggers and log.examples_every and (step - 1) % log.examples_every == 0)
+        made = list(records()) if stored or shown else []
+        if stored:
+            self.run.save_trees(step, made)
+        if shown and made:
+            texts = examples(made)
+            for logger in self._loggers:
+                logger.show(step, texts)
 
     def evaluating(self, questions: int) -> None:
         """A progress bar."""
@@ -130,7 +146,7 @@ class RunRecorder(Recorder):
 
     def evaluation(self, scores: Scores, seconds: float) -> None:
         """A line of ``metrics.jsonl``, and every question's score."""
-        self._log(scores.step, self.run.log_evaluation(scores.step, scores, seconds))
+        self._log(scores.step, self.run.log_evaluation(scores.step, scores, seconds), {"eval": seconds})
         self.display.evaluation(scores)
 
     def left(self, step: int) -> None:
@@ -147,7 +163,6 @@ class RunRecorder(Recorder):
         for logger in self._loggers:
             logger.close()
 
-    def _log(self, step: int, metrics: Mapping[str, Any]) -> None:
-        numbers = {name: value for name, value in metrics.items() if value is not None}
+    def _log(self, step: int, metrics: Mapping[str, Any], timings: Mapping[str, float]) -> None:
         for logger in self._loggers:
-            logger.log(step, numbers)
+            logger.log(step, scalars(metrics, timings))

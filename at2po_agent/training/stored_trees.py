@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from rich.text import Text as Line
 from rich.tree import Tree
 
 from at2po_agent.method.tree import ROOT, TurnNode, TurnTree
-from at2po_agent.terminal import visible
+from at2po_agent.terminal import SafeConsole, visible
 from at2po_agent.training.run_dir import RunDirError, read_trees, step_of, tree_files
 from at2po_env.state import Question
 
@@ -116,6 +117,40 @@ def render_tree(
         decode=decode,
     )
     return render(record)
+
+
+def examples(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """One tree and two of its paths as plain texts, by name.
+
+    The tree is the first whose leaves have different rewards, or the first; the paths are its best and its worst.
+
+    Args:
+        records: as ``tree_record`` makes them; one at least.
+    """
+    trees = [TurnTree.from_json(record["tree"]) for record in records]
+    mixed = (at for at, tree in enumerate(trees) if len({tree[leaf].reward for leaf in tree.leaves}) > 1)
+    at = next(mixed, 0)
+    record, tree = records[at], trees[at]
+    drawn = io.StringIO()
+    SafeConsole(file=drawn, width=160, color_system=None).print(render(record))
+    leaves = sorted(tree.leaves, key=lambda leaf: tree[leaf].reward or 0.0)
+    return {
+        "examples/tree": drawn.getvalue(),
+        "examples/best_path": _path_text(record, tree, leaves[-1]),
+        "examples/worst_path": _path_text(record, tree, leaves[0]),
+    }
+
+
+def _path_text(record: Mapping[str, Any], tree: TurnTree, leaf: int) -> str:
+    """A path in whole texts: the prompt, and each turn with what came back."""
+    texts = record["texts"]
+    lines = [visible(record["question"]), f"gold: {visible(' | '.join(record['answers']))}", ""]
+    lines.append(visible(texts[ROOT]["observation"]))
+    for number, n in enumerate(tree.path(leaf), start=1):
+        lines += ["", f"turn {number}, {len(tree[n].action)} tokens", visible(texts[n]["action"])]
+        if n != leaf:
+            lines.append(visible(texts[n]["observation"]))
+    return "\n".join([*lines, "", f"reward {tree[leaf].reward or 0.0:g} ({tree[leaf].ended})", ""])
 
 
 def _headline(n: int, node: TurnNode, value: float | None, advantages: Sequence[float]) -> Line:

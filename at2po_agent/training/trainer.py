@@ -18,6 +18,7 @@ from at2po_agent.method.credit import TurnCredit
 from at2po_agent.method.groups import Rollout
 from at2po_agent.method.tree import TurnTree
 from at2po_agent.training import checkpoints
+from at2po_agent.training.collapse import CollapseWatch
 from at2po_agent.training.config import TrainConfig
 from at2po_agent.training.display import Display
 from at2po_agent.training.metrics import Result, Scores, engine_metrics, rollout_metrics, scores
@@ -129,7 +130,9 @@ class _Trainer:
             reference=session.reference,
         )
         self.workers = RolloutWorkers(config, session, processes, recorder)
-        self.skipped_updates = SkippedUpdates(recorder.note)
+        self.skipped_updates = SkippedUpdates()
+        self.collapse = CollapseWatch()
+        self.collapsed: str | None = None  # why the run stops, where it shall stop on a collapse
         self.at = _Position()
         self.saved: Path | None = None  # the last checkpoint, and the step it is of
         self.saved_step = -1
@@ -144,7 +147,7 @@ class _Trainer:
             at.before = asdict(before) if before else None
         elif at.step > 0 and self._evaluation_is_due() and not self._is_evaluated():
             self._evaluate()  # the run ended before it did
-        while not (self._is_stopped() or self._at_limit()):
+        while not (self._is_stopped() or self._at_limit() or self.collapsed):
             self._step()
             if config.checkpoint.every and at.step % config.checkpoint.every == 0:
                 self._save()
@@ -163,6 +166,7 @@ class _Trainer:
             after=after,
             checkpoint=self.saved,
             stopped=after is None and self._is_stopped(),
+            collapsed=self.collapsed,
         )
 
     def _is_stopped(self) -> bool:
@@ -203,6 +207,10 @@ class _Trainer:
         timings = {"step": seconds, "rollout": rollout_seconds, "update": seconds - rollout_seconds}
         timings["tokens_per_second"] = generated / seconds
         self.recorder.step(at.step, metrics, timings, at.seconds, at.tokens)
+        for sentence in self.collapse.see(metrics):
+            self.recorder.note(f"step {at.step}: {sentence}")
+            if self.config.train.stop_on_collapse:
+                self.collapsed = self.collapsed or sentence
         self.skipped_updates.see(at.step, updated)
 
     def _credit(self, grown: Rollout) -> list[Credited]:
@@ -263,7 +271,8 @@ class _Trainer:
                 tokenizer=self.session.codec.tokenizer,
                 updater=state,
                 position=asdict(self.at),
-                keep=self.config.checkpoint.keep,
+                # One from before a collapse is kept beside that of the run as it stopped.
+                keep=self.config.checkpoint.keep + bool(self.collapsed),
             )
         )
         self.saved_step = self.at.step
@@ -278,6 +287,8 @@ class _Trainer:
         found.restore(self.session.model, self.updater)
         self.session.engine.publish(self.session.model, self.at.step)
         self.recorder.begin(self.at.step)
+        for metrics in self.processes.lead(self.recorder.steps):
+            self.collapse.see(metrics)
         self.saved, self.saved_step = found.path, self.at.step
         self.processes.lead(lambda: checkpoints.remove_superseded(found.path, self.config.checkpoint.keep))
         self.recorder.note(f"going on from step {self.at.step} ({found.path})")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from at2po_agent.errors import AgentError
 from at2po_agent.method.tree import TurnTree
@@ -38,10 +38,10 @@ def check_rewards(trees: Sequence[TurnTree], env: SearchQAEnv) -> None:
 
 
 class SkippedUpdates:
-    """Notes every step whose updates were all skipped, and ends a run that has ``PATIENCE`` of them in a row."""
+    """End a run that had all its updates skipped in ``PATIENCE`` steps in a row; ``collapse`` notes the first."""
 
-    def __init__(self, note: Callable[[str], None]) -> None:
-        self._note, self._skipped = note, 0
+    def __init__(self) -> None:
+        self._skipped = 0
 
     def see(self, step: int, updated: Mapping[str, float]) -> None:
         """Look at what the updates of a step gave (see ``Updater.update``); a step without one counts for nothing.
@@ -53,7 +53,6 @@ class SkippedUpdates:
             self._skipped = 0
         elif updated.get("skipped_steps"):
             self._skipped += 1
-            self._note(f"step {step}: every update was skipped, because its gradient is not finite")
         if self._skipped == PATIENCE:
             raise TrainingError(
                 f"every update of {PATIENCE} steps in a row was skipped, up to step {step}, because their gradients "

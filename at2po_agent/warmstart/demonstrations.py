@@ -48,12 +48,23 @@ def write_down(
         context_weight: of the loss of what the policy reads; what it writes weighs 1.
         end_id: the end-of-sequence token, which the policy writes after the last turn.
     """
-    pieces = [(encoder.prompt(env.dialect.prompt(state.question.question)), context_weight)]
+    read = encoder.prompt(env.dialect.prompt(state.question.question))
+    pieces = [(read, context_weight)]
     for turn in state.turns():
-        pieces.append((encoder.observation((Segment(turn.text, data=False),)), 1.0))
-        pieces.append((encoder.observation(turn.observation), context_weight))
+        written = _after(encoder.opened_thought(read), turn.text)
+        pieces.append((encoder.observation((Segment(written, data=False),)), 1.0))
+        read = encoder.observation(turn.observation)
+        pieces.append((read, context_weight))
     pieces.append(((end_id,), 1.0))
     return Demonstration(
         ids=tuple(i for ids, _ in pieces for i in ids),
         weights=tuple(weight for ids, weight in pieces for _ in ids),
     )
+
+
+def _after(opened: str, turn: str) -> str:
+    """What is left to write of a turn whose prompt has opened its thought."""
+    tag = opened.strip()
+    if not tag:
+        return turn
+    return turn.removeprefix(tag) if turn.startswith(tag) else tag.replace("<", "</") + turn

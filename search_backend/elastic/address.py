@@ -1,32 +1,25 @@
-"""How an Elasticsearch index is addressed and reached, and what its failures mean."""
+"""How an Elasticsearch index is addressed and reached."""
 
 from __future__ import annotations
 
 import os
 import re
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-import elastic_transport
-import elasticsearch
 from elastic_transport.client_utils import parse_cloud_id
-from elasticsearch import Elasticsearch
 
-from search_backend.base import CorpusError, SearchError, SearchTimeout, SearchUnavailable
+from search_backend.base import SearchError, split_uri
 from search_backend.elastic.fusion import HYBRID_OPTIONS, Hybrid, parse_hybrid
-from search_backend.retry import RETRYABLE, Backoff
-
-Result = TypeVar("Result")
+from search_backend.elastic.nodes import BoundedNode
 
 SHAPE = "elasticsearch://HOST[:PORT]/INDEX?timeout=10&retries=3&wait=10&tls=true&ca=FILE&user=NAME"
 API_KEY, USER, PASSWORD = "AT2PO_ES_API_KEY", "AT2PO_ES_USER", "AT2PO_ES_PASSWORD"
 """Environment variables; secrets are read from nowhere else, so that no URI, message or manifest can hold one."""
 
-BACKOFF = Backoff(first=0.2, longest=10.0)
 _INDEX_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,199}")
 _OPTIONS = {
     "timeout",
@@ -64,12 +57,13 @@ class Address:
         return f"{self.url}/{self.index}"
 
     def client_options(self) -> dict[str, Any]:
-        """Arguments for ``Elasticsearch`` and ``AsyncElasticsearch``; retries are ours, so theirs are off.
+        """Arguments for ``Elasticsearch``; retries are ours, so theirs are off.
 
         Raises:
             SearchError: A user is given without a password.
         """
         options: dict[str, Any] = {"hosts": [self.url], "request_timeout": self.timeout, "max_retries": 0}
+        options["node_class"] = BoundedNode
         user = self.user or os.environ.get(USER)
         if api_key := os.environ.get(self.api_key_env):
             options["api_key"] = api_key
@@ -93,8 +87,7 @@ def parse_address(uri: str) -> Address:
     Raises:
         SearchError: The URI is malformed. A password in it is not repeated.
     """
-    parts = urlsplit(uri)
-    shown = f"elasticsearch://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    parts, shown = split_uri(uri)
     if "@" in parts.netloc:
         raise SearchError(
             f"{shown}: no user and password in a URI, which is stored with runs; use ?user=NAME and the variable "
@@ -102,7 +95,8 @@ def parse_address(uri: str) -> Address:
         )
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     if unknown := sorted(options.keys() - _OPTIONS):
-        raise SearchError(f"{shown}: unknown option {unknown[0]!r}; known: {', '.join(sorted(_OPTIONS))}")
+        name = repr(unknown[0]) if re.fullmatch("[a-z_]{1,20}", unknown[0]) else "(not shown, it may be a key)"
+        raise SearchError(f"{shown}: unknown option {name}; known: {', '.join(sorted(_OPTIONS))}")
     prefix, _, index = unquote(parts.path).rpartition("/")
     if not _INDEX_NAME.fullmatch(index):
         raise SearchError(f"{shown}: {index!r} is no index name (a-z, 0-9, '.', '_' and '-'); write {SHAPE}")
@@ -154,100 +148,3 @@ def _number(options: Mapping[str, str], name: str, default: float, shown: str) -
     if not 0 <= value < 1e6 or (name == "timeout" and value == 0):
         raise SearchError(f"{shown}: {name} must be a positive number, not {options[name]!r}")
     return value
-
-
-@dataclass(frozen=True)
-class Failure:
-    """What went wrong, as an error of ours, and whether the same request may succeed later."""
-
-    error: SearchError
-    again: bool
-
-
-def failure(error: Exception, address: Address) -> Failure:
-    """Judge an error of the client library."""
-    if isinstance(error, elasticsearch.ApiError):
-        return status_failure(error.status_code, _reason(error.body) or _plain(error.message), address)
-    if isinstance(error, elastic_transport.ConnectionTimeout):
-        message = f"{address}: no answer within {address.timeout:g} s"
-        return Failure(SearchTimeout(message), again=False)
-    if isinstance(error, elastic_transport.TlsError):
-        return Failure(
-            SearchError(f"{address}: no trusted TLS connection ({error.message}); ca=FILE names who signs"), False
-        )
-    if isinstance(error, elastic_transport.ConnectionError):
-        return Failure(SearchUnavailable(f"{address}: no connection ({error.message})"), again=True)
-    return Failure(SearchError(f"{address}: not an answer of Elasticsearch ({error})"), again=False)
-
-
-def status_failure(status: int, reason: str, address: Address) -> Failure:
-    """Judge an HTTP status, of a whole answer or of one item in it."""
-    what = f"{address}: HTTP {status}: {reason}"
-    if status == 504:
-        return Failure(SearchTimeout(what), again=True)
-    if status in RETRYABLE:
-        return Failure(SearchUnavailable(what), again=True)
-    if status in (401, 403):
-        return Failure(SearchError(f"{what}; set {API_KEY}, or {USER} and {PASSWORD}"), again=False)
-    if status == 404:
-        return Failure(CorpusError(f"{what}; build it with: at2po-agent index build"), again=False)
-    return Failure(SearchError(what), again=False)
-
-
-def _reason(body: Any) -> str:
-    """The server's own words about an error, from the body of an answer or of one item of it."""
-    error = body.get("error") if isinstance(body, Mapping) else None
-    if isinstance(error, Mapping):
-        causes = error.get("root_cause") or [error]
-        return str(causes[0].get("reason") or error.get("reason") or error.get("type") or "")
-    return str(error or "")
-
-
-def _plain(message: str) -> str:
-    """What a proxy says on its error page, in a line."""
-    return " ".join(re.sub(r"<[^>]*>", " ", message).split())[:200]
-
-
-def item_failure(item: Mapping[str, Any], address: Address) -> Failure:
-    """Judge one item of a batch that has an ``error``."""
-    return status_failure(int(item.get("status", 500)), _reason(item), address)
-
-
-def attempt(address: Address, call: Callable[[], Result], retries: int | None = None) -> Result:
-    """Call the server; what may succeed later is tried again.
-
-    Raises:
-        SearchError: It failed for good.
-    """
-    pauses = BACKOFF.pauses(address.retries if retries is None else retries)
-    while True:
-        try:
-            return call()
-        except (elastic_transport.TransportError, elasticsearch.ApiError) as error:
-            failed = failure(error, address)
-            pause = next(pauses, None) if failed.again else None
-            if pause is None:
-                raise failed.error from error
-            time.sleep(pause)
-
-
-def wait_until_ready(client: Elasticsearch, address: Address) -> None:
-    """Wait, ``address.wait`` seconds at most, until the cluster answers and has its data.
-
-    Raises:
-        SearchUnavailable: It does not.
-        SearchError: It never will: wrong credentials, no Elasticsearch.
-    """
-    deadline = time.monotonic() + address.wait
-    asking = client.options(request_timeout=min(address.timeout, max(address.wait, 1.0)))
-    while True:
-        try:
-            asking.cluster.health(wait_for_status="yellow", timeout="1s")
-            return
-        except (elastic_transport.TransportError, elasticsearch.ApiError) as error:
-            failed = failure(error, address)
-            if not (failed.again or isinstance(failed.error, SearchTimeout)):
-                raise failed.error from error
-            if time.monotonic() > deadline:
-                raise SearchUnavailable(f"{failed.error} (waited {address.wait:g} s for the server)") from error
-            time.sleep(0.25)

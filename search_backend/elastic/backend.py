@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from elasticsearch import Elasticsearch
 
-from search_backend.analysis import make_analyzer, query_terms
-from search_backend.base import BadQuery, CorpusError, Hit, Manifest, Passage, check_request
+from search_backend.analysis import Analyzer, query_terms
+from search_backend.base import BadQuery, CorpusError, Hit, Manifest, check_request
 from search_backend.elastic import layout
-from search_backend.elastic.address import Address, attempt, parse_address, wait_until_ready
+from search_backend.elastic.address import Address, parse_address
+from search_backend.elastic.failures import attempt, wait_until_ready
 from search_backend.elastic.fusion import WINDOW, Hybrid, fuse
 from search_backend.elastic.link import Body, Link
 from search_backend.elastic.vectors import open_embedder
@@ -31,7 +31,7 @@ class ElasticsearchBackend:
     def __init__(self, address: Address, name: str, manifest: Manifest) -> None:
         self._address, self._name = address, name
         self._manifest = self._index_manifest = manifest
-        self._analyzer = make_analyzer(manifest.analyzer)
+        self._analyzer = Analyzer(manifest.analyzer)
         self._max_terms = int(manifest.parameters["max_query_terms"])
         self._hybrid = address.hybrid
         if self._hybrid:
@@ -112,7 +112,7 @@ class ElasticsearchBackend:
             answers = await self._fused(link, self._hybrid, asked, [words[query] for query in asked], k)
         else:
             found = await link.ask([_match(words[query], k) for query in asked])
-            answers = [[Hit(_passage(hit), float(hit["_score"])) for hit in hits] for hits in found]
+            answers = [[Hit(hit.passage, hit.score) for hit in hits] for hits in found]
         by_query = dict(zip(asked, answers, strict=True))
         return [list(by_query.get(query, [])) for query in queries]
 
@@ -127,9 +127,9 @@ class ElasticsearchBackend:
         found = await link.ask(bodies)
         answers = []
         for lists in zip(found[: len(queries)], found[len(queries) :], strict=True):
-            passages = {hit["sort"][1]: hit for hits in lists for hit in hits}
-            ranked = fuse([[hit["sort"][1] for hit in hits] for hits in lists], hybrid.rrf)
-            answers.append([Hit(_passage(passages[place]), score) for place, score in ranked[:k]])
+            passages = {hit.place: hit.passage for hits in lists for hit in hits}
+            ranked = fuse([[hit.place for hit in hits] for hits in lists], hybrid.rrf)
+            answers.append([Hit(passages[place], score) for place, score in ranked[:k]])
         return answers
 
 
@@ -169,11 +169,6 @@ def _body(size: int) -> Body:
         "track_total_hits": False,
         "_source": layout.SOURCE,
     }
-
-
-def _passage(found: dict[str, Any]) -> Passage:
-    source = found["_source"]
-    return Passage(source["id"], source["title"], source["text"])
 
 
 def open_uri(uri: str) -> ElasticsearchBackend:

@@ -7,11 +7,12 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from elastic_transport import ObjectApiResponse, TransportError
+from elastic_transport import ObjectApiResponse
 from elasticsearch import ApiError, Elasticsearch
 
-from search_backend.base import CorpusError, SearchError, SearchTimeout
-from search_backend.elastic.address import BACKOFF, Address, Failure, failure, item_failure
+from search_backend.base import BadAnswer, CorpusError, SearchError, SearchTimeout
+from search_backend.elastic.address import Address
+from search_backend.elastic.failures import BACKOFF, CLIENT_ERRORS, Failure, failure, item_failure
 from search_backend.retry import OVERLOADED
 
 RETRIES = 12
@@ -63,16 +64,20 @@ class BulkClient(Elasticsearch):
                     ) from error
                 self._pause(failure(error, self.address), pauses, error)
                 continue
-            except TransportError as error:
+            except CLIENT_ERRORS as error:
                 self._pause(failure(error, self.address), pauses, error)
                 continue
-            for i, item in zip(open_, response["items"], strict=True):
-                items[i] = item
-            open_ = [i for i in open_ if _is_busy(items[i])]
-            if not open_:
-                return ObjectApiResponse(body={"items": items}, meta=response.meta)
-            refused = next(iter((items[open_[0]] or {}).values()))
-            self._pause(item_failure(refused, self.address), pauses, None)
+            try:
+                for i, item in zip(open_, response["items"], strict=True):
+                    items[i] = item
+                open_ = [i for i in open_ if _is_busy(items[i])]
+                if not open_:
+                    return ObjectApiResponse(body={"items": items}, meta=response.meta)
+                failed = item_failure(next(iter((items[open_[0]] or {}).values())), self.address)
+            except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
+                wrong = f"{self.address}: not an answer of Elasticsearch to {len(open_)} documents ({error!r})"
+                failed = Failure(BadAnswer(wrong), again=True)
+            self._pause(failed, pauses, None)
 
     def _halved(self, lines: list[Any], arguments: dict[str, Any]) -> ObjectApiResponse[Any]:
         """Send a request that is too large in two parts."""

@@ -10,7 +10,8 @@ from elasticsearch import Elasticsearch
 
 from search_backend.base import CorpusError
 from search_backend.elastic import layout
-from search_backend.elastic.address import Address, attempt, parse_address, wait_until_ready
+from search_backend.elastic.address import Address, parse_address
+from search_backend.elastic.failures import attempt, wait_until_ready
 
 State = Literal["current", "superseded", "unfinished"]
 

@@ -13,11 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import tantivy
 from elasticsearch import Elasticsearch, NotFoundError
 
+from search_backend.analysis import Analyzer
 from search_backend.base import CorpusError, Manifest, Passage
-from search_backend.elastic.address import Address, attempt
+from search_backend.elastic.address import Address
+from search_backend.elastic.failures import attempt
 
 FORMAT = "at2po-elastic/1"
 CONTENT, RANK, VECTOR = "content", "rank", "vector"
@@ -68,9 +69,9 @@ def settings(manifest: Manifest, *, replicas: int) -> dict[str, Any]:
     }
 
 
-def document(passage: Passage, rank: int, analyzer: tantivy.TextAnalyzer, title_boost: int) -> dict[str, Any]:
+def document(passage: Passage, rank: int, analyzer: Analyzer, title_boost: int) -> dict[str, Any]:
     """One passage as Elasticsearch holds it."""
-    terms = analyzer.analyze(passage.title) * title_boost + analyzer.analyze(passage.text)
+    terms = analyzer.terms(passage.title) * title_boost + analyzer.terms(passage.text)
     source = {"id": passage.id, "title": passage.title, "text": passage.text}
     return {RANK: rank, **source, CONTENT: " ".join(terms)}
 

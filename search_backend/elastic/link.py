@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from elastic_transport import TransportError
-from elasticsearch import ApiError, AsyncElasticsearch
+from elasticsearch import AsyncElasticsearch
 
 from search_backend.background import BackgroundLoop
-from search_backend.base import SearchError, SearchUnavailable, was_closed
-from search_backend.elastic.address import BACKOFF, Address, Failure, failure, item_failure
+from search_backend.base import BadAnswer, SearchError, SearchUnavailable, was_closed
+from search_backend.elastic.address import Address
+from search_backend.elastic.answers import RankedHit, read_hits
+from search_backend.elastic.failures import BACKOFF, CLIENT_ERRORS, Failure, failure, is_too_large, item_failure
+from search_backend.elastic.nodes import BoundedAsyncNode
 
 BATCH = 64  # searches in one request
 BATCH_HITS = 2048  # hits that one request may ask for, about
@@ -27,7 +29,7 @@ Result = TypeVar("Result")
 @dataclass(frozen=True)
 class _Search:
     body: Body
-    answer: asyncio.Future[list[dict[str, Any]]]
+    answer: asyncio.Future[list[RankedHit]]
 
 
 class Link:
@@ -42,7 +44,7 @@ class Link:
     def __init__(self, address: Address, index: str, sharded: bool) -> None:
         self._address, self._index = address, index
         self._sharded = sharded
-        self._client = AsyncElasticsearch(**address.client_options())
+        self._client = AsyncElasticsearch(**address.client_options() | {"node_class": BoundedAsyncNode})
         self._waiting: list[_Search] = []
         self._running: set[asyncio.Task[None]] = set()
         self._starting = 0  # tasks that have not taken any search yet
@@ -56,8 +58,8 @@ class Link:
         """End what is under way, and the connections."""
         self._background.close(self._client.close)
 
-    async def ask(self, bodies: Sequence[Body]) -> list[list[dict[str, Any]]]:
-        """The hits of every search, as the server sends them.
+    async def ask(self, bodies: Sequence[Body]) -> list[list[RankedHit]]:
+        """The hits of every search.
 
         Raises:
             SearchError: One of them failed for good.
@@ -111,18 +113,32 @@ class Link:
             lines += [{"allow_partial_search_results": False, **self._kind(search.body)}, search.body]
         try:
             response = await self._client.msearch(index=self._index, searches=lines)
-            items = response["responses"]
-        except (TransportError, ApiError) as error:
-            if getattr(error, "status_code", 0) == 413 and len(batch) > 1:
+        except CLIENT_ERRORS as error:
+            if is_too_large(error) and len(batch) > 1:
                 half = len(batch) // 2
                 return [*await self._send_once(batch[:half]), *await self._send_once(batch[half:])]
             return [(search, failure(error, self._address)) for search in batch]
+        try:
+            items = response["responses"]
+            return self._take(batch, items)
+        except (ValueError, KeyError, TypeError) as error:
+            bad = BadAnswer(f"{self._address}: not an answer of Elasticsearch to {len(batch)} searches ({error!r})")
+            return [(search, Failure(bad, again=True)) for search in batch]
+
+    def _take(self, batch: Sequence[_Search], items: Sequence[Mapping[str, Any]]) -> list[tuple[_Search, Failure]]:
+        """Answer the searches from the items of a response; return those whose item is no whole answer."""
         failed = []
-        for search, item in zip(batch, items, strict=True):
+        for search, item in list(zip(batch, items, strict=True)):
             if "error" in item:
                 failed.append((search, item_failure(item, self._address)))
-            elif not search.answer.done():
-                search.answer.set_result(item["hits"]["hits"])
+                continue
+            try:
+                hits = read_hits(item, search.body["size"], str(self._address))
+            except SearchUnavailable as error:
+                failed.append((search, Failure(error, again=True)))
+                continue
+            if not search.answer.done():
+                search.answer.set_result(hits)
         return failed
 
 

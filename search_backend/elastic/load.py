@@ -19,14 +19,14 @@ from typing import Any
 
 import elasticsearch
 from elasticsearch import Elasticsearch, helpers
-from tantivy import TextAnalyzer
 
-from search_backend.analysis import K1, MAX_QUERY_TERMS, MEMORY_MB, TITLE_BOOST, B, check_options, make_analyzer
+from search_backend.analysis import K1, MAX_QUERY_TERMS, MEMORY_MB, TITLE_BOOST, Analyzer, B, check_options
 from search_backend.base import CorpusError, Manifest, Passage, SearchError
 from search_backend.elastic import layout
-from search_backend.elastic.address import Address, attempt, parse_address, wait_until_ready
+from search_backend.elastic.address import Address, parse_address
 from search_backend.elastic.backend import ElasticsearchBackend
 from search_backend.elastic.bulk import BulkClient
+from search_backend.elastic.failures import attempt, wait_until_ready
 from search_backend.elastic.vectors import Embedder, open_embedder
 from search_backend.embedded.files import pack
 from search_backend.embedded.sort import PROGRESS_EVERY, Progress, SortedCorpus
@@ -64,7 +64,7 @@ def load_index(
     Args:
         uri: ``elasticsearch://HOST[:PORT]/NAME?…``; with ``hybrid=MODEL`` every passage gets a vector too.
         passages: Read once, in any order; the result does not depend on it.
-        analyzer: ``standard`` or ``english``, the embedded index's.
+        analyzer: ``standard``, ``english`` or ``multilingual``, the embedded index's.
         title_boost: How many times the title is counted.
         k1: BM25's saturation of repeated words.
         b: BM25's weight of a passage's length.
@@ -81,7 +81,7 @@ def load_index(
     address = parse_address(uri)
     report = progress or (lambda phase, done: None)
     check_options(analyzer, title_boost, memory_mb)
-    words = make_analyzer(analyzer)
+    words = Analyzer(analyzer)
     embedder = open_embedder(address.hybrid.model) if address.hybrid else None
     options = address.client_options() | {"request_timeout": max(address.timeout, _BULK_TIMEOUT_S)}
     client = BulkClient(**options)
@@ -103,11 +103,12 @@ def load_index(
             parameters["embedder"] = embedder.identity | {"index": layout.VECTOR_INDEX}
         manifest = Manifest("elasticsearch", digest, count, analyzer, parameters)
         name = f"{address.index}-{manifest.digest[:16]}"
-        if not _create(client, address, name, manifest):
+        complete, made = _create(client, address, name, manifest)
+        if not complete:
             whole = _whole_blocks(client, address, name, count)
             todo = _missing(corpus, whole, report)
             _send(client, address, name, _documents(todo, words, title_boost, embedder))
-        _finish(client, address, name, manifest, replicas)
+        _finish(client, address, name, manifest, made, replicas)
     return ElasticsearchBackend(address, name, manifest)
 
 
@@ -132,8 +133,8 @@ def _check_name(client: Elasticsearch, address: Address) -> None:
         raise CorpusError(f"{address}: an index of this very name is there; choose another name, or delete it")
 
 
-def _create(client: Elasticsearch, address: Address, name: str, manifest: Manifest) -> bool:
-    """Create the index unless it is there; return whether all of it is there already."""
+def _create(client: Elasticsearch, address: Address, name: str, manifest: Manifest) -> tuple[bool, str]:
+    """Create the index unless it is there; return whether all of it is there already, and the server's own id of it."""
     try:
         attempt(
             address,
@@ -143,13 +144,36 @@ def _create(client: Elasticsearch, address: Address, name: str, manifest: Manife
                 settings=layout.settings(manifest, replicas=0),
             ),
         )
-        return False
     except SearchError as error:
         cause = error.__cause__
         if not isinstance(cause, elasticsearch.BadRequestError) or cause.error != "resource_already_exists_exception":
             raise
+    return _described(client, address, name)
+
+
+def _described(client: Elasticsearch, address: Address, name: str) -> tuple[bool, str]:
+    """Whether all of the index is there, and the server's own id of it, which an index that is made anew has not."""
     description = attempt(address, lambda: client.indices.get(index=name))[name]
-    return layout.read(name, description, address).complete
+    return layout.read(name, description, address).complete, description["settings"]["index"]["uuid"]
+
+
+def _check_same(client: Elasticsearch, address: Address, name: str, made: str) -> None:
+    """Refuse an index that is not the one that was made for this load.
+
+    A server creates the index of a bulk request that it lacks, with a mapping that it guesses.
+
+    Raises:
+        CorpusError: It was deleted meanwhile.
+    """
+    try:
+        same = _described(client, address, name)[1] == made
+    except CorpusError:
+        same = False
+    if not same:
+        raise CorpusError(
+            f"{address}: the index {name} was deleted while it was loaded, and what has its name now is another one; "
+            "delete that and load again"
+        )
 
 
 def _whole_blocks(client: Elasticsearch, address: Address, name: str, count: int) -> frozenset[int]:
@@ -175,7 +199,7 @@ def _missing(corpus: Iterable[Passage], whole: frozenset[int], report: Progress)
 
 
 def _documents(
-    passages: Iterable[tuple[int, Passage]], words: TextAnalyzer, title_boost: int, embedder: Embedder | None
+    passages: Iterable[tuple[int, Passage]], words: Analyzer, title_boost: int, embedder: Embedder | None
 ) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Each passage's number and document, with its vector where there is an embedder."""
     if embedder is None:
@@ -230,8 +254,9 @@ def _send(client: BulkClient, address: Address, name: str, documents: Iterable[t
             stop.set()
 
 
-def _finish(client: Elasticsearch, address: Address, name: str, manifest: Manifest, replicas: int) -> None:
+def _finish(client: Elasticsearch, address: Address, name: str, manifest: Manifest, made: str, replicas: int) -> None:
     """Check that every passage arrived, seal the index, and let the alias stand for it alone, in one step."""
+    _check_same(client, address, name, made)
     attempt(address, lambda: client.indices.refresh(index=name))
     count = attempt(address, lambda: client.count(index=name))["count"]
     if count != manifest.passages:

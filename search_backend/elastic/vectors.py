@@ -71,8 +71,8 @@ def open_embedder(model: str) -> Embedder:
     path = Path(model).expanduser()
     try:
         if path.is_dir():
-            return Embedder(path.resolve().name, library.SentenceTransformer(str(path)))
-        return Embedder(model, library.SentenceTransformer(model))
+            return Embedder(path.resolve().name, library.SentenceTransformer(str(path), trust_remote_code=False))
+        return Embedder(model, library.SentenceTransformer(model, trust_remote_code=False))
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise SearchError(f"the embedding model {model!r} cannot be loaded: {reason}") from error

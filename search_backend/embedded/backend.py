@@ -16,7 +16,7 @@ from typing import Any
 
 import tantivy
 
-from search_backend.analysis import MEMORY_MB, TITLE_BOOST, make_analyzer, query_terms
+from search_backend.analysis import MEMORY_MB, TITLE_BOOST, Analyzer, query_terms
 from search_backend.base import CorpusError, Hit, Manifest, Passage, SearchUnavailable, check_request
 from search_backend.embedded import files
 from search_backend.embedded.build import build_index
@@ -58,7 +58,8 @@ class EmbeddedIndex:
         Args:
             directory: Must not exist, or be empty.
             passages: Read once, in any order; the result does not depend on it.
-            analyzer: ``standard`` (lower-cased words) or ``english`` (stemmed too).
+            analyzer: ``standard`` (lower-cased words), ``english`` (stemmed too) or ``multilingual``; see
+                ``analysis.Analyzer``.
             title_boost: How many times the title is counted.
             memory_mb: Bound on the memory for sorting and indexing, about; a larger corpus uses the disk.
             progress: Called with the phase and the number of passages done.
@@ -154,7 +155,7 @@ class _Reader:
         self.process = os.getpid()
         self._max_terms = int(manifest.parameters["max_query_terms"])
         self._passages = manifest.passages
-        self._analyzer = make_analyzer(manifest.analyzer)
+        self._analyzer = Analyzer(manifest.analyzer)
         try:
             index = _open_tantivy(directory)
             self._schema = index.schema

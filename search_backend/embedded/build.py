@@ -13,7 +13,7 @@ from pathlib import Path
 
 import tantivy
 
-from search_backend.analysis import K1, MAX_QUERY_TERMS, B, check_options
+from search_backend.analysis import K1, MAX_QUERY_TERMS, Analyzer, B, check_options
 from search_backend.base import CorpusError, Manifest, Passage
 from search_backend.embedded import files
 from search_backend.embedded.sort import PROGRESS_EVERY, Progress, SortedCorpus
@@ -46,12 +46,12 @@ def build_index(
         CorpusError: The passages are unusable, or the index cannot be written. Nothing is left behind.
     """
     check_options(analyzer, title_boost, memory_mb)
-    report = progress or (lambda phase, done: None)
+    report, words = progress or (lambda phase, done: None), Analyzer(analyzer)
     with _workshop(target) as work:
         scratch, content = work / "runs", work / "index"
         rows = SortedCorpus(passages, scratch, memory_mb * 1_000_000 // 4, report)
         with _writing(target):
-            digest, count = _write_segments(content, rows, analyzer, title_boost, memory_mb * 1_000_000 // 2, report)
+            digest, count = _write_segments(content, rows, words, title_boost, memory_mb * 1_000_000 // 2, report)
             manifest = Manifest(
                 backend="embedded",
                 corpus_digest=digest,
@@ -126,7 +126,7 @@ def _last_change(directory: Path) -> float:
 
 
 def _write_segments(
-    directory: Path, passages: SortedCorpus, analyzer: str, title_boost: int, heap_bytes: int, report: Progress
+    directory: Path, passages: SortedCorpus, analyzer: Analyzer, title_boost: int, heap_bytes: int, report: Progress
 ) -> tuple[str, int]:
     """Write the passages, which come in id order; return the corpus digest and their number.
 
@@ -141,7 +141,8 @@ def _write_segments(
         for count, passage in enumerate(passages, 1):
             packed = files.pack(passage)
             digest.update(packed)
-            writer.add_document(_document(passage, packed, count, title_boost))
+            content = analyzer.prepare("\n".join([*[passage.title] * title_boost, passage.text]))
+            writer.add_document(_document(packed, count, content))
             if count % PROGRESS_EVERY == 0:
                 report("indexing", count)
         writer.commit()
@@ -152,9 +153,9 @@ def _write_segments(
     return digest.hexdigest(), count
 
 
-def _document(passage: Passage, packed: bytes, rank: int, title_boost: int) -> tantivy.Document:
+def _document(packed: bytes, rank: int, content: str) -> tantivy.Document:
     document = tantivy.Document()
     document.add_unsigned(files.RANK, rank)
     document.add_bytes(files.STORED, packed)
-    document.add_text(files.CONTENT, "\n".join([*[passage.title] * title_boost, passage.text]))
+    document.add_text(files.CONTENT, content)
     return document

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import tantivy
 
-from search_backend.analysis import make_analyzer
+from search_backend.analysis import Analyzer
 from search_backend.base import CorpusError, Manifest, Passage
+from search_backend.outside import read_json
 
 FORMAT = "at2po-index/1"
 MANIFEST_NAME = "manifest.json"
@@ -49,14 +50,14 @@ def unpack(packed: bytes) -> Passage:
     return Passage(*parts)
 
 
-def create_index(directory: Path, analyzer: str) -> tantivy.Index:
+def create_index(directory: Path, analyzer: Analyzer) -> tantivy.Index:
     """Create an empty index in ``directory``, which exists."""
     schema = tantivy.SchemaBuilder()
     schema.add_text_field(CONTENT, tokenizer_name=_ANALYZER_IN_SCHEMA, index_option="freq")
     schema.add_bytes_field(STORED, stored=True)
     schema.add_unsigned_field(RANK, fast=True)
     index = tantivy.Index(schema.build(), path=str(directory))
-    index.register_tokenizer(_ANALYZER_IN_SCHEMA, make_analyzer(analyzer))
+    index.register_tokenizer(_ANALYZER_IN_SCHEMA, analyzer.engine)
     return index
 
 
@@ -79,7 +80,7 @@ def write_manifest(directory: Path, manifest: Manifest, key: str | None) -> None
 def is_ours(directory: Path) -> bool:
     """Whether the directory holds an index of this project, of any version and state, and so may be replaced."""
     try:
-        content = json.loads((directory / MANIFEST_NAME).read_bytes())
+        content = read_json((directory / MANIFEST_NAME).read_bytes())
     except (OSError, ValueError):
         return False
     return isinstance(content, dict) and str(content.get("format")).startswith(FORMAT.split("/")[0] + "/")
@@ -95,7 +96,7 @@ def read_manifest(directory: Path) -> tuple[Manifest, str | None]:
         raise CorpusError(f"there is no index directory {directory}; build one with: at2po-agent index build")
     path = directory / MANIFEST_NAME
     try:
-        content = json.loads(path.read_bytes())
+        content = read_json(path.read_bytes())
         if content["format"] != FORMAT:
             raise CorpusError(f"{path} has format {content['format']!r}, this version reads {FORMAT!r}; build it again")
         manifest, key, sizes = Manifest(**content["manifest"]), content["key"], dict(content["files"])

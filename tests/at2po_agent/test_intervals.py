@@ -137,10 +137,16 @@ def test_wrong_arguments():
         paired_share_interval([1.0, 2.0], [1.0])
 
 
-def test_an_average_weighs_benchmarks_and_not_questions() -> None:
+def test_an_average_weighs_as_it_is_told_whatever_the_numbers_of_questions() -> None:
+    parts = [Interval(0.4, 0.3, 0.6, 100), Interval(0.8, 0.6, 0.8, 25)]
     # half of the distances to the bounds, squared and added: 0.05² + 0.1² = 0.0125 below, 0.1² + 0 above
-    found = average_interval([Interval(0.4, 0.3, 0.6, 100), Interval(0.8, 0.6, 0.8, 25)])
+    found = average_interval(parts, [1, 1])
     assert (found.mean, found.n) == (pytest.approx(0.6), 125)
     assert found.low == pytest.approx(0.6 - 0.0125**0.5) and found.high == pytest.approx(0.7)
-    with pytest.raises(ValueError, match="at least one"):
-        average_interval([])
+    # a quarter and three quarters: 0.025² + 0.15² = 0.023125 below, 0.05² + 0 above
+    found = average_interval(parts, [5, 15])
+    assert (found.mean, found.n) == (pytest.approx(0.7), 125)
+    assert found.low == pytest.approx(0.7 - 0.023125**0.5) and found.high == pytest.approx(0.75)
+    for wrong, weights in (([], []), (parts, [1]), (parts, [0, 0]), (parts, [2, -1])):
+        with pytest.raises(ValueError, match="weight"):
+            average_interval(wrong, weights)

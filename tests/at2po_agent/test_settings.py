@@ -116,6 +116,7 @@ def test_the_written_configuration_is_rerunnable(file: Path, tmp_path: Path, mon
         ("train.steps", ["key=value"]),
         ("=3", ["key=value"]),
         ("env.kwargs={a: [}", ["not valid YAML"]),
+        ("policy.path=${oc.env: WHERE}", ["policy.path"]),
         ("env.id=${oc.env:AT2PO_NOT_SET}", ["env.id", "AT2PO_NOT_SET"]),
     ],
 )
@@ -154,3 +155,29 @@ def test_files_that_cannot_be_read(tmp_path: Path):
     assert "cannot be read" in error(tmp_path)
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00\x01")
     assert "cannot be read" in error(tmp_path / "binary.yaml")
+
+
+@pytest.mark.fault("R8: a key in ${oc.env:…} is not stored with its value")
+@pytest.mark.parametrize(
+    "override",
+    [
+        "env.kwargs.x=${oc.env:HKEY}",
+        "env.kwargs={a: [{b: 'Bearer ${oc.env:MY_TOKEN}'}]}",
+        "env.id=${oc.env:DB_PASSWORD,none}",
+        "name=${oc.decode:${oc.env:hf_token}}",
+        "policy.path=${oc.env:SECRET_1}",
+    ],
+)
+def test_a_variable_that_may_hold_a_secret_is_refused_in_a_training_run(file: Path, monkeypatch, override: str):
+    for name in ("HKEY", "MY_TOKEN", "DB_PASSWORD", "hf_token", "SECRET_1"):
+        monkeypatch.setenv(name, "very-secret")
+    message = error(file, override)
+    assert "would be stored with its value" in message and "very-secret" not in message
+    file.write_text(file.read_text() + "\nname: ${oc.env:HKEY}\n")
+    assert "would be stored with its value" in error(file)
+
+
+@pytest.mark.parametrize("name", ["AT2PO_MODELS", "AT2PO_TOKENS", "HOME", "KEYS_DIR", "AUTHOR"])
+def test_a_variable_that_holds_no_secret_stands_in_a_configuration(file: Path, monkeypatch, name: str):
+    monkeypatch.setenv(name, "x")
+    assert load_config(file, [f"env.kwargs.x=${{oc.env:{name}}}"]).env.kwargs["x"] == "x"

@@ -1,9 +1,19 @@
+import ast
+import contextlib
 import io
 
 import pytest
-from rich.console import Console
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console, Group
+from rich.padding import Padding
+from rich.progress import Progress, TextColumn
+from rich.table import Table
+from rich.text import Text as Line
+from rich.tree import Tree
 
-from at2po_agent.terminal import Screen, amount, counted, visible
+from at2po_agent.terminal import SafeConsole, Screen, amount, counted, harmless, say, visible
+from tests.helpers.places import ROOT
 
 
 def test_what_would_steer_a_terminal_is_shown():
@@ -43,3 +53,49 @@ def test_a_note_stays_as_it_was_written() -> None:
     with Screen(Console(file=out, width=20)) as screen:
         screen.note("[red] is no colour here, and long lines are not broken")
     assert out.getvalue() == "[red] is no colour here, and long lines are not broken\n"
+
+
+PIECES = ["\x1b[2J", "\x1b]8;;http://x\x07", "\u202e", "\x9b", "\r", "\b", "[/red]", "[b]", ":smile:", "a"]
+HOSTILE = st.lists(st.sampled_from(PIECES), max_size=6).map("".join)
+
+
+@pytest.mark.fault("item 29: terminal escapes and markup from outside")
+@given(HOSTILE)
+def test_nothing_from_outside_steers_a_terminal_wherever_it_stands(text: str) -> None:
+    out = io.StringIO()
+    console = SafeConsole(file=out, width=400, color_system=None)
+    table = Table(title=text, caption=text)
+    table.add_column(text)
+    table.add_row(text)
+    tree = Tree(text)
+    tree.add(text)
+    for shown in (text, Line(text), table, tree, Group(text, Padding(text, 1))):
+        console.print(shown)
+    screen = Screen(console)
+    screen.note(text)
+    bars = Progress(TextColumn("{task.description}", markup=False), console=console)
+    bars.add_task(text)
+    console.print(bars)
+    written = out.getvalue()
+    assert not any(character in written for character in "\x1b\u202e\x9b\r\b\x07")
+    assert written.count("[/red]") >= text.count("[/red]")
+
+
+@pytest.mark.fault("item 29: terminal escapes and markup from outside")
+@given(HOSTILE)
+def test_a_line_that_is_said_steers_no_terminal(text: str) -> None:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        say(text)
+        say(text, error=True)
+    assert out.getvalue() == err.getvalue() == f"{harmless(text)}\n"
+    assert not any(character in out.getvalue() for character in "\x1b\u202e\x9b\r\b\x07")
+
+
+def test_commands_and_displays_write_to_terminals_in_one_place() -> None:
+    """Only ``terminal`` makes a console that shows, and only it prints."""
+    for file in sorted((ROOT / "at2po_agent").rglob("*.py")):
+        calls = (node for node in ast.walk(ast.parse(file.read_text("utf-8"))) if isinstance(node, ast.Call))
+        for call in calls if file.name != "terminal.py" else ():
+            quiet = ast.unparse(call) == "Console(quiet=True)"
+            assert quiet or ast.unparse(call.func) not in ("print", "Console"), (file, call.lineno)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from at2po_env.chat import messages, turn_text
 from at2po_env.dialects import CHAT, DIALECTS, NATIVE
-from at2po_env.rendering import well_formed
 from at2po_env.state import Action, EpisodeState, ToolMessage, UserMessage, plain
+from search_backend.outside import well_formed
 from tests.helpers.env_doubles import make_env
 
 TURNS = ("<think>a</think><search>Tower A</search>", "<search>Paris</search>", "<answer>Paris</answer>")

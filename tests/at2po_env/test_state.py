@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from at2po_env.rendering import well_formed
 from at2po_env.state import Action, EpisodeState, Question, Segment, SnapshotError, Turn, chain
 from search_backend.base import Hit, Passage
+from search_backend.outside import well_formed
 
 QUESTION = Question("q", "Who?", ("Ann", "Bob"), ("Ann",), {"hops": 2, "plan": ["a", ["b"]]})
 

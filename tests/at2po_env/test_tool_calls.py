@@ -47,6 +47,7 @@ def test_calls_and_answers_are_read(turn, kind, content):
         ('{"name": "search"}', 'no string "query"'),
         ('{"name": "search", "arguments": {}}', 'no string "query"'),
         ('{"name": "search", "arguments": "x"}', 'no string "query"'),
+        (json.dumps({"name": "search", "arguments": "[" * 100_000}), 'no string "query"'),
         ('{"name": "search", "arguments": {"query": ["x"]}}', 'no string "query"'),
         ('{"name": "search", "arguments": {"query": 7}}', 'no string "query"'),
         ('{"name": "search", "arguments": {"query": " "}}', "the query is empty"),
@@ -133,3 +134,11 @@ class TestForking(TaskContract):
 
     def other_actions(self):
         return [NATIVE.write(Action("search", "Tower B")), "<answer>London</answer>"]
+
+
+@pytest.mark.fault("item 7: tool arguments encoded twice")
+@given(st.text(max_size=20).filter(lambda query: query.strip()))
+def test_arguments_that_are_encoded_twice_are_read(query):
+    arguments = json.dumps({"query": query})
+    once, twice = (NATIVE.parse(call_text("search", text)) for text in (arguments, json.dumps(arguments)))
+    assert once == twice and once.kind == "search"

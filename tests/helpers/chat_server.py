@@ -42,6 +42,8 @@ class Say:
     wait_for: threading.Event | None = None  # before the head too
     cut_after: int | None = None  # bytes of the body, then the connection is dropped
     drop: bool = False  # the connection, before anything is said
+    counted: bool = True  # with usage
+    repeat: bool = False  # the body, for ever
     trickle: float = 0.0  # seconds between single spaces that come instead of a body, for ever
 
 
@@ -51,8 +53,8 @@ Script = Callable[[Asked], Say]
 class ChatServer:
     """Serves until ``close``; ``asked`` keeps the requests unless ``keep`` is off."""
 
-    def __init__(self, script: Script, keep: bool = True) -> None:
-        self.script, self.keep = script, keep
+    def __init__(self, script: Script, keep: bool = True, port: int = 0) -> None:
+        self.script, self.keep, self.port = script, keep, port
         self.asked: list[Asked] = []
         self.count = self.running = self.most_running = 0
         self._loop = asyncio.new_event_loop()
@@ -85,7 +87,7 @@ class ChatServer:
 
     async def _main(self, started: threading.Event) -> None:
         self._stop = asyncio.Event()
-        server = await asyncio.start_server(self._connection, "127.0.0.1", 0, backlog=1024)
+        server = await asyncio.start_server(self._connection, "127.0.0.1", self.port, backlog=1024)
         self.port = server.sockets[0].getsockname()[1]
         started.set()
         await self._stop.wait()
@@ -122,11 +124,14 @@ class ChatServer:
         if say.drop:
             return False
         body = say.raw if say.raw is not None else json.dumps(completion(say)).encode()
-        length = "" if say.trickle else f"Content-Length: {len(body)}\r\n"
+        length = "" if say.trickle or say.repeat else f"Content-Length: {len(body)}\r\n"
         more = "".join(f"{name}: {value}\r\n" for name, value in say.headers.items())
         head = f"HTTP/1.1 {say.status} X\r\nContent-Type: {say.content_type}\r\n{length}{more}\r\n"
         writer.write(head.encode() + (b"" if say.trickle else body[: say.cut_after]))
         await writer.drain()
+        while say.repeat:
+            writer.write(body)
+            await writer.drain()
         while say.trickle:
             writer.write(b" ")
             await writer.drain()
@@ -137,13 +142,14 @@ class ChatServer:
 def completion(say: Say) -> dict[str, Any]:
     """A chat completion as OpenAI's API gives it, with counts of characters as tokens."""
     message = {"role": "assistant", "content": say.text, **say.message}
+    usage = {"prompt_tokens": 100, "completion_tokens": len(say.text or ""), "total_tokens": 100}
     return {
         "id": "chatcmpl-1",
         "object": "chat.completion",
         "created": 0,
         "model": "m",
         "choices": [{"index": 0, "message": message, "finish_reason": say.finish, **say.choice}],
-        "usage": {"prompt_tokens": 100, "completion_tokens": len(say.text or ""), "total_tokens": 100},
+        **({"usage": usage} if say.counted else {}),
     }
 
 

@@ -75,6 +75,30 @@ class Bytes:
     def decode_action(self, ids: Sequence[int]) -> str:
         return bytes(ids).decode()
 
+    def opened_thought(self, prompt: Sequence[int]) -> str:
+        return ""
+
+
+class OpensThoughts(Bytes):
+    """The bytes of the text, behind a prompt that ends as DeepSeek-R1's does."""
+
+    def prompt(self, text: Text) -> tuple[int, ...]:
+        return (*super().prompt(text), *b"<think>\n")
+
+    def opened_thought(self, prompt: Sequence[int]) -> str:
+        return "<think>\n" if bytes(prompt).endswith(b"<think>\n") else ""
+
+
+class Recites:
+    """A policy that writes given turns."""
+
+    def __init__(self, turns: Sequence[str]) -> None:
+        self.turns = turns
+
+    async def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
+        texts = [self.turns[request.key[-1]].encode() for request in requests]
+        return [Completion(tuple(text), (0.0,) * len(text), "stop") for text in texts]
+
 
 class Scripted:
     """Answers by a hash of prompt and key: searches ``s0!``…``s9!``, and answers ``a!`` or ``ab!`` with chance 0.4."""

@@ -1,90 +1,28 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
+import math
 import multiprocessing
 import pickle
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import closing
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import search_backend
-from search_backend import BadQuery, Passage, SearchError, SearchTimeout, SearchUnavailable
+from search_backend import BadAnswer, BadQuery, Passage, SearchError, SearchTimeout, SearchUnavailable
 from search_backend.http import CONNECTIONS
-
-DOCUMENTS = [
-    {"document": {"id": "7", "contents": '"Tivaro"\nA town.'}, "score": 0.5},
-    {"document": {"id": "3", "contents": '"Ossel"\nA river.\nLong.'}, "score": 0.5},
-    {"document": {"id": 9, "title": "Grenda", "text": "A village."}, "score": 0.9},
-]
-
-
-class Service(ThreadingHTTPServer):
-    """A Search-R1 service on the loopback interface: gives DOCUMENTS, or what ``script`` says first."""
-
-    daemon_threads = True
-    request_queue_size = 128
-
-    def __init__(self):
-        self.script: list[tuple[int, bytes]] = []
-        self.asked: list[dict] = []
-        self.accepted = 0  # connections
-        self.at_once = self.most_at_once = 0  # requests
-        self.delay = self.delay_per_byte = 0.0
-        self.counting = threading.Lock()
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.uri = f"http://127.0.0.1:{self.server_port}/retrieve"
-
-    def get_request(self):
-        accepted = super().get_request()
-        self.accepted += 1
-        return accepted
-
-    def handle_error(self, request, client_address):
-        pass  # a client that went away
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
-    def do_POST(self):
-        service = self.server
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        service.asked.append(body)
-        with service.counting:
-            service.at_once += 1
-            service.most_at_once = max(service.most_at_once, service.at_once)
-        time.sleep(service.delay)
-        answer = json.dumps({"result": [DOCUMENTS[: body["topk"]] for _ in body["queries"]]}).encode()
-        status, answer = service.script.pop(0) if service.script else (200, answer)
-        with service.counting:
-            service.at_once -= 1
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        if not service.delay_per_byte:
-            self.wfile.write(answer)
-            return
-        for i in range(len(answer)):
-            self.wfile.write(answer[i : i + 1])
-            time.sleep(service.delay_per_byte)
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture
-def service():
-    with Service() as service:
-        thread = threading.Thread(target=service.serve_forever, args=(0.01,))
-        thread.start()
-        yield service
-        service.shutdown()
-        thread.join()
+from search_backend.outside import Unusable
+from search_backend.search_r1 import read_hits, read_results
+from tests.helpers.faults import peak_memory
+from tests.helpers.hostile_json import with_one_part_replaced
+from tests.helpers.search_service import DOCUMENTS, speaking
 
 
 @pytest.fixture
@@ -92,6 +30,13 @@ def backend(service):
     backend = search_backend.open(service.uri)
     yield backend
     backend.close()
+
+
+def fails(uri, error, message):
+    """Open the service, search once, expect the error, and return it."""
+    with closing(search_backend.open(uri)) as backend, pytest.raises(error, match=message) as caught:
+        backend.search(["Tivaro"], 1)
+    return caught.value
 
 
 def ask_at_once(backend, count):
@@ -141,13 +86,139 @@ def test_a_refused_request_is_not_sent_again(service):
     assert len(service.asked) == 1
 
 
-@pytest.mark.parametrize(
-    "answer", [b"<html>", b"{}", b'{"result": []}', b'{"result": [[{"document": {"id": "1"}, "score": 1}]]}', b"[1]"]
-)
-def test_another_answer_is_an_error_and_not_an_empty_result(service, answer):
+ANOTHER = [b"<html>", b"{}", b'{"result": []}', b'{"result": [7]}', b"[1]", b'{"result": ' + b"[" * 3000]
+NO_HITS = [
+    b'{"result": [[{"document": {"id": "1"}, "score": 1}]]}',
+    b'{"result": [[{"document": {"id": "1", "contents": null}, "score": 1}]]}',
+    b'{"result": [[{"document": {"id": "1", "text": "a"}, "score": true}]]}',
+    b'{"result": [[{"document": {"id": [], "text": "a"}, "score": 1}]]}',
+    b'{"result": [[{"document": {"text": "a"}, "score": 1}, {"document": {"text": "a"}}]]}',
+]
+BAD = [
+    *NO_HITS,
+    *ANOTHER,
+    b'{"result": [[{"document": {"text": "a"}, "score": NaN}]]}',
+    b'{"result": [[{"document": {"text": "a"}, "score": 1e400}]]}',
+    b'{"result": [[{"document": {"text": "a"}, "score": 1' + b"0" * 400 + b"}]]}",
+    b"\xff\xfe",
+]
+BAD_ANSWERS = pytest.mark.fault("item 23: bad answers of a search service")
+
+
+@BAD_ANSWERS
+@pytest.mark.parametrize("answer", BAD, ids=lambda answer: answer[:60].decode("ascii", "replace"))
+def test_a_bad_answer_is_asked_for_again_and_then_the_error_of_this_search(service, answer):
+    backend = search_backend.open(f"{service.uri}?retries=1")
+    assert backend.search(["Tivaro"], 1)[0]
     service.script = [(200, answer)]
-    with pytest.raises(SearchError, match="not an answer of a Search-R1 service"):
-        search_backend.open(service.uri).search(["Tivaro"], 1)
+    assert backend.search(["Tivaro"], 1)[0]
+    service.script = [(200, answer)] * 2
+    with pytest.raises(BadAnswer, match="not an answer of a Search-R1 service"):
+        backend.search(["Tivaro"], 1)
+    assert backend.search(["Tivaro"], 1)[0]
+    backend.close()
+
+
+@pytest.mark.parametrize("answer", ANOTHER)
+def test_who_never_answered_as_a_service_is_none(service, answer):
+    service.script = [(200, answer)] * 2
+    error = fails(f"{service.uri}?retries=1", SearchError, "not an answer of a Search-R1 service")
+    assert not isinstance(error, SearchUnavailable)
+
+
+@BAD_ANSWERS
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+@pytest.mark.parametrize("status", [200, 404, 500])
+def test_what_only_says_that_it_is_compressed_is_a_bad_answer(service, status, encoding):
+    service.headers = {"Content-Encoding": encoding}
+    service.script = [(status, b"not compressed")] * 2
+    fails(f"{service.uri}?retries=1", BadAnswer, f"no answer that can be read .*{encoding}")
+
+
+@BAD_ANSWERS
+@settings(max_examples=60)
+@given(
+    response=st.one_of(
+        st.binary(max_size=60),
+        st.builds(b"HTTP/1.1 %d OK\r\n%b\r\n%b".__mod__, st.tuples(st.integers(), st.binary(), st.binary())),
+        st.builds(
+            lambda name, value, body: b"HTTP/1.1 200 OK\r\n%b: %b\r\n\r\n%b" % (name, value, body),
+            st.sampled_from([b"Content-Length", b"Transfer-Encoding", b"Content-Encoding", b"Content-Type", b"Date"]),
+            st.one_of(st.binary(max_size=9), st.sampled_from([b"chunked", b"gzip", b"br", b"zstd", b"-1", b"9" * 30])),
+            st.binary(max_size=60),
+        ),
+    )
+)
+def test_whatever_bytes_come_are_an_error_of_ours(response):
+    with speaking(lambda: iter([response])) as uri:
+        fails(f"{uri}?retries=0&timeout=2", SearchError, "http")
+
+
+@BAD_ANSWERS
+@given(with_one_part_replaced({"result": [DOCUMENTS]}))
+def test_whatever_a_part_of_the_answer_is_the_hits_are_sound_or_there_is_an_error_of_ours(answer):
+    try:
+        (entries,) = read_results(json.dumps(answer).encode(), 1)
+        hits = read_hits(entries)
+    except Unusable:
+        return
+    for hit in hits:
+        assert math.isfinite(hit.score) and hit.passage.text.strip()
+        f"{hit.passage.id}{hit.passage.title}{hit.passage.text}".encode()
+
+
+BOUNDS = pytest.mark.fault("item 25, R4: bodies of a search service without an end")
+
+
+def endless(head: bytes, part: bytes):
+    """A response that goes on for as long as somebody reads it."""
+
+    def parts():
+        yield head
+        while True:
+            yield part
+
+    return parts
+
+
+@BOUNDS
+def test_an_answer_without_an_end_is_a_bad_answer_that_takes_little_memory():
+    with speaking(endless(b"HTTP/1.1 200 OK\r\n\r\n", bytes(1 << 16))) as uri, peak_memory() as peak:
+        fails(f"{uri}?retries=0&timeout=60", BadAnswer, "longer than 67,108,864 bytes")
+    assert peak() < 200 << 20
+
+
+@BOUNDS
+def test_an_error_without_an_end_is_read_in_part_and_at_once():
+    start = time.monotonic()
+    with speaking(endless(b"HTTP/1.1 500 Oops\r\n\r\n", b"sorry " * 1000)) as uri, peak_memory() as peak:
+        fails(f"{uri}?retries=0&timeout=60", SearchUnavailable, "HTTP 500: sorry sorry")
+    assert peak() < 50 << 20
+    assert time.monotonic() - start < 10
+
+
+@BOUNDS
+def test_what_is_compressed_counts_as_it_is_unpacked(service):
+    service.headers = {"Content-Encoding": "gzip"}
+    service.script = [(200, gzip.compress(bytes(1 << 29)))]
+    with peak_memory() as peak:
+        fails(f"{service.uri}?retries=0&timeout=60", BadAnswer, "longer than 67,108,864 bytes")
+    assert peak() < 200 << 20
+
+
+@BOUNDS
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 500 Oops\r\n\r\n", b"HTTP/1.1 200 OK\r\nX: "])
+def test_an_answer_byte_by_byte_has_a_deadline(head):
+    def parts():
+        yield head
+        while True:
+            time.sleep(0.05)
+            yield b"x"
+
+    start = time.monotonic()
+    with speaking(parts) as uri:
+        fails(f"{uri}?retries=0&timeout=0.5", SearchTimeout, r"no answer within 0\.5 s")
+    assert time.monotonic() - start < 3
 
 
 def test_searches_of_all_kinds_use_one_connection(service, backend):
@@ -236,8 +307,10 @@ def test_an_answer_that_trickles_in_is_a_timeout_too(service):
     assert time.monotonic() - start < 2
 
 
-def test_a_search_that_is_under_way_ends_when_the_backend_is_closed(service, backend):
+def test_a_search_that_is_under_way_ends_when_the_backend_is_closed(service):
     service.delay = 2.0
+    others = threading.enumerate()
+    backend = search_backend.open(service.uri)
     with ThreadPoolExecutor(1) as thread:
         under_way = thread.submit(backend.search, ["Tivaro"], 1)
         while not service.asked:
@@ -247,7 +320,7 @@ def test_a_search_that_is_under_way_ends_when_the_backend_is_closed(service, bac
         with pytest.raises(SearchUnavailable, match="was closed"):
             under_way.result()
         assert time.monotonic() - start < 1.5
-    assert "search-http" not in [thread.name for thread in threading.enumerate()]
+    assert not [thread for thread in threading.enumerate() if thread.name == "search-http" and thread not in others]
 
 
 def test_a_service_that_moved_is_not_followed(service, backend):

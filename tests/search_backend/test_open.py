@@ -38,7 +38,7 @@ def test_replaying_does_not_open_the_recorded_backend(tmp_path):
         ("/data/index", "write embedded:/data/index"),
         ("", "not a search URI"),
         ("C:\\index", "write embedded:"),
-        ("solr://host/index", "unknown search scheme 'solr' .* embedded:, .*tape:"),
+        ("solr://host/index", "unknown search scheme 'solr'; .* embedded:, .*tape:"),
         ("tape:t.jsonl", "a mode is needed; write tape:FILE"),
         ("tape:t.jsonl?mode=rewind", "a mode is needed"),
         ("tape:t.jsonl?mode=replay&speed=2", "unknown option 'speed'"),

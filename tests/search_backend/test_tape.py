@@ -123,8 +123,11 @@ def test_answers_of_another_corpus_on_the_same_tape_are_not_its_own(path):
         Tape(path, None, "replay").search(["two"], 1)
 
 
+DEEP = b'{"at2po_tape": 1, "x": ' + b"[" * 100_000 + b"\n"
+
+
 @pytest.mark.parametrize(
-    "content", [b'{"question": "who?"}\n', b"not a tape", b"\x00\xff" * 100, b'{"at2po_tape": 1, "x": 2}\n']
+    "content", [b'{"question": "who?"}\n', b"not a tape", b"\x00\xff" * 100, b'{"at2po_tape": 1, "x": 2}\n', DEEP]
 )
 @pytest.mark.parametrize("mode", ["record", "replay"])
 def test_a_file_that_is_no_tape_is_left_alone(tmp_path, content, mode):

@@ -51,7 +51,7 @@ def numbers(name: str, folder: Path) -> list[dict[str, Any]]:
         _run(["eval", *EVALUATION, "env.max_searches=4", "threads=1", f"out={folder}"])
         (run,) = folder.iterdir()
         summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-        del summary["means"]["seconds"]
+        del summary["seconds_each"]
         return [summary]
     config = ROOT / "examples" / "configs" / "quickstart.yaml"
     _run(["train", "--cfg", str(config), *TRAIN, *RUNS[name], f"run_dir={folder / name}"])

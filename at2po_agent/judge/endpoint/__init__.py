@@ -3,6 +3,7 @@
 client           ``ChatEndpoint``: one request, with retries and limits
 conversation     an episode as messages, with actions in tags or as tool calls
 replies          what an endpoint answered
+thoughts         replies that begin inside a thought
 refusals         what an endpoint refuses, and whether to change the request or to stop
 context          how many tokens fit where more were refused
 pacing           fewer requests at a time while an endpoint is overloaded

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import math
 import random
-import sys
 import time
 from collections.abc import Container, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from at2po_agent.judge.config import LimitConfig, ModelConfig
+from at2po_agent.judge.config import LimitConfig, ModelConfig, split_query
 from at2po_agent.judge.endpoint.context import OMIT, what_fits
 from at2po_agent.judge.endpoint.key import Key
 from at2po_agent.judge.endpoint.pacing import Pacer
-from at2po_agent.judge.endpoint.refusals import ContextFull, EndpointError, Refusal, Unsupported, read_refusal
+from at2po_agent.judge.endpoint.refusals import ContextFull, EndpointError, Refusal, Unsupported, moved_to, read_refusal
 from at2po_agent.judge.endpoint.replies import Garbage, Reply, cut_in_reasoning, read_reply
 from at2po_agent.judge.endpoint.response_cache import ResponseCache
+from at2po_agent.judge.endpoint.thoughts import OpenedThoughts
 from at2po_agent.policy.base import PolicyUnavailable
 from at2po_agent.rollouts.outages import Outages
+from search_backend.outside import Unusable, read_json
 from search_backend.retry import OVERLOADED, Backoff
 
 PATIENCE_SECONDS = 5.0  # without an answer to anybody, before it is said: that a few requests fail is ordinary
+_UNREACHED_PAUSE = 1.0  # seconds between tries to reach a server that may be starting
 _UNREACHED = ("ConnectError", "ConnectTimeout")  # of the client's own library: there was no connection at all
 
 
@@ -84,22 +87,34 @@ class ChatEndpoint:
     ) -> None:
         from openai import AsyncOpenAI, Timeout
 
+        from at2po_agent.judge.endpoint.http_client import BoundedClient
+
         assert model.base_url is not None
+        address, query = split_query(model.base_url)
         self.model, self.limits = model, limits
         self.pacer = Pacer(concurrency)
         self.renamed: dict[str, str | None] = {}  # fields that the endpoint does not know: its own name, None for none
         self._key = Key.of(model.key_var)
         self._extra = dict(request or {})
         self._cache = cache
+        self._thoughts = OpenedThoughts()
         self._outages = outages or Outages()
         self._answered = self._reached = False  # at least once
+        self._give_up_at = math.inf  # on the loop's clock, if nothing was reached until then
         self._client = AsyncOpenAI(
-            base_url=model.base_url,
+            base_url=address,
+            default_query=query,
+            # Azure takes a key in a header of its own.
+            default_headers={"api-key": self._key.value} if query and self._key.value else None,
             api_key=self._key.value or "none",
             organization="",  # not the one in the environment: it is another endpoint's business
             project="",
             max_retries=0,
-            timeout=Timeout(limits.request_seconds, connect=min(30.0, limits.request_seconds)),
+            # A key is for the address that was given: where that has moved to is for the user to say.
+            http_client=BoundedClient(limits.answer_bytes),
+            timeout=Timeout(
+                limits.request_seconds, connect=min(max(1.0, limits.wait_seconds), 30.0, limits.request_seconds)
+            ),
         )
 
     async def complete(self, call: Call) -> Reply:
@@ -114,17 +129,25 @@ class ChatEndpoint:
             PolicyUnavailable: it could not answer, however often it was tried.
         """
         fields = {"model": self.model.name, **_without_omitted({**call.fields(), **self._extra})}
+        if self._thoughts.open:
+            fields.pop("stop", None)
         reply = await self._reply(call, fields)
-        stop = fields.pop("stop", None)
-        if stop and "stop" not in self.renamed and cut_in_reasoning(reply, stop):
+        stop = () if "stop" in self.renamed else fields.pop("stop", ())
+
+        async def whole() -> Reply:
             # Without stop strings the reasoning comes to its end; whoever reads the reply cuts it, and none ended it.
-            reply = replace(await self._reply(call, fields), matched="")
-        return reply
+            return replace(await self._reply(call, fields), matched="")
+
+        if stop and cut_in_reasoning(reply, stop):
+            reply = await whole()
+            stop = ()
+        return await self._thoughts.settle(reply, stop, whole)
 
     async def _reply(self, call: Call, fields: Mapping[str, Any]) -> Reply:
         address = (self.model.base_url, fields, call.sample)
         if self._cache is not None and (kept := self._cache.get(address)) is not None:
-            return read_reply(kept, 0.0)
+            with suppress(Unusable):  # a damaged row is replaced
+                return read_reply(kept, 0.0)
         try:
             body, seconds = await self._try(fields)
         except ContextFull as full:
@@ -140,7 +163,8 @@ class ChatEndpoint:
 
     async def _try(self, fields: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
         backoff = Backoff(self.limits.retry_seconds, self.limits.max_retry_seconds, random.Random())
-        path, failures = object(), 0
+        path, failures, now = object(), 0, asyncio.get_running_loop().time
+        self._give_up_at = min(self._give_up_at, now() + self.limits.wait_seconds)
         while True:
             async with self.pacer.slot() as started_in:
                 try:
@@ -160,7 +184,11 @@ class ChatEndpoint:
                     wait = error.asked + backoff.pause(failures)
                     if error.overload:
                         self.pacer.overloaded(started_in, error.asked)
-                    if failures > self.limits.retries:
+                    over = failures > self.limits.retries
+                    if not self._reached:
+                        over = now() >= self._give_up_at
+                        wait = min(wait, _UNREACHED_PAUSE, max(0.0, self._give_up_at - now()))
+                    if over:
                         self._outages.gave_up("endpoint", path, error, failures)
                         raise self._lost(error, failures) from None
                     self._outages.failed("endpoint", path, error, round(wait, 1), PATIENCE_SECONDS)
@@ -181,8 +209,8 @@ class ChatEndpoint:
         often = "once" if tries == 1 else f"{tries} times"
         if not self._reached:  # whatever is asked next would fail as this did
             return EndpointError(
-                f"{self.model.base_url} cannot be reached, tried {often}: {error}. Check the address (-b), and that "
-                "the server runs"
+                f"{self.model.base_url} cannot be reached, tried {often} in {self.limits.wait_seconds:g} s: {error}. "
+                "Check the address (-b), and that the server runs; --wait SECONDS waits longer for one that starts"
             )
         return PolicyUnavailable(f"{self.model.base_url}, tried {often}: {error}")
 
@@ -200,39 +228,32 @@ class ChatEndpoint:
                 ) as response,
             ):
                 self._reached = True
-                body = self._key.hide_in_bytes(await self._read(response))
+                body = self._key.hide_in_bytes(await response.read())
             return _as_answer(body)
         except openai.APIStatusError as error:
             self._reached = True
-            raise self._refused(error.status_code, error.body, error.response.headers, names) from None
-        except (TimeoutError, openai.APIConnectionError, _BrokenBody) as error:
+            told = _error_of(error.response.content)
+            raise self._refused(error.status_code, told, error.response.headers, names) from None
+        except (TimeoutError, openai.APIConnectionError) as error:
             unreached = type(error.__cause__).__name__ in _UNREACHED
             self._reached |= not unreached
             if isinstance(error, TimeoutError | openai.APITimeoutError) and not unreached:
                 raise _Again(f"no whole answer within {self.limits.request_seconds:g} s") from None
             raise _Again(f"the connection failed ({self._cause(error)})") from None
-        except Garbage as error:
-            if error.status is not None:
+        except Unusable as error:
+            self._reached = True
+            if isinstance(error, Garbage) and error.status is not None:
                 raise self._refused(error.status, error.body, {}, names) from None
             raise _Again(str(error)) from None
 
-    async def _read(self, response: Any) -> bytes:
-        library = sys.modules[type(response.http_response).__module__.partition(".")[0]]  # httpx, in some release
-        body = bytearray()
-        try:
-            async for part in response.iter_bytes():
-                body += part
-                if len(body) > self.limits.answer_bytes:
-                    raise Garbage(f"the answer is longer than {self.limits.answer_bytes:,} bytes")
-        except (library.HTTPError, library.StreamError) as error:  # here the client does not translate them
-            raise _BrokenBody from error
-        return bytes(body)
-
     def _refused(self, status: int, body: object, headers: Mapping[str, str], names: Container[str]) -> Exception:
+        if 300 <= status < 400:
+            to = self._key.hide_in(moved_to(self.model.base_url or "", headers.get("location", "")))
+            return EndpointError(f"{self.model.base_url} answers HTTP {status}: it has moved to {to}, give it with -b")
         refusal = read_refusal(status, body, headers)
         shown = _shorten(self._key.hide_in(refusal.said))  # in this order: a key that is cut is not found
         said = f"HTTP {status}: {shown}" if shown else f"HTTP {status}"
-        if refusal.again:
+        if refusal.again or (status == 200 and self._answered):
             return _Again(said, asked=refusal.asked, overload=status in OVERLOADED)
         if refusal.unsupported is not None and refusal.unsupported.field in names:
             return refusal.unsupported
@@ -256,10 +277,6 @@ class ChatEndpoint:
         await self.aclose()
 
 
-class _BrokenBody(Exception):
-    """The connection failed inside an answer."""
-
-
 class _Again(Exception):
     """A request that may work when it is tried again."""
 
@@ -278,9 +295,17 @@ def _without_omitted(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def _as_answer(body: bytes) -> dict[str, Any]:
     try:
-        answer: dict[str, Any] = json.loads(body)
-    except ValueError:
+        answer: dict[str, Any] = read_json(body)
+    except Unusable as error:
         start = body[:80].decode("utf-8", "replace").strip()
-        raise Garbage(f"the answer is not JSON: {start!r}" if start else "the answer is empty") from None
+        raise Garbage(f"the answer is {error}: {start!r}" if start else "the answer is empty") from None
     read_reply(answer, 0.0)
     return answer
+
+
+def _error_of(body: bytes) -> object:
+    """The JSON of an error's body, or its text."""
+    try:
+        return read_json(body)
+    except Unusable:
+        return body.decode("utf-8", "replace")

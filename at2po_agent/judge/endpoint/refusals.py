@@ -7,16 +7,20 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from at2po_agent.policy.base import PolicyError
 from at2po_agent.terminal import visible
 from search_backend.retry import RETRYABLE
 
+_ADDRESS = "Check the model's name (-m) and the address (-b, up to and with /v1)."
 _ADVICE = {
+    # An error without a code: so LM Studio answers an address that it does not know.
+    200: _ADDRESS,
     401: "Check the key that -k names.",
     402: "The account has to be paid for.",
     403: "Check what the key that -k names may use.",
-    404: "Check the model's name (-m) and the address (-b, up to and with /v1).",
+    404: _ADDRESS,
     405: "Check the address (-b, up to and with /v1).",
     429: "The account's quota is used up.",
 }
@@ -106,6 +110,17 @@ def read_refusal(status: int, body: object, headers: Mapping[str, str]) -> Refus
     return Refused(said, unsupported=_unsupported(fields, said), advice=_advice(fields, said))
 
 
+def moved_to(base_url: str, location: str) -> str:
+    """The address to give in place of ``base_url``, of a redirect to ``location``; without what could hold a key."""
+    try:
+        parts = urlsplit(urljoin(base_url, location))
+        host = parts.netloc.rpartition("@")[2]
+        path = parts.path.removesuffix("/").removesuffix("/chat/completions")
+    except ValueError:
+        return "an address that cannot be read"
+    return visible(urlunsplit((parts.scheme, host, path, "", "")))
+
+
 def _is_filtered(fields: Mapping[str, object]) -> bool:
     """Whether a code of the error, or what OpenRouter adds to it, is of a filter of contents."""
     inner = fields.get("innererror")
@@ -147,12 +162,12 @@ def _retry_after(headers: Mapping[str, str]) -> float:
     """Seconds, from ``Retry-After-Ms`` or ``Retry-After`` (seconds or a date: RFC 9110, section 10.2.3); else 0."""
     for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
         value = headers.get(name, "").strip()
-        if re.fullmatch(r"\d+(\.\d*)?", value):
+        if re.fullmatch(r"\d{1,20}(\.\d*)?", value):
             return float(value) * unit
         if value:
             try:
                 return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-            except ValueError:
+            except (ValueError, OverflowError):
                 continue  # neither: as if it were not there
     return 0.0
 

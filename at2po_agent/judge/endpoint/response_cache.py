@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from at2po_agent.atomic_files import DiskError, writing
+from search_backend.outside import Unusable, read_json
 
 
 class ResponseCache:
@@ -26,16 +27,24 @@ class ResponseCache:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._db = sqlite3.connect(path, isolation_level=None, timeout=60)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("CREATE TABLE IF NOT EXISTS answers (address TEXT PRIMARY KEY, body TEXT NOT NULL)")
+            self._db = _opened(path)
         except sqlite3.Error as error:
             raise DiskError(f"the response cache {path} cannot be used: {error}") from error
 
     def get(self, address: Any) -> dict[str, Any] | None:
-        """The answer to a request, if it is known."""
-        row = self._db.execute("SELECT body FROM answers WHERE address = ?", (_digest(address),)).fetchone()
-        return None if row is None else json.loads(row[0])
+        """The answer to a request, if it is known; a damaged row is as none.
+
+        Raises:
+            DiskError: the file cannot be read.
+        """
+        try:
+            row = self._db.execute("SELECT body FROM answers WHERE address = ?", (_digest(address),)).fetchone()
+            body = None if row is None else read_json(row[0] if isinstance(row[0], bytes) else b"")
+        except sqlite3.Error as error:
+            raise DiskError(f"the response cache {self.path} cannot be read: {error}; remove it") from error
+        except Unusable:
+            return None
+        return body if isinstance(body, dict) else None
 
     def put(self, address: Any, body: dict[str, Any]) -> None:
         """Keep an answer."""
@@ -54,6 +63,18 @@ class ResponseCache:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, isolation_level=None, timeout=60)
+    database.text_factory = bytes  # a damaged row may be no UTF-8
+    try:
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("CREATE TABLE IF NOT EXISTS answers (address TEXT PRIMARY KEY, body TEXT NOT NULL)")
+    except sqlite3.Error:
+        database.close()
+        raise
+    return database
 
 
 def _digest(address: Any) -> str:

@@ -16,7 +16,7 @@ from at2po_agent.judge.episodes.play import Metered, Played, record_of
 from at2po_agent.judge.episodes.records import EpisodeRecord
 from at2po_agent.method.expansion import Chains
 from at2po_agent.method.tree import TurnTree
-from at2po_agent.policy.base import Sampling
+from at2po_agent.policy.base import Finish, Sampling
 from at2po_agent.policy.loading import PolicyConfig, load_model, positions
 from at2po_agent.policy.local.policy import LocalPolicy
 from at2po_agent.rollouts.batch import rollout
@@ -92,8 +92,19 @@ class LocalModel:
             error = dropped or "the search or the engine failed for good"
             return record_of(own, own.state, Played(sample, prompt, (), seconds=seconds, error=error))
         leaf, path = next(tree.trajectories())
-        metered = [Metered(len(tree.prompt_ids(tree[node].parent)), len(tree[node].action)) for node in path]
+        metered = [
+            Metered(len(tree.prompt_ids(node.parent)), len(node.action), finish=self._finish(node.action, own.stop))
+            for node in (tree[at] for at in path)
+        ]
         return record_of(own, tree[leaf].snapshot, Played(sample, prompt, metered, seconds=seconds))
+
+    def _finish(self, ids: Sequence[int], stop: Sequence[str]) -> Finish:
+        """Why a turn ended, which a tree does not keep."""
+        codec = self.engine.codec
+        if ids[-1] in codec.eos_ids:
+            return "eos"
+        text = codec.decode_action(ids)
+        return "stop" if any(end in text for end in stop) else "length"
 
     def close(self) -> None:
         """Stop the engine."""

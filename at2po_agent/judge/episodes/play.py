@@ -13,7 +13,7 @@ from at2po_agent.judge.config import JudgeConfig
 from at2po_agent.judge.endpoint.client import Call, ChatEndpoint
 from at2po_agent.judge.endpoint.conversation import converse
 from at2po_agent.judge.endpoint.refusals import ContextFull, Refusal
-from at2po_agent.judge.endpoint.replies import Reply
+from at2po_agent.judge.endpoint.replies import Reply, tokens_behind
 from at2po_agent.judge.episodes.records import EpisodeRecord, TurnRecord
 from at2po_agent.policy.base import PolicyUnavailable
 from at2po_agent.rollouts.outages import Outages
@@ -28,8 +28,8 @@ from search_backend.base import SearchUnavailable
 class Metered:
     """What a turn cost, beside what it did."""
 
-    prompt_tokens: int
-    completion_tokens: int
+    prompt_tokens: int | None  # None: not known
+    completion_tokens: int | None
     seconds: float = 0.0
     finish: str = ""
     reasoning: str = ""
@@ -111,12 +111,9 @@ class _Episode:
         )
 
     def _room(self) -> int:
-        """Tokens that may still be generated, as the endpoint counts tokens."""
+        """Tokens that may still be generated, as the endpoint counts tokens; all of them where it does not."""
         most = self.config.limits.max_response_tokens
-        if not self.replies:
-            return most
-        first, last = self.replies[0], self.replies[-1]
-        return most - (last.prompt_tokens + last.completion_tokens - first.prompt_tokens)
+        return most - tokens_behind(self.replies[0].prompt_tokens, self.replies[-1]) if self.replies else most
 
     async def _step(self, action: str) -> StepResult:
         limits = self.config.limits

@@ -27,8 +27,8 @@ class TurnRecord:
     observation: str  # what the model read next; empty after the last turn
     hits: tuple[Mapping[str, Any], ...] = ()  # id, title, score, best first
     reasoning: str = ""  # what a reasoning model thought apart from its message
-    prompt_tokens: int = 0  # as the server counted
-    completion_tokens: int = 0
+    prompt_tokens: int | None = 0  # as the server counted; None: it did not
+    completion_tokens: int | None = 0
     seconds: float = 0.0  # from the request to the whole answer, without retries
     finish: str = ""  # stop, eos, length
 
@@ -64,14 +64,14 @@ class EpisodeRecord:
         return self.question_id, self.sample
 
     @property
-    def prompt_tokens(self) -> int:
-        """Of all requests together."""
-        return sum(turn.prompt_tokens for turn in self.turns)
+    def prompt_tokens(self) -> int | None:
+        """Of all requests together; None where one was not counted."""
+        return total(turn.prompt_tokens for turn in self.turns)
 
     @property
-    def completion_tokens(self) -> int:
-        """Generated in all turns."""
-        return sum(turn.completion_tokens for turn in self.turns)
+    def completion_tokens(self) -> int | None:
+        """Generated in all turns; None where one was not counted."""
+        return total(turn.completion_tokens for turn in self.turns)
 
     def to_line(self) -> str:
         """The record as one line of JSON, with its line feed."""
@@ -121,9 +121,21 @@ def in_order(episodes: Iterable[EpisodeRecord], questions: Sequence[str]) -> lis
     return sorted(episodes, key=lambda one: (place.get(one.question_id, len(place)), one.sample))
 
 
+def total(counts: Iterable[int | None]) -> int | None:
+    """The sum; None where a count is not known."""
+    found = list(counts)
+    known = [count for count in found if count is not None]
+    return sum(known) if len(known) == len(found) else None
+
+
 def malformed(episode: EpisodeRecord) -> bool:
-    """Whether a turn of the episode had no usable action, ended by it or not."""
-    return any(turn.action.get("kind") == "malformed" for turn in episode.turns)
+    """Whether a turn that the model ended itself had no usable action, whether or not that ended the episode."""
+    return any(turn.action.get("kind") == "malformed" and turn.finish != "length" for turn in episode.turns)
+
+
+def cut(episode: EpisodeRecord) -> bool:
+    """Whether the token limit ended a turn of the episode before its action."""
+    return any(turn.action.get("kind") == "malformed" and turn.finish == "length" for turn in episode.turns)
 
 
 Verdict = Literal["correct", "wrong", "malformed", "error"]
@@ -132,6 +144,7 @@ FILTERS: Mapping[str, Callable[[EpisodeRecord], bool]] = {
     "correct": lambda episode: episode.em == 1,
     "wrong": lambda episode: episode.error is None and episode.em != 1,
     "malformed": lambda episode: malformed(episode),
+    "cut": lambda episode: cut(episode),
     "error": lambda episode: episode.error is not None,
 }
 """By name. They may overlap: an episode that a malformed turn ended is wrong too."""

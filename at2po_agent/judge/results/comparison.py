@@ -15,9 +15,9 @@ from at2po_agent.judge.results.manifest import changes
 from at2po_agent.judge.results.metrics import MEASURES, by_question, question_means
 from at2po_agent.judge.results.stored import Finished
 from at2po_agent.settings import ConfigError
-from at2po_env.registration import BENCHMARKS
+from at2po_env.registration import BENCHMARKS, GENERATED, BenchmarkEntry
 
-GROUPS = ("multi-hop", "single-hop")  # each has its average, as in the paper's tables
+GROUPS = ("multi-hop", "single-hop")  # each has two averages: over its benchmarks, and over their questions
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Column:
     values: tuple[Sequence[float] | None, ...]  # [row][question]; None where a row's model was not evaluated on it
     errors: int  # questions left out because infrastructure ended them in some run
     missing: int  # questions left out because some run did not ask them, or not yet
+    official: int = 0  # questions of the whole set: its weight in the average over questions
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,13 @@ def _place(benchmark: str) -> tuple[int, int]:
 
 
 def group_of(benchmark: str) -> str:
-    """In which average a benchmark counts; "" for none."""
-    for entry in BENCHMARKS.values():
-        if entry.id == f"AT2PO-{benchmark}-v0" and "generated" not in entry.groups:
-            return entry.groups[0]
-    return ""
+    """In which averages a benchmark counts; "" for none."""
+    entry = _entry(benchmark)
+    return "" if entry is None or GENERATED in entry.groups else entry.groups[0]
+
+
+def _entry(benchmark: str) -> BenchmarkEntry | None:
+    return next((entry for entry in BENCHMARKS.values() if entry.id == f"AT2PO-{benchmark}-v0"), None)
 
 
 def _unlike(runs: Sequence[Finished]) -> list[str]:
@@ -121,22 +124,28 @@ def _decisive(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 def _column(benchmark: str, members: Sequence[Finished | None], measure: str) -> Column:
     runs = [run for run in members if run]
-    scored = [by_question(run.episodes) for run in runs]
+    scored = [by_question(run.samples) for run in runs]
     asked_alike = {id for id in scored[0] if len({run[id][0].question if id in run else None for run in scored}) == 1}
     # One id may be two questions, where --anyway mixes data sets.
     common = [id for id in scored[0] if id in asked_alike]
+    names = ", ".join(run.path.name for run in runs)
     if not common:
-        raise ConfigError(f"{benchmark}: {', '.join(run.path.name for run in runs)} have no scored question in common")
+        raise ConfigError(f"{benchmark}: {names} have no scored question in common")
+    common = [id for id in common if all(question_means([run[id]], MEASURES[measure]) for run in scored)]
+    if not common:
+        raise ConfigError(f"{benchmark}: {measure} is not known of a question that {names} have in common")
     asked = {episode.question_id for run in runs for episode in run.episodes} | {
         id for run in runs for id in run.manifest.get("questions", ())
     }
     failed = {
         episode.question_id
         for run, questions in zip(runs, scored, strict=True)
-        for episode in run.episodes
+        for episode in run.samples
         if episode.question_id not in questions
     }
     means = iter(question_means([questions[id] for id in common], MEASURES[measure]) for questions in scored)
     values = tuple(next(means) if run else None for run in members)
     missing = len(asked - failed) - len(common)
-    return Column(benchmark, runs[0].split, group_of(benchmark), values, len(failed), missing)
+    entry = _entry(benchmark)
+    official = 0 if entry is None else entry.official
+    return Column(benchmark, runs[0].split, group_of(benchmark), values, len(failed), missing, official)

@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import Any
 
 from at2po_agent.intervals import Interval, mean_interval, share_interval
-from at2po_agent.judge.episodes.records import EpisodeRecord, malformed
+from at2po_agent.judge.episodes.records import EpisodeRecord, cut, malformed, total
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,17 @@ class Prices:
         """None where one of the two is not known."""
         return None if prompt is None or completion is None else cls(prompt, completion)
 
-    def of(self, episode: EpisodeRecord) -> float:
-        """What one episode cost."""
-        return (episode.prompt_tokens * self.prompt + episode.completion_tokens * self.completion) / 1e6
+    def of(self, episode: EpisodeRecord) -> float | None:
+        """What one episode cost; None where its tokens were not counted."""
+        return self.of_tokens(episode.prompt_tokens, episode.completion_tokens)
+
+    def of_tokens(self, prompt: int | None, completion: int | None) -> float | None:
+        """What so many tokens cost; None where they were not counted."""
+        return (
+            None
+            if prompt is None or completion is None
+            else (prompt * self.prompt + completion * self.completion) / 1e6
+        )
 
 
 Measure = Callable[[EpisodeRecord], float | None]  # None: not known of this episode
@@ -41,6 +49,7 @@ MEASURES: Mapping[str, Measure] = {
     "f1": lambda episode: episode.f1,
     "contains": lambda episode: episode.contains,
     "malformed": lambda episode: float(malformed(episode)),
+    "cut": lambda episode: float(cut(episode)),
     "searches": lambda episode: episode.searches,
     "turns": lambda episode: len(episode.turns),
     "recall": lambda episode: episode.recall,
@@ -50,7 +59,7 @@ MEASURES: Mapping[str, Measure] = {
 }
 """Means of an evaluation, by name, in the order in which they are shown; ``cost`` follows where prices are known."""
 
-SHARES = frozenset({"em", "f1", "contains", "malformed", "recall"})
+SHARES = frozenset({"em", "f1", "contains", "malformed", "cut", "recall"})
 """Measures that lie between 0 and 1: their intervals are those of shares, and they are shown in percent."""
 
 
@@ -63,9 +72,11 @@ class Summary:
     errors: int  # ended by infrastructure, never counted as 0
     means: Mapping[str, Interval]  # by a name of MEASURES, or "cost"; what no episode knows is left out
     pass_at: Mapping[int, Interval] = field(default_factory=dict)  # by k, where questions have several samples
-    prompt_tokens: int = 0  # of all episodes, those that ended in an error included: they were paid for
-    completion_tokens: int = 0
+    # Of all episodes, those that ended in an error included: they were paid for. None where one was not counted.
+    prompt_tokens: int | None = 0
+    completion_tokens: int | None = 0
     cost: float | None = None
+    seconds_each: float | None = None  # batch time shared equally, where episodes ran in batches: it has no interval
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
@@ -87,7 +98,13 @@ class Summary:
         return cls(**{name: data[name] for name in data if name in known} | {"means": means, "pass_at": pass_at})
 
 
-def summarise(episodes: Iterable[EpisodeRecord], prices: Prices | None = None, *, independent: bool = True) -> Summary:
+def summarise(
+    episodes: Iterable[EpisodeRecord],
+    prices: Prices | None = None,
+    *,
+    chains: int | None = None,
+    batched: bool = False,
+) -> Summary:
     """Every mean over the episodes of one run, with its 95 % interval over questions.
 
     Where questions have several samples the mean of ``em`` is mean@k and ``pass_at`` holds pass@k for 2, 4, … and the
@@ -96,26 +113,43 @@ def summarise(episodes: Iterable[EpisodeRecord], prices: Prices | None = None, *
     Args:
         episodes: of the run.
         prices: where they are known.
-        independent: whether the samples of a question are; of the paths of a tree there is no pass@k.
+        chains: that the tree of a question began with, where the episodes are paths of trees (see ``samples``).
+        batched: whether episodes ran in batches, which have one time together, so that no episode has one of its own.
     """
     seen = list(episodes)
-    questions = by_question(seen)
+    questions = by_question(samples(seen, chains))
     measures = dict(MEASURES) | ({"cost": prices.of} if prices else {})
     means = {}
     for name, measure in measures.items():
         values = question_means(questions.values(), measure)
-        if values:
+        if values and not (batched and name == "seconds"):
             means[name] = share_interval(values) if name in SHARES else mean_interval(values)
+    prompt_tokens = total(episode.prompt_tokens for episode in seen)
+    completion_tokens = total(episode.completion_tokens for episode in seen)
     return Summary(
         questions=len(questions),
         episodes=sum(map(len, questions.values())),
         errors=sum(episode.error is not None for episode in seen),
         means=means,
-        pass_at=_pass_at(list(questions.values())) if independent else {},
-        prompt_tokens=sum(episode.prompt_tokens for episode in seen),
-        completion_tokens=sum(episode.completion_tokens for episode in seen),
-        cost=sum(map(prices.of, seen)) if prices else None,
+        pass_at=_pass_at(list(questions.values())),
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        cost=prices.of_tokens(prompt_tokens, completion_tokens) if prices else None,
+        seconds_each=fmean(episode.seconds for episode in seen) if batched and seen else None,
     )
+
+
+def samples(episodes: Iterable[EpisodeRecord], chains: int | None) -> list[EpisodeRecord]:
+    """The episodes that are independent samples of their questions: all, or of trees the chains that these began with.
+
+    Branches share turns with a chain and were chosen by its entropy, and how many further chains there are depends on
+    what the first ones took: a mean over all paths is one of no policy.
+
+    Args:
+        episodes: of an evaluation.
+        chains: that each tree began with; None where nothing was grown.
+    """
+    return [episode for episode in episodes if chains is None or episode.sample < chains]
 
 
 def by_question(episodes: Iterable[EpisodeRecord]) -> dict[str, list[EpisodeRecord]]:

@@ -24,6 +24,7 @@ class Rescored:
     before: Summary
     after: Summary
     changed: int  # episodes with another score
+    episodes: int  # that are scored
 
 
 def rescore(path: Path) -> Rescored:
@@ -50,7 +51,13 @@ def rescore(path: Path) -> Rescored:
         write_summary(path, after)
         if run.tree is not None:
             write_tree(path, str(run.manifest["env"]), run.split, run.model, scored, run.tree)
-    return Rescored(f"{run.benchmark} {run.split}: {run.model}", run.summary, after, changed)
+    return Rescored(
+        f"{run.benchmark} {run.split}: {run.model}",
+        run.summary,
+        after,
+        changed,
+        sum(one.error is None for one in scored),
+    )
 
 
 def _scored(episode: EpisodeRecord) -> EpisodeRecord:

@@ -11,7 +11,7 @@ from typing import Any
 
 from at2po_agent.judge.episodes.records import EpisodeRecord, RecordError, in_order, read_episodes
 from at2po_agent.judge.results.directory import read_manifest
-from at2po_agent.judge.results.metrics import Prices, Summary, summarise
+from at2po_agent.judge.results.metrics import Prices, Summary, samples, summarise
 from at2po_agent.method.expansion import EntropyGuided
 from at2po_agent.training.run_dir import RunDirError
 
@@ -79,13 +79,19 @@ class Finished:
         return self.summarised(self.episodes)
 
     @property
+    def samples(self) -> list[EpisodeRecord]:
+        """The episodes that are independent samples: with ``--tree`` the chains that each tree began with."""
+        return samples(self.episodes, self.tree.chains if self.tree else None)
+
+    @property
     def tree(self) -> EntropyGuided | None:
         """The tree that was grown for every question, of an evaluation with ``--tree``."""
         return EntropyGuided(**self.manifest["tree"]) if "tree" in self.manifest else None
 
     def summarised(self, episodes: Iterable[EpisodeRecord]) -> Summary:
         """The numbers of episodes of this evaluation."""
-        return summarise(episodes, self.prices, independent=self.tree is None)
+        batched = "base_url" not in self.manifest.get("model", {})
+        return summarise(episodes, self.prices, chains=self.tree.chains if self.tree else None, batched=batched)
 
 
 def _numbers(episode: EpisodeRecord) -> EpisodeRecord:

@@ -1,4 +1,8 @@
-"""A comparison as tables in the paper's layout: Hotpot, 2Wiki, MuSiQue, Bamb, Avg, NQ, TriviaQA, PopQA, Avg."""
+"""A comparison as tables: Hotpot, 2Wiki, MuSiQue, Bamb, two averages, NQ, TriviaQA, PopQA, two averages, others.
+
+One average is over benchmarks, each counting once. The other is over questions, as the paper's is: benchmarks count as
+the questions of their official sets, whatever part of them was asked (docs/paper_results.md).
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ from at2po_agent.terminal import amount, counted, visible
 Format = Literal["rich", "markdown", "latex"]
 FORMATS: tuple[Format, ...] = ("rich", "markdown", "latex")
 _SHORT = {"HotpotQA": "Hotpot", "2WikiMultiHopQA": "2Wiki", "Bamboogle": "Bamb"}
-_PAPER = {"multi-hop": 4, "single-hop": 3}  # benchmarks in the averages of the paper
+_WHOLE = {"multi-hop": 4, "single-hop": 3}  # benchmarks of a group
 _SHARES = {"em": "Exact match, %", "f1": "F1, %", "contains": "Contains the gold answer, %"}
 _NONE = "–"
 
@@ -37,10 +41,11 @@ class Sheet:
 
 @dataclass(frozen=True)
 class _Field:
-    """A column of a table: a benchmark, or the average over several."""
+    """A column of a table: a benchmark, or the weighted average over several."""
 
     name: str
     columns: tuple[Column, ...]
+    weights: tuple[float, ...] = (1.0,)  # of the columns
 
     def values(self, row: int) -> list[Sequence[float]] | None:
         """[benchmark][question] of a row; None where a benchmark is missing."""
@@ -48,27 +53,33 @@ class _Field:
         known = [values for values in found if values is not None]
         return known if len(known) == len(found) else None
 
+    def mean(self, row: int) -> float | None:
+        """The score of a row; None where a benchmark is missing."""
+        values = self.values(row)
+        return None if values is None else float(np.average([np.mean(part) for part in values], weights=self.weights))
+
 
 def sheets(comparison: Comparison) -> tuple[Sheet, ...]:
     """The scores, and where there are several models their paired differences from the first."""
     fields = tuple(_fields(comparison.columns))
     header = ("Model", *(field.name for field in fields))
     measured = _SHARES.get(comparison.measure, comparison.measure.replace("_", " "))
-    scale = 100 if comparison.measure in _SHARES else 1
-    scores = [[_mean(field.values(row)) for field in fields] for row in range(len(comparison.rows))]
-    cells = [[_NONE if value is None else f"{scale * value:.1f}" for value in row] for row in scores]
-    shares = comparison.measure in _SHARES  # of an amount, such as searches, none is the best
+    shares = comparison.measure in _SHARES
+    form = _percent if shares else amount
+    scores = [[field.mean(row) for field in fields] for row in range(len(comparison.rows))]
+    cells = [[_NONE if value is None else form(value) for value in row] for row in scores]
     tops = [max((score for score in column if score is not None), default=None) for column in zip(*scores, strict=True)]
-    marked = ("", *("" if top is None or not shares else f"{scale * top:.1f}" for top in tops))
+    # Of an amount, such as searches, none is the best.
+    marked = ("", *("" if top is None or not shares else form(top) for top in tops))
     rows = tuple((name, *row) for name, row in zip(comparison.rows, cells, strict=True))
     made = [Sheet(measured, header, rows, marked if len(rows) > 1 else ())]
     if len(rows) > 1:
         differences = tuple(
-            (name, *(_difference(field, row, scale) for field in fields))
+            (name, *(_difference(field, row, shares) for field in fields))
             for row, name in enumerate(comparison.rows)
             if row
         )
-        unit = ", points" if scale == 100 else ""
+        unit = ", points" if shares else ""
         title = f"Difference from {comparison.rows[0]}{unit}, with its 95 % paired interval"
         made.append(Sheet(title, header, differences))
     return tuple(made)
@@ -86,6 +97,15 @@ def notes(comparison: Comparison) -> tuple[str, ...]:
         found.append(line + (f"; left out: {', '.join(left)}" if left else ""))
         if column.split == "demo":
             found.append(f"{column.benchmark} demo: questions about an invented world, no result on the benchmark")
+    averages = [field.columns for field in _fields(comparison.columns) if len(field.columns) > 1]
+    if averages:
+        sizes = {
+            column.benchmark: f"{column.benchmark} {column.official:,}" for columns in averages for column in columns
+        }
+        found.append(
+            "averages: over benchmarks each counts once; over questions, as in the paper, each counts as the questions "
+            f"of its official set ({', '.join(sizes.values())}), however many were asked here"
+        )
     return tuple(found)
 
 
@@ -113,20 +133,24 @@ def _fields(columns: Sequence[Column]) -> Iterator[_Field]:
             demo = " (demo)" if column.split == "demo" else ""
             yield _Field(_SHORT.get(column.benchmark, column.benchmark) + demo, (column,))
         if group and len(members) > 1:
-            yield _Field("Avg" if len(members) == _PAPER[group] else f"Avg of {len(members)}", members)
+            of = "" if len(members) == _WHOLE[group] else f" of {len(members)}"
+            yield _Field(f"Avg{of}, benchmarks", members, (1.0,) * len(members))
+            yield _Field(f"Avg{of}, questions", members, tuple(float(column.official) for column in members))
 
 
-def _mean(values: list[Sequence[float]] | None) -> float | None:
-    return None if values is None else float(np.mean([np.mean(group) for group in values]))
-
-
-def _difference(field: _Field, row: int, scale: float) -> str:
+def _difference(field: _Field, row: int, shares: bool) -> str:
     first, other = field.values(0), field.values(row)
     if first is None or other is None:
         return _NONE
-    paired = paired_share_interval if scale == 100 else paired_mean_interval
-    gain = average_interval([paired(before, after) for before, after in zip(first, other, strict=True)])
-    return f"{scale * gain.mean:+.1f} [{scale * gain.low:+.1f}, {scale * gain.high:+.1f}]"
+    paired, form = (paired_share_interval, _percent) if shares else (paired_mean_interval, amount)
+    gain = average_interval([paired(*values) for values in zip(first, other, strict=True)], field.weights)
+    # Adding 0.0 takes the sign off -0.0.
+    mean, low, high = (("" if value < 0 else "+") + form(value + 0.0) for value in (gain.mean, gain.low, gain.high))
+    return f"{mean} [{low}, {high}]"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}"
 
 
 def _cells(sheet: Sheet, escape: Callable[[str], str], bold: str) -> Iterator[list[str]]:
@@ -179,7 +203,7 @@ def _latex_text(text: str) -> str:
 
 def summary_table(summary: Summary, title: str) -> Table:
     """Every mean with its interval; below them what was counted, and paid for, in all."""
-    table = Table(title=title)
+    table = Table(title=Line(visible(title)))
     table.add_column("")
     table.add_column("mean", justify="right")
     table.add_column("95 % interval", justify="right")
@@ -188,10 +212,14 @@ def summary_table(summary: Summary, title: str) -> Table:
     if samples > 1:
         rows = {f"em (mean@{samples})" if name == "em" else name: value for name, value in rows.items()}
     for name, value in (rows | {f"pass@{k}": value for k, value in summary.pass_at.items()}).items():
+        if name == "cut" and not value.mean:
+            continue
         form = _share if name.split()[0] in SHARES or name.startswith("pass@") else amount
         table.add_row(name, form(value.mean), f"{form(value.low)} to {form(value.high)}")
+    if summary.seconds_each is not None:
+        table.add_row("seconds, of batches", amount(summary.seconds_each), "")
     scored = f"{counted(summary.questions, 'question')}, {counted(summary.episodes, 'episode')} scored"
-    paid = f"{summary.prompt_tokens:,} prompt and {summary.completion_tokens:,} completion tokens"
+    paid = f"{_tokens(summary.prompt_tokens)} prompt and {_tokens(summary.completion_tokens)} completion tokens"
     cost = "" if summary.cost is None else f"\ncost {amount(summary.cost)}"
     table.caption = f"{scored}, {counted(summary.errors, 'error')}\n{paid}{cost}"
     return table
@@ -199,3 +227,7 @@ def summary_table(summary: Summary, title: str) -> Table:
 
 def _share(value: float) -> str:
     return f"{value:.1%}"
+
+
+def _tokens(count: int | None) -> str:
+    return "unknown" if count is None else f"{count:,}"

@@ -12,6 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text as Line
 
 from at2po_agent.atomic_files import write_text
 from at2po_agent.intervals import Interval, paired_share_interval, share_interval
@@ -19,11 +20,13 @@ from at2po_agent.judge.config import JudgeConfig
 from at2po_agent.judge.display import EvaluationDisplay
 from at2po_agent.judge.episodes.records import EpisodeRecord
 from at2po_agent.judge.resolve import label
+from at2po_agent.judge.results.diagnosis import diagnosis
 from at2po_agent.judge.results.directory import JudgeDirectory
 from at2po_agent.judge.results.metrics import Prices, summarise
 from at2po_agent.judge.tree.search import sampled
 from at2po_agent.judge.tree.voting import METHODS, Sampled, budgets, curve, exact_match_at
 from at2po_agent.method.expansion import EntropyGuided
+from at2po_agent.terminal import visible
 
 TREE, CURVE = "tree.json", "curve.svg"
 BASELINE = "majority of chains"
@@ -86,7 +89,7 @@ def tree_result(questions: Sequence[Sampled], errors: int) -> TreeResult:
 
 def table(result: TreeResult, title: str) -> Table:
     """Exact match of every method at equal generated tokens."""
-    shown = Table(title=title)
+    shown = Table(title=Line(visible(title)))
     shown.add_column("at equal tokens", no_wrap=True)
     for heading in ("EM", "95 % interval", "to chains", "paths", "tokens"):
         shown.add_column(heading, justify="right")
@@ -177,19 +180,24 @@ def write_tree(
 
 
 def conclude_tree(config: JudgeConfig, directory: JudgeDirectory, display: EvaluationDisplay) -> int:
-    """Write ``summary.json`` (of all paths), ``tree.json`` and ``curve.svg``, and print table and curve.
+    """Write ``summary.json``, ``tree.json`` and ``curve.svg``, and print table and curve.
+
+    The summary has means of the chains that each tree began with, and the tokens and cost of all paths.
 
     Returns:
         The exit status: 1 where a question ended in an error.
     """
     records = directory.records()
     prices = Prices.known(config.model.price_prompt, config.model.price_completion)
-    directory.finish(summarise(records, prices, independent=False))
+    directory.finish(summarise(records, prices, chains=config.expansion.chains))
     env, split, model = config.envs[0], str(config.split), label(config.model)
     result = write_tree(directory.path, env, split, model, records, config.expansion)
     if result:
         display.console.print(table(result, f"{env} {split}: {model}"))
         display.note(plot(result))
+    display.say_cut(records, config.limits)
+    if fault := diagnosis(records, config, directory.path):
+        display.note(fault)
     errors = result.errors if result else len({record.question_id for record in records})
     if errors:
         display.note(

@@ -11,6 +11,7 @@ import asyncio
 import copy
 import dataclasses
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ from at2po_agent.judge.config import JudgeConfig
 from at2po_agent.judge.endpoint.client import Call, ChatEndpoint
 from at2po_agent.judge.endpoint.conversation import TagConversation, converse
 from at2po_agent.judge.endpoint.refusals import ContextFull, EndpointError
-from at2po_agent.judge.endpoint.replies import Reply
+from at2po_agent.judge.endpoint.replies import Reply, tokens_behind
 from at2po_agent.policy.base import Completion, PolicyError, PolicyUnavailable, Request, Sampling
 from at2po_env.search_qa import SearchQAEnv
 from at2po_env.state import Text, plain
@@ -29,6 +30,10 @@ LOGPROBS = 1  # alternatives that are asked for: llama.cpp's server gives no log
 
 class EndpointLost(PolicyError):
     """The endpoint could not answer, however often it was tried."""
+
+
+class NoLogprob(PolicyError):
+    """An answer lacks the log-probability of one of its tokens."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +78,16 @@ class TreePolicy:
         """The text of a sampled turn."""
         return b"".join(self._pieces[id_] for id_ in ids).decode()
 
+    def opened_thought(self, prompt: Sequence[int]) -> str:
+        """Nothing: whether an endpoint's template opens thoughts shows only in its replies."""
+        return ""
+
     async def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
         """Ask for every turn; the endpoint's own limits say how many at a time.
 
         Raises:
             EndpointLost: it could not answer.
+            NoLogprob: it gave no log-probability with a token.
             Refusal: it refuses the question.
             EndpointError: it gives no log-probabilities, or no request can work.
         """
@@ -123,8 +133,8 @@ class TreePolicy:
         most = self.config.limits.max_response_tokens
         if before is None:
             return most
-        first = min(turn.reply.prompt_tokens for turn in self.turns.values() if turn.reply.prompt_tokens)
-        return most - (before.reply.prompt_tokens + before.reply.completion_tokens - first)
+        prompts = [turn.reply.prompt_tokens for turn in self.turns.values() if turn.reply.prompt_tokens]
+        return most - tokens_behind(min(prompts, default=None), before.reply)
 
     def _seed(self, key: tuple[int, ...]) -> int:
         address = f"{self.config.seed} {self.env.state.question.id} {self.first + key[-2]} {key[-1]}"
@@ -137,11 +147,18 @@ class TreePolicy:
         if not reply.completion_tokens:  # where the endpoint does not count
             reply = dataclasses.replace(reply, completion_tokens=len(tokens))
         pieces = split_text(action.encode(), [_bytes(token) for token in tokens]) or [b""]
-        logprobs = [float(token["logprob"]) for token in tokens][: len(pieces)] or [0.0]
+        logprobs = [self._logprob(token) for token in tokens[: len(pieces)]] or [0.0]
         end = self._new(pieces[-1])
         self.turns[end] = SampledTurn(self.first + request.key[-2], action, reply, conversation)
         ids = (*(self._token(piece) for piece in pieces[:-1]), end)
         return Completion(ids, tuple(logprobs), "length" if reply.finish == "length" else "stop")
+
+    def _logprob(self, token: Mapping[str, Any]) -> float:
+        given = token.get("logprob")
+        if not isinstance(given, int | float) or not math.isfinite(given):
+            what = f"{self.endpoint.model.base_url} gives no log-probability with the token {token.get('token')!r}"
+            raise NoLogprob(f"{what} but {given!r}")
+        return float(given)
 
     def _token(self, piece: bytes) -> int:
         if piece not in self._tokens:

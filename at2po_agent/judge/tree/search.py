@@ -21,7 +21,7 @@ from at2po_agent.judge.endpoint.conversation import converse
 from at2po_agent.judge.endpoint.refusals import EndpointError, Filtered, Refusal
 from at2po_agent.judge.episodes.play import Metered, Played, record_of
 from at2po_agent.judge.episodes.records import EpisodeRecord
-from at2po_agent.judge.tree.policy import LOGPROBS, EndpointLost, TreePolicy, no_logprobs
+from at2po_agent.judge.tree.policy import LOGPROBS, EndpointLost, NoLogprob, TreePolicy, no_logprobs
 from at2po_agent.judge.tree.voting import Candidate, Sampled
 from at2po_agent.method.expansion import Chains, EntropyGuided, Expansion
 from at2po_agent.method.tree import TurnTree
@@ -95,7 +95,7 @@ async def search_tree(
         async with asyncio.timeout(seconds):
             expansion = config.expansion
             records = await _grown(env, endpoint, config, expansion, 0, outages)
-            budget = sum(record.completion_tokens for record in records)
+            budget = sum(map(_generated, records))
             chains = records[: expansion.chains]
             while n := _further(chains, budget, most_chains(expansion)):
                 more = await _grown(env, endpoint, config, Chains(n), len(records), outages)
@@ -104,7 +104,7 @@ async def search_tree(
             return records
     except TimeoutError:
         error = f"the tree did not end within {seconds:g} s"
-    except (EndpointLost, Refusal, _PathLost) as reason:
+    except (EndpointLost, NoLogprob, Refusal, _PathLost) as reason:
         error = str(reason)
     prompt = plain(env.observation())
     return [record_of(env, env.state, Played(0, prompt, (), error=error))]
@@ -112,7 +112,7 @@ async def search_tree(
 
 def _further(chains: Sequence[EpisodeRecord], budget: int, most: int) -> int:
     """Chains to sample until all have taken ``budget`` tokens, if the next ones take what the others did."""
-    spent = sum(chain.completion_tokens for chain in chains)
+    spent = sum(map(_generated, chains))
     if spent >= budget:
         return 0
     return min(math.ceil((budget - spent) * len(chains) / max(spent, 1)), most - len(chains))
@@ -145,8 +145,8 @@ def _records(env: SearchQAEnv, policy: TreePolicy, tree: TurnTree) -> Iterator[E
             seconds += reply.seconds * new
             metered.append(
                 Metered(
-                    reply.prompt_tokens * new,
-                    reply.completion_tokens * new,
+                    reply.prompt_tokens if new else 0,
+                    reply.completion_tokens if new else 0,
                     reply.seconds * new,
                     reply.finish,
                     reply.reasoning,
@@ -183,4 +183,10 @@ def sampled(records: Iterable[EpisodeRecord], shape: EntropyGuided) -> dict[str,
 
 def _candidate(record: EpisodeRecord) -> Candidate:
     assert record.em is not None and record.logprob is not None
-    return Candidate(record.prediction, record.em, record.logprob, record.completion_tokens)
+    return Candidate(record.prediction, record.em, record.logprob, _generated(record))
+
+
+def _generated(record: EpisodeRecord) -> int:
+    """Tokens of a path: each has a log-probability, so that they are counted where the endpoint does not count."""
+    assert record.completion_tokens is not None
+    return record.completion_tokens

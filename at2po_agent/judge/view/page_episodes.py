@@ -18,6 +18,7 @@ def evaluation_head(
     summary: Summary,
     episodes: Sequence[EpisodeRecord],
     tree: Mapping[str, Any] | None = None,
+    chains: int | None = None,
 ) -> dict[str, Any]:
     """What the page shows before an episode is opened.
 
@@ -26,6 +27,7 @@ def evaluation_head(
         summary: of these episodes.
         episodes: in the order of the list.
         tree: what an evaluation with trees found, as ``tree.json`` has it.
+        chains: that each of its trees began with, which the summary is over; None without trees.
     """
     return {
         "kind": "evaluation",
@@ -33,6 +35,7 @@ def evaluation_head(
         "summary": summary.to_json(),
         "samples": max((episode.sample + 1 for episode in episodes), default=1),
         "tree": tree,
+        "chains": chains,
         "filters": list(FILTERS),
         "episodes": [_row(number, episode) for number, episode in enumerate(episodes)],
     }

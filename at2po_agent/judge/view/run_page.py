@@ -47,7 +47,8 @@ def _evaluation(run: Path, path: Path, select: Callable[[Finished], Sequence[Epi
     subtitle = ", ".join(said)
     heading, drawn = Heading(title, subtitle, finished.demo, list(facts(finished.manifest))), run / TREE
     tree = json.loads(drawn.read_text(encoding="utf-8")) if drawn.is_file() else None
-    head = evaluation_head(heading, finished.summary, episodes, tree)
+    chains = finished.tree.chains if finished.tree else None
+    head = evaluation_head(heading, finished.summary, episodes, tree, chains)
     write_page(path, f"{title}, {finished.model}", head, episode_chunks(episodes))
     return f"{len(episodes):,} episodes"
 

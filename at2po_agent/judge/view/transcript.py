@@ -82,7 +82,9 @@ def _verdict(episode: EpisodeRecord) -> Line:
 def _turn(number: int, turn: TurnRecord, gold: frozenset[str], passages: bool) -> list[RenderableType]:
     kind = str(turn.action.get("kind", ""))
     head = Line.assemble((f"\nturn {number}", "bold"), f"  {kind}")
-    head.append(f"  {turn.completion_tokens} tokens  {turn.seconds:.1f} s", "dim")
+    tokens = "" if turn.completion_tokens is None else f"  {turn.completion_tokens} tokens"
+    head.append(f"{tokens}  {turn.seconds:.1f} s", "dim")
+    head.append("  cut at the token limit" if turn.finish == "length" else "", "yellow")
     parts: list[RenderableType] = [head]
     if turn.reasoning:
         parts.append(_indented(Line(visible(turn.reasoning), "dim italic")))

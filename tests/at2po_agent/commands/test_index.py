@@ -37,6 +37,22 @@ def test_build_info_search(tmp_path, file, capsys):
     assert "river: 1 passages" in out and "2  Ossel" in out and "nothing: 0 passages" in out
 
 
+@pytest.mark.fault("S: words of scripts without spaces, and accents")
+def test_words_that_the_analyzer_cannot_find_are_a_warning_and_multilingual_finds_them(tmp_path, file, capsys):
+    foreign = [("3", "北京", "北京是中华人民共和国的首都。"), ("4", "Beyoncé", "A singer.")]
+    lines = [json.dumps({"id": id_, "title": title, "text": text}) + "\n" for id_, title, text in foreign]
+    file.write_text(file.read_text() + "".join(lines))
+    for analyzer, found in (("standard", 0), ("multilingual", 1)):
+        uri = f"embedded:{tmp_path / analyzer}"
+        assert main(["index", "build", uri, str(file), "--analyzer", analyzer]) == 0
+        warned = capsys.readouterr().err
+        assert ("1 of 4 passages have Chinese, Japanese" in warned) == ("1 of 4 passages have accented" in warned)
+        assert ("--analyzer multilingual" in warned) == (analyzer == "standard")
+        assert main(["index", "search", uri, "首都", "Beyonce", "river"]) == 0
+        out = capsys.readouterr().out
+        assert f"首都: {found} passages" in out and f"Beyonce: {found} passages" in out and "river: 1 passages" in out
+
+
 def test_several_files_and_a_beir_folder(tmp_path, file, capsys):
     folder = tmp_path / "beir"
     folder.mkdir()

@@ -132,3 +132,10 @@ def test_an_error_that_nobody_foresaw_keeps_its_traceback(monkeypatch: pytest.Mo
     monkeypatch.setattr("at2po_agent.training.stored_trees.find_tree", broken)
     with pytest.raises(ZeroDivisionError, match="a bug"):
         cli.main(["show-tree", "anywhere"])
+
+
+@pytest.mark.fault("item 29: terminal escapes from outside")
+def test_wrong_usage_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        cli.main(["plan", "--\x1b[31mred"])
+    assert "\x1b" not in capsys.readouterr().err

@@ -1,5 +1,6 @@
 import io
 
+import pytest
 from rich.console import Console
 
 from at2po_agent.judge.display import EvaluationDisplay
@@ -13,10 +14,10 @@ class Clock:
         return self.now
 
 
-def record(id_: str, em: float | None, tokens: int = 100) -> EpisodeRecord:
+def record(id_: str, em: float | None, tokens: int = 100, sample: int = 0) -> EpisodeRecord:
     turn = TurnRecord("x", {"kind": "answer"}, "", completion_tokens=tokens)
     error = "away" if em is None else None
-    return EpisodeRecord(id_, 0, "?", ("a",), "answer", em=em, error=error, turns=(turn,))
+    return EpisodeRecord(id_, sample, "?", ("a",), "answer", em=em, error=error, turns=(turn,))
 
 
 def shown(terminal: bool) -> tuple[EvaluationDisplay, io.StringIO, Clock]:
@@ -60,3 +61,10 @@ def test_why_episodes_have_no_score_is_said_once_for_a_reason():
 def test_nothing_known_yet():
     display, _, _ = shown(terminal=False)
     assert display.line() == "0 tokens/s  0 errors  ? left"
+
+
+@pytest.mark.fault("item 15: leaves of a tree are not pooled with its chains")
+def test_exact_match_of_trees_is_of_the_chains_that_they_began_with():
+    display = EvaluationDisplay("nq test", 4, Console(file=io.StringIO()), Clock(), chains=2)
+    display.finished([record("a", em, sample=sample) for sample, em in enumerate((1.0, 0.0, 0.0, 0.0))])
+    assert display.line().startswith("EM 50.0% [")

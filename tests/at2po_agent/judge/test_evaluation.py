@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from at2po_agent.commands import main as cli
 from at2po_agent.judge.episodes.records import read_episodes
 from at2po_agent.judge.results.metrics import Summary
-from tests.helpers.chat_server import failure, search_then_answer
+from tests.helpers.chat_server import Say, failure, search_then_answer
 
 DEMO = ["eval", "-e", "AT2PO-HotpotQA-v0", "--split", "demo", "-m", "org/m1"]
 
@@ -203,3 +204,89 @@ def test_a_search_that_is_away_is_an_error_of_infrastructure(serve):
         assert status == 1
     else:
         assert status == 2  # a backend that is asked for its manifest when it is opened
+
+
+@pytest.mark.fault("J: no usage is unknown, not 0")
+def test_tokens_that_the_endpoint_does_not_count_are_unknown_everywhere(serve, capsys):
+    server = serve(lambda asked: replace(search_then_answer(asked), counted=False))
+    words = ["-b", server.url, "-n", "2", "model.price_prompt=1", "model.price_completion=1"]
+    assert cli.main([*DEMO, *words]) == 0
+    out = capsys.readouterr().out
+    assert "unknown prompt and unknown completion tokens" in out and "tokens/s" not in out and "cost" not in out
+    (run,) = runs()
+    records = list(read_episodes(run))
+    assert {record.completion_tokens for record in records} == {None}
+    summary = Summary.from_json(json.loads((run / "summary.json").read_text()))
+    assert (summary.prompt_tokens, summary.completion_tokens, summary.cost) == (None, None, None)
+    assert "em" in summary.means and not {"prompt_tokens", "completion_tokens", "cost"} & set(summary.means)
+    for command in (["view", str(run)], ["rescore", str(run)], ["view", str(run), "--question", "demo-0"]):
+        assert cli.main(command) == 0
+    assert "None" not in capsys.readouterr().out
+    assert cli.main(["view", str(run), "--html", "page.html"]) == 0
+    assert cli.main(["compare", str(run), str(run), "--metric", "completion_tokens"]) == 2
+    assert "completion_tokens is not known" in capsys.readouterr().err
+
+
+@pytest.mark.fault("H: turns cut at the token limit")
+def test_turns_that_the_token_limit_cut_are_counted_apart_and_name_it(serve, capsys):
+    def script(asked):
+        if "In which town was the director of the film The Salt Lantern born?" in asked.messages[0]["content"]:
+            return Say("I do not know.")
+        return Say("<think>long", finish="length")
+
+    server = serve(script)
+    assert cli.main([*DEMO, "-b", server.url, "-n", "4"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "3 of 4 episodes had a turn cut at the token limit" in out
+    assert "raise limits.max_turn_tokens=512" in out
+    (run,) = runs()
+    means = json.loads((run / "summary.json").read_text())["means"]
+    assert (means["cut"]["mean"], means["malformed"]["mean"]) == (0.75, 0.25)
+    assert cli.main(["view", str(run), "--filter", "cut"]) == 0
+    assert capsys.readouterr().out.count("demo-") == 3
+
+
+@pytest.mark.fault("R8: a key in ${oc.env:…} is not stored with its value")
+@pytest.mark.parametrize(
+    "override", ["request.extra=${oc.env:HKEY}", "request={a: {b: '${oc.env:HOLDER}'}}", "model.name=${oc.env:HKEY}"]
+)
+def test_a_variable_in_what_is_sent_is_refused_before_anything_is_stored(serve, capsys, monkeypatch, override):
+    monkeypatch.setenv("HKEY", "sk-very-secret")
+    monkeypatch.setenv("HOLDER", "sk-very-secret")
+    server = serve(search_then_answer)
+    assert cli.main([*DEMO, "-b", server.url, "-n", "1", override]) == 2
+    err = capsys.readouterr().err
+    assert "would be stored with its value" in err and err.count("\n") == 1 and "very-secret" not in err
+    assert runs() == [] and server.count == 0
+
+
+@pytest.mark.fault("item 29: terminal escapes and markup from outside")
+def test_a_model_s_name_and_a_server_s_message_are_text_on_the_terminal(serve, capsys):
+    hostile = "[/red]\x1b[2J\u202e"
+
+    def script(asked):
+        return failure(400, hostile) if asked.number == 3 else search_then_answer(asked)
+
+    server = serve(script)
+    words = [
+        "eval",
+        "-e",
+        "AT2PO-HotpotQA-v0",
+        "--split",
+        "demo",
+        "-m",
+        hostile,
+        "-b",
+        server.url,
+        "-n",
+        "2",
+        "-c",
+        "1",
+    ]
+    assert cli.main([*words, "--dry-run"]) == 0
+    assert cli.main(words) == 1
+    (run,) = runs()
+    for command in (["view", str(run)], ["rescore", str(run)], ["compare", str(run)], ["eval", "-m", hostile]):
+        assert cli.main(command) in (0, 2)
+    shown = "".join(capsys.readouterr())
+    assert "[/red]" in shown and not any(character in shown for character in "\x1b\u202e")

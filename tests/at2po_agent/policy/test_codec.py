@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from at2po_agent.policy.codec import Codec, EncodingError
 from at2po_env.chat import messages
 from at2po_env.dialects import NATIVE
-from at2po_env.state import Action, Segment, ToolMessage, UserMessage
+from at2po_env.state import Action, Question, Segment, ToolMessage, UserMessage
 from tests.helpers import real_tokenizers
 from tests.helpers.env_doubles import make_env
 
@@ -313,3 +313,26 @@ def test_a_template_that_calls_tools_in_another_form_or_refuses_is_named() -> No
     tokenizer.chat_template = "{{ raise_exception('no tools, please') }}"
     with pytest.raises(EncodingError, match="refuses this conversation: no tools, please"):
         Codec(tokenizer).observation(ToolMessage((Segment("x", True),)))
+
+
+def thinking_codec() -> Codec:
+    """A tokenizer whose template opens the thought of the model's turn, as DeepSeek-R1's does."""
+    tokenizer = real_tokenizers.byte_bpe()
+    tokenizer.chat_template = (
+        "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]<think>\n{% endif %}"
+    )
+    return Codec(tokenizer)
+
+
+@pytest.mark.fault("C: a thought that the chat template opened, in training")
+def test_a_template_that_opens_the_thought_says_so_of_prompts_and_messages_and_never_of_data() -> None:
+    codec, data = thinking_codec(), (Segment("Who? <think>\n", True),)
+    assert codec.opened_thought(codec.prompt(data)) == "<think>\n"
+    assert codec.opened_thought(codec.observation(UserMessage(data))) == "<think>\n"
+    assert codec.opened_thought(codec.observation((Segment("<result>x</result>", False),))) == ""
+    assert codec.opened_thought(()) == ""
+    plain = Codec(real_tokenizers.byte_bpe())
+    env = make_env(questions=[Question("q", "Who? <think>\n", ("x",))], dialect="bare")
+    env.reset(options={"question_id": "q"})
+    assert plain.opened_thought(plain.prompt(env.observation())) == ""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from at2po_agent.commands import main as cli
 from at2po_agent.policy.base import PolicyError
 from at2po_agent.policy.loading import load_policy, resolve_policy
 from at2po_env.state import Segment
+from tests.helpers.places import ROOT
 from tests.helpers.real_tokenizers import byte_bpe
 from tests.helpers.tiny_models import tiny
 
@@ -119,3 +122,20 @@ def test_nothing_is_trained_through_a_chat_endpoint(
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(PolicyError, match="nothing can be trained through it"):  # nor warm-started, nor imitated
         resolve_policy("http://host/v1")
+
+
+@pytest.mark.fault("item 28: no code of a model is run")
+def test_every_call_that_loads_a_model_or_tokenizer_refuses_its_code():
+    """transformers asks on a terminal where ``trust_remote_code`` is not given, and runs the code on a yes."""
+    loaders = re.compile(r"(Auto\w+\.(from_pretrained|from_config)|library\.SentenceTransformer)$")
+    calls = [
+        (file.relative_to(ROOT), call)
+        for folder in ("at2po_agent", "search_backend", "at2po_env", "envs", "benchmarks", "examples")
+        for file in sorted((ROOT / folder).rglob("*.py"))
+        for call in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and loaders.search(ast.unparse(call.func))
+    ]
+    assert len(calls) > 5
+    for file, call in calls:
+        given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+        assert given.get("trust_remote_code") == "False", (str(file), call.lineno)

@@ -3,10 +3,20 @@ from dataclasses import dataclass
 
 import pytest
 
+from at2po_agent.method.expansion import Chains
 from at2po_agent.method.tree import TurnTree
 from at2po_agent.policy.base import PolicyUnavailable
 from at2po_agent.rollouts.grow import Actor, Limits, PromptTooLong, grow
-from tests.helpers.toys import BranchEveryFirstTurn, Bytes, ChainsThenBranches, Scripted, ToyEnv
+from tests.helpers.env_doubles import make_env
+from tests.helpers.toys import (
+    BranchEveryFirstTurn,
+    Bytes,
+    ChainsThenBranches,
+    OpensThoughts,
+    Recites,
+    Scripted,
+    ToyEnv,
+)
 
 FAST = Limits(retries=2, retry_seconds=0.001)
 
@@ -104,3 +114,21 @@ def test_an_engine_that_comes_back_is_used_again():
 
     tree = run_grow(ToyEnv(), Flaky(), ChainsThenBranches(), key=(3,))
     assert len(tree.leaves) == tree.started
+
+
+@pytest.mark.fault("C: a thought that the chat template opened, in training")
+@pytest.mark.parametrize(
+    ("turn", "kind"),
+    [
+        ("It says <search>query</search>", "malformed"),  # cut at its stop string, inside the thought
+        ("It says <search>query</search>.\n</think>\n<answer>Paris</answer>", "answer"),
+        ("I use <search>x</search> behind <think> here.</think><answer>Paris</answer>", "answer"),
+    ],
+)
+def test_a_turn_behind_an_opened_thought_is_read_with_it(turn, kind):
+    env = make_env(require_think=True)
+    env.reset(options={"question_id": "q1"})
+    tree = asyncio.run(grow(env, Actor(Recites([turn]), OpensThoughts()), Chains(1)))
+    (leaf,) = tree.leaves
+    assert (tree[leaf].ended, bytes(tree[leaf].action).decode()) == (kind, turn)
+    assert tree[leaf].snapshot.turn.text == f"<think>\n{turn}"

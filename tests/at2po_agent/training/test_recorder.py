@@ -6,8 +6,6 @@ import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -18,17 +16,18 @@ from at2po_agent.training.display import Display
 from at2po_agent.training.metrics import Scores
 from at2po_agent.training.recorder import Recorder, RunRecorder
 from at2po_agent.training.run_dir import RunDirectory, read_trees, tree_files
+from tests.at2po_agent.training.test_stored_trees import grown, record
+from tests.helpers.wandb_double import WandbDouble
 
 SCORES = Scores(2, ("a", "b"), (1.0, 0.0), ("", ""), {"f1": 0.5})
 
 
 @pytest.fixture
-def logged(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def logged(monkeypatch: pytest.MonkeyPatch) -> WandbDouble:
     """What the logger of the configuration was told."""
-    calls: list[Any] = []
-    run = SimpleNamespace(log=lambda data, step: calls.append((step, data)), finish=lambda: calls.append("closed"))
-    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **settings: run))
-    return calls
+    double = WandbDouble()
+    monkeypatch.setitem(sys.modules, "wandb", double)
+    return double
 
 
 @pytest.fixture
@@ -55,14 +54,14 @@ def tell(recorder: Recorder) -> None:
     recorder.begin(-1)
     for step in (1, 2):
         recorder.step(step, {"em": step / 4, "kl": None}, {"rollout": 2.0}, seconds=step, tokens=10)
-        recorder.trees(step, lambda step=step: [{"step": step}])
+        recorder.trees(step, lambda step=step: [record(grown(), question=f"At {step}?")])
     recorder.evaluating(2)
     recorder.evaluated()
     recorder.evaluation(SCORES, 3.0)
 
 
 def test_everything_is_in_the_directory_on_the_screen_and_with_the_loggers(
-    run: RunDirectory, logged: list[Any]
+    run: RunDirectory, logged: WandbDouble
 ) -> None:
     recorder, out = recorder_of(run)
     tell(recorder)
@@ -75,16 +74,24 @@ def test_everything_is_in_the_directory_on_the_screen_and_with_the_loggers(
     ]
     assert run.metrics()[0]["kl"] is None and run.metrics()[0]["time"] == {"rollout": 2.0}
     evaluation = {"eval_em": 0.5, "eval_questions": 2, "eval_f1": 0.5}
-    assert logged[:2] == [(1, {"em": 0.25, "rollout": 2.0}), (2, {"em": 0.5, "rollout": 2.0})]
-    assert logged[2][0] == 2 and logged[2][1].items() >= evaluation.items() and logged[3:] == ["closed"]
-    assert [read_trees(file) for file in tree_files(run.path)] == [[{"step": 2}]]  # every second step
+    assert run.metrics()[2].items() >= evaluation.items()
+    [wandb] = logged.runs.values()
+    first_step, example, second_step, last = wandb.rows
+    assert first_step == {"rollout/em": 0.25, "time/rollout_seconds": 2.0, "train/step": 1}
+    assert second_step == {"rollout/em": 0.5, "time/rollout_seconds": 2.0, "train/step": 2}
+    assert last == {"eval/em": 0.5, "eval/questions": 2, "eval/f1": 0.5, "time/eval_seconds": 3.0, "train/step": 2}
+    assert wandb.finished == 1
+    assert set(example) == {"examples/tree", "examples/best_path", "examples/worst_path", "train/step"}
+    assert "At 1?" in example["examples/tree"].page
+    # Every second step is stored.
+    assert [[tree["question"] for tree in read_trees(file)] for file in tree_files(run.path)] == [["At 2?"]]
     first, second, phase, line = out.getvalue().splitlines()
     assert first.startswith("step 1/4  EM 25.0%") and second.startswith("step 2/4  EM 50.0%")
     assert phase == "evaluation …" and line.startswith("evaluation after step 2: EM 50.0%")
     assert recorder.is_evaluated(2) and not recorder.is_evaluated(1)
 
 
-def test_a_run_that_goes_on_forgets_what_came_after_its_checkpoint(run: RunDirectory, logged: list[Any]) -> None:
+def test_a_run_that_goes_on_forgets_what_came_after_its_checkpoint(run: RunDirectory, logged: WandbDouble) -> None:
     tell(recorder_of(run)[0])
     run.close()
     with RunDirectory.resume(run.path) as again:
@@ -94,7 +101,7 @@ def test_a_run_that_goes_on_forgets_what_came_after_its_checkpoint(run: RunDirec
         assert not recorder.is_evaluated(2)
 
 
-def test_an_evaluation_that_was_left_is_said(run: RunDirectory, logged: list[Any]) -> None:
+def test_an_evaluation_that_was_left_is_said(run: RunDirectory, logged: WandbDouble) -> None:
     recorder, out = recorder_of(run)
     recorder.evaluating(2)
     recorder.left(3)

@@ -13,7 +13,7 @@ from at2po_agent.method.tree import TurnNode, TurnTree
 from at2po_agent.policy.loading import PolicyConfig
 from at2po_agent.training.config import TrainConfig
 from at2po_agent.training.run_dir import RunDirectory, RunDirError
-from at2po_agent.training.stored_trees import find_tree, render, render_tree, tree_record
+from at2po_agent.training.stored_trees import examples, find_tree, render, render_tree, tree_record
 from at2po_env.state import Question
 
 WORDS = {
@@ -133,3 +133,18 @@ def test_a_grown_tree_is_drawn_without_a_run() -> None:
     console.print(render_tree(tree, question, advantages, lambda ids: " ".join(WORDS[id_] for id_ in ids)))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "Who [b]?" in text and "A +0.500" in text and "reward 1 (answer)" in text
+
+
+@pytest.mark.fault("item 20: one tree and some transcripts are logged")
+def test_examples_are_a_tree_with_signal_and_its_best_and_worst_path():
+    equal = record(TurnTree.from_json(record(grown())["tree"]), question="Another?")
+    for node in equal["tree"]["nodes"]:
+        node["reward"] = 0.0 if node["leaf"] else None
+    texts = examples([equal, record(grown())])
+    assert "Who [b]?" in texts["examples/tree"] and "A +1.500" in texts["examples/tree"]
+    best, worst = texts["examples/best_path"], texts["examples/worst_path"]
+    assert best.splitlines()[0] == "Who [b]?" and "gold: A | B" in best
+    assert "<search> x </search>\n<result> y </result>" in best and best.rstrip().endswith("reward 1 (answer)")
+    assert worst.rstrip().endswith("reward -1 (malformed)")
+    assert not any("\x1b" in text for text in texts.values())
+    assert examples([equal])["examples/best_path"].startswith("Another?")

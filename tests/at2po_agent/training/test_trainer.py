@@ -165,8 +165,11 @@ def test_tensorboard_has_every_step_and_evaluation_once_after_a_resume(tmp_path)
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     events.Reload()
     logged = metrics(tmp_path / "run")
+    assert {"update/loss", "rollout/entropy", "time/step_seconds"} <= set(events.Tags()["scalars"])
+    assert {event.step for event in events.Tensors("examples/best_path/text_summary")} == {1}
+    names = {"reward": "rollout/reward", "eval_em": "eval/em"}
     for name, steps in (("reward", [1, 2, 3, 4, 5]), ("eval_em", [0, 2, 4])):
-        shown = [(event.step, event.value) for event in events.Scalars(name)]
+        shown = [(event.step, event.value) for event in events.Scalars(names[name])]
         assert shown == [(line["step"], pytest.approx(line[name])) for line in logged if name in line]
         assert [step for step, _ in shown] == steps
 

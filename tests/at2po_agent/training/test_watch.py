@@ -49,16 +49,14 @@ def test_a_run_whose_updates_are_all_skipped_ends(tmp_path: Path, capsys: pytest
     assert train(tmp_path, algorithm="name: grpo, expansion: {n: 2}, objective: {kl_coef: 1e39}") == 2
     out, err = capsys.readouterr()
     assert "every update of 3 steps in a row was skipped, up to step 3" in err.splitlines()[-1]
-    assert [f"step {step}: every update was skipped" in out for step in (1, 2, 3, 4)] == [True, True, True, False]
+    assert out.count("every update was skipped") == 1  # said when it begins
     assert [line["update_skipped_steps"] for line in read_metrics(tmp_path / "run")] == [1, 1, 1]
 
 
 def test_only_steps_in_a_row_count_and_those_without_an_update_do_not() -> None:
-    notes: list[str] = []
-    watch = SkippedUpdates(notes.append)
+    watch = SkippedUpdates()
     skipped, partly, taken = ({"steps": s, "skipped_steps": k} for s, k in ((0.0, 2.0), (1.0, 1.0), (2.0, 0.0)))
     for step, updated in enumerate([skipped, skipped, partly, skipped, {}, skipped, taken, skipped, {}, skipped]):
         watch.see(step, updated)
-    assert len(notes) == 6
     with pytest.raises(TrainingError, match=f"every update of {PATIENCE} steps in a row was skipped, up to step 10"):
         watch.see(10, skipped)

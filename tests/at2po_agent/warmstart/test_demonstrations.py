@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from at2po_agent.method.expansion import Chains
-from at2po_agent.policy.base import Completion, Request, Sampling
 from at2po_agent.rollouts.grow import Actor, grow
 from at2po_agent.warmstart.demonstrations import begin_all, play, write_down
 from at2po_agent.warmstart.teacher import ScriptedTeacher, TeacherConfig
@@ -18,7 +17,7 @@ from at2po_env.search_qa import SearchQAEnv
 from at2po_env.state import Action, Question
 from search_backend.base import Passage
 from search_backend.embedded.backend import EmbeddedIndex
-from tests.helpers.toys import Bytes
+from tests.helpers.toys import Bytes, OpensThoughts, Recites
 
 QUESTIONS = [
     Question("a", "Who is king where Oslo lies?", ("Harald",), ("Oslo", "Norway")),
@@ -43,17 +42,6 @@ def env(tmp_path: Path) -> Iterator[SearchQAEnv]:
 
 def begin(question: Question):  # type: ignore[no-untyped-def]
     return next(iter(begin_all([question], ScriptedTeacher(TeacherConfig()), 1, (0,))))[1]
-
-
-class Recites:
-    """A policy that writes given turns."""
-
-    def __init__(self, turns: Sequence[str]) -> None:
-        self.turns = turns
-
-    async def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
-        texts = [self.turns[request.key[-1]].encode() for request in requests]
-        return [Completion(tuple(text), (0.0,) * len(text), "stop") for text in texts]
 
 
 def test_a_demonstration_is_id_for_id_the_rollout_of_a_policy_that_writes_the_teachers_turns(env: SearchQAEnv) -> None:
@@ -85,3 +73,13 @@ def test_the_same_seed_plays_the_same_episodes_and_another_seed_others() -> None
         return [(question.id, script([])) for question, script in begin_all(QUESTIONS, teacher, 20, (seed,))]
 
     assert first(1) == first(1) != first(2)
+
+
+@pytest.mark.fault("C: a thought that the chat template opened, in training")
+@pytest.mark.parametrize("require_think", [False, True])
+def test_a_demonstration_closes_the_thought_that_its_prompt_opened(env: SearchQAEnv, require_think: bool) -> None:
+    own = SearchQAEnv(env.dataset, env.search, Rules.of(k=1, require_think=require_think))
+    state = play(own, QUESTIONS[1], begin(QUESTIONS[1]))
+    made = write_down(own, state, OpensThoughts(), context_weight=0.25, end_id=END)
+    text = bytes(made.ids[:-1]).decode()
+    assert "<think>\n </think><search> Lima</search>" in text if require_think else "<think>\n</think><search>" in text

@@ -10,7 +10,7 @@ import uuid
 import pytest
 
 import search_backend
-from search_backend import BadQuery, EmbeddedIndex, SearchUnavailable, read_passages
+from search_backend import BadQuery, EmbeddedIndex, Passage, SearchUnavailable, read_passages
 from search_backend.elastic.address import parse_address
 from search_backend.elastic.backend import ElasticsearchBackend
 from search_backend.elastic.load import load_index
@@ -67,7 +67,12 @@ def real_passages(data_dir, files):
 
 
 @pytest.mark.parametrize(
-    ("analyzer", "shards", "files"), [("standard", 1, "*.jsonl.gz"), ("english", 3, "hotpotqa.jsonl.gz")]
+    ("analyzer", "shards", "files"),
+    [
+        ("standard", 1, "*.jsonl.gz"),
+        ("english", 3, "hotpotqa.jsonl.gz"),
+        ("multilingual", 1, "hotpotqa.jsonl.gz"),
+    ],
 )
 def test_it_ranks_as_the_embedded_index_does(data_dir, uri, tmp_path, analyzer, shards, files):
     """Scores agree to 1e-5; where neighbours are as close as that, their order may differ."""
@@ -83,6 +88,24 @@ def test_it_ranks_as_the_embedded_index_does(data_dir, uri, tmp_path, analyzer, 
         assert [hit.score for hit in theirs] == pytest.approx([hit.score for hit in ours], rel=1e-5)
         same += [hit.passage for hit in ours] == [hit.passage for hit in theirs]
     assert same / len(queries) >= 0.99
+    backend.close()
+
+
+@pytest.mark.fault("S: words of scripts without spaces, and accents")
+@pytest.mark.parametrize("analyzer", ["standard", "multilingual"])
+def test_every_character_of_unicode_is_searched_as_in_the_embedded_index(uri, tmp_path, analyzer):
+    """Each passage has some characters, as words and as one run; each query has those of one passage."""
+    characters = [chr(code) for code in range(0x80, 0x32000) if not 0xD800 <= code < 0xE000]
+    texts = ["".join(characters[i : i + 16]) for i in range(0, len(characters), 16)]
+    passages = [Passage(f"p{i:05d}", text, f"{' '.join(text)} A{text[0]}b") for i, text in enumerate(texts)]
+    embedded = EmbeddedIndex.build(tmp_path / "index", passages, analyzer=analyzer)
+    backend = load_index(uri, passages, analyzer=analyzer)
+    queries = [text[::3] + " " + " ".join(text[::5]) for text in texts]
+    some_found = 0
+    for ours, theirs in zip(embedded.search(queries, 5), backend.search(queries, 5), strict=True):
+        assert [hit.score for hit in theirs] == pytest.approx([hit.score for hit in ours], rel=1e-5)
+        some_found += bool(ours)
+    assert some_found > len(texts) / 2
     backend.close()
 
 

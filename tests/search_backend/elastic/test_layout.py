@@ -4,7 +4,7 @@ import pytest
 
 import search_backend
 from search_backend import CorpusError, Manifest, Passage
-from search_backend.analysis import make_analyzer
+from search_backend.analysis import Analyzer
 from search_backend.elastic.address import parse_address
 from search_backend.elastic.layout import document, mappings, read
 from search_backend.elastic.load import load_index
@@ -14,7 +14,7 @@ MANIFEST = Manifest("elasticsearch", "digest", 3, "standard", {"shards": 1, "k1"
 
 
 def test_a_document_has_the_terms_of_its_title_as_often_as_it_counts_and_those_of_its_text():
-    made = document(Passage("p7", "Ossel Bridge", "It isn't old."), 7, make_analyzer("standard"), 2)
+    made = document(Passage("p7", "Ossel Bridge", "It isn't old."), 7, Analyzer("standard"), 2)
     assert made == {
         "id": "p7",
         "title": "Ossel Bridge",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -49,3 +50,24 @@ def test_a_load_into_an_index_whose_mapping_conflicts_names_the_document_and_the
     ):
         load_index(uri, PASSAGES)
     backend.close()
+
+
+@pytest.mark.fault("item 26: an index that is deleted during its load, and created again by bulk")
+@pytest.mark.parametrize("held", [b'"shards_acknowledged"', b'"uuid"'])
+def test_an_index_that_is_deleted_during_its_load_is_not_sealed(uri, client, elasticsearch_host, slow_proxy, held):
+    proxy = slow_proxy(elasticsearch_host)
+    proxy.holds = lambda answer: held in answer
+    through = uri.replace(elasticsearch_host, f"127.0.0.1:{proxy.port}")
+    with ThreadPoolExecutor(1) as thread:
+        load = thread.submit(load_index, f"{through}?timeout=30", PASSAGES)
+        try:
+            assert proxy.holding.wait(20)
+            (name,) = client.indices.get(index=f"{uri.rpartition('/')[2]}-*")
+            client.indices.delete(index=name)
+            proxy.holds = lambda answer: False
+        finally:
+            proxy.go_on.set()
+        with pytest.raises(CorpusError, match=r"deleted while it was loaded|no such index"):
+            load.result(60)
+    with pytest.raises(SearchError, match="no such index"):
+        search_backend.open(uri)

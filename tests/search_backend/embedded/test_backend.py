@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import search_backend
 from search_backend import CorpusError, EmbeddedIndex, Passage, SearchUnavailable, read_passages
+from search_backend.analysis import Analyzer
 from search_backend.embedded import files
 from tests.helpers.search_contract import PASSAGES, SearchBackendContract, ids
 
@@ -133,7 +134,7 @@ def test_ties_go_by_id_in_a_segment_that_was_merged_in_another_order(tmp_path):
     manifest = EmbeddedIndex.build(tmp_path / "in-order", passages).manifest
     merged = tmp_path / "merged"
     merged.mkdir()
-    writer = files.create_index(merged, manifest.analyzer).writer(num_threads=1)
+    writer = files.create_index(merged, Analyzer(manifest.analyzer)).writer(num_threads=1)
     for rank, passage in [*enumerate(passages, 1)][100:] + [*enumerate(passages, 1)][:100]:
         document = tantivy.Document()
         document.add_unsigned(files.RANK, rank)
@@ -215,7 +216,7 @@ def test_an_open_index_outlives_its_directory(index, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "damage", ["missing file", "short file", "no manifest", "bad manifest", "other format", "garbage"]
+    "damage", ["missing file", "short file", "no manifest", "bad manifest", "deep manifest", "other format", "garbage"]
 )
 def test_a_damaged_index_is_one_clear_error(index, tmp_path, damage):
     directory = tmp_path / "index"
@@ -231,6 +232,8 @@ def test_a_damaged_index_is_one_clear_error(index, tmp_path, damage):
         manifest.unlink()
     elif damage == "bad manifest":
         manifest.write_bytes(b"{")
+    elif damage == "deep manifest":
+        manifest.write_bytes(b"[" * 100_000)
     else:
         manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "format": "at2po-index/99"}))
     with pytest.raises(CorpusError, match=f"(?s){re.escape(str(directory))}.*build it again"):

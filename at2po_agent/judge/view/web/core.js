@@ -9,9 +9,12 @@ function put(node, attributes, children) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else node.setAttribute(name, value === true ? "" : value);
   }
-  node.append(...children.flat(2).filter((child) => child !== null && child !== undefined && child !== false));
+  node.append(...present(children));
   return node;
 }
+/** What a browser would write out as "null", "undefined" or "false" is nothing. */
+const present = (children) => children.flat(2).filter((child) => child !== null && child !== undefined && child !== false);
+const refill = (node, ...children) => node.replaceChildren(...present(children));
 const h = (tag, attributes = {}, ...children) => put(document.createElement(tag), attributes, children);
 const s = (tag, attributes = {}, ...children) => put(document.createElementNS(SVG, tag), attributes, children);
 const byId = (id) => document.getElementById(id);

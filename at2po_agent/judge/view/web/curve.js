@@ -12,8 +12,8 @@ function treeMethods(tree) {
        name === "majority of chains" ? "" : `${signed(100 * found.against_chains.mean, 1)} ${points(found.against_chains)}`,
        found.paths.toFixed(1), whole(found.tokens)].map((text) => h("td", {}, text)));
   const heads = ["at equal tokens", "exact match", "95 % interval", "to majority of chains", "paths", "tokens"];
-  return h("table", {}, h("thead", {}, h("tr", {}, heads.map((text) => h("th", { scope: "col" }, text)))),
-    h("tbody", {}, Object.entries(tree.methods).map(row)));
+  return h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, heads.map((text) => h("th", { scope: "col" }, text)))),
+    h("tbody", {}, Object.entries(tree.methods).map(row))));
 }
 
 function treeCurve(tree) {

@@ -3,24 +3,30 @@
 const VERDICTS = { correct: "correct", wrong: "wrong", malformed: "malformed", error: "error" };
 const ENDS = { malformed: "a turn had no usable action", search_limit: "it went on searching after the last search", turn_limit: "no turns left",
                length_limit: "no room left to generate" };
-const SHARES = { em: "Exact match", f1: "F1", contains: "Contains gold", recall: "Gold titles found", malformed: "Malformed" };
+const SHARES = { em: "Exact match", f1: "F1", contains: "Contains gold", recall: "Gold titles found", malformed: "Malformed", cut: "Cut at the token limit" };
 const AMOUNTS = { searches: "Searches", turns: "Turns", prompt_tokens: "Prompt tokens", completion_tokens: "Completion tokens",
                   seconds: "Seconds", cost: "Cost" };
 
 function evaluationHead(head) {
   const means = head.summary.means, em = means.em;
   const tiles = [
-    ...Object.entries(SHARES).filter(([name]) => name !== "em" && means[name]).map(([name, label]) => measure(label, means[name], true)),
+    ...Object.entries(SHARES).filter(([name]) => name !== "em" && means[name] && (name !== "cut" || means.cut.mean)).map(([name, label]) => measure(label, means[name], true)),
     ...Object.entries(head.summary.pass_at).filter(([k]) => k !== "1").map(([k, value]) => measure(`pass@${k}`, value, true)),
     ...Object.entries(AMOUNTS).filter(([name]) => means[name]).map(([name, label]) => measure(label, means[name], false)),
+    head.summary.seconds_each === null ? null : sharedSeconds(head.summary.seconds_each),
   ];
-  const hero = em && h("div", { class: "hero" }, h("p", { class: "label" }, head.samples > 1 ? `Exact match, mean@${head.samples}` : "Exact match"),
+  const exact = head.chains ? `Exact match of one chain, mean@${head.chains}` : head.samples > 1 ? `Exact match, mean@${head.samples}` : "Exact match";
+  const hero = em && h("div", { class: "hero" }, h("p", { class: "label" }, exact),
     h("p", { class: "big" }, (100 * em.mean).toFixed(1), h("small", {}, " %")), whisker(em),
     h("p", { class: "interval" }, `95 % interval ${(100 * em.low).toFixed(1)} – ${(100 * em.high).toFixed(1)}, ${count(em.n, "question")}`),
+    head.chains ? h("p", { class: "interval" }, "These numbers are of the chains that each tree began with.") : null,
     head.summary.errors ? h("p", { class: "warning" }, `${count(head.summary.errors, "episode")} ended by infrastructure, not scored`) : null);
-  byId("head").replaceChildren(heading(head), h("div", { class: "numbers" }, hero, h("dl", { class: "measures" }, tiles)),
+  refill(byId("head"), heading(head), h("div", { class: "numbers" }, hero, h("dl", { class: "measures" }, tiles)),
     treeResult(head.tree), facts(head.facts));
 }
+
+/** Episodes of a local model run in batches: one has a share of its batch's time, which has no interval. */
+const sharedSeconds = (value) => h("div", { class: "measure" }, h("dt", {}, "Seconds, of batches"), h("dd", {}, h("b", {}, number(value))));
 
 function episodeRow(item) {
   const answer = item.verdict === "error" ? item.error : item.prediction === null ? `no answer (${item.ended})` : item.prediction;
@@ -94,7 +100,7 @@ async function openEpisode(item) {
 function evaluation(head) {
   evaluationHead(head);
   const items = head.episodes;
-  for (const item of items) item.which = head.samples > 1 ? `sample ${item.sample + 1}` : "";
+  for (const item of items) item.which = head.samples > 1 ? `${head.chains ? "path" : "sample"} ${item.sample + 1}` : "";
   for (const item of items) item.text = `${item.question} ${item.gold} ${item.prediction ?? ""} ${item.id}`.toLowerCase();
   const tally = (name) => items.filter((item) => item.filters.includes(name)).length;
   bench({

@@ -27,7 +27,7 @@ class List {
     for (const node of this.drawn.values()) node.remove();
     this.drawn.clear();
     this.rows.style.height = `${items.length * this.height}px`;
-    this.rows.replaceChildren(...(items.length ? [] : [h("p", { class: "empty" }, "Nothing here fits this filter.")]));
+    refill(this.rows, items.length ? null : h("p", { class: "empty" }, "Nothing here fits this filter."));
     this.draw();
   }
 
@@ -81,7 +81,7 @@ const wide = () => matchMedia("(min-width: 60rem)").matches;
 const reader = {
   show(...children) {
     const back = h("button", { type: "button", class: "back", onclick: () => reader.close() }, icon("back"), "Back");
-    byId("reader").replaceChildren(back, ...children.flat());
+    refill(byId("reader"), back, children);
     byId("reader").scrollTop = 0;
     document.body.classList.add("reading");
   },
@@ -129,7 +129,7 @@ function bench({ items, filters, fits, order, text, row, open, name, label }) {
   } }, Object.keys(order).map((name) => h("option", { value: name }, name)));
   const status = h("span", { class: "status", role: "status" });
   const choose = (filter) => { state.filter = filter; refresh(); };
-  byId("tools").replaceChildren(chips(filters, "all", choose), find, sort, status);
+  refill(byId("tools"), chips(filters, "all", choose), find, sort, status);
   byId("bench").hidden = false;
   refresh();
   const linked = items.findIndex((item) => location.hash === `#${encodeURIComponent(name(item))}`);

@@ -84,7 +84,7 @@ function treeView(tree) {
       group.setAttribute("tabindex", Number(group.dataset.at) === at ? "0" : "-1");
     });
     svg.querySelectorAll(".link").forEach((line, i) => line.classList.toggle("on-path", path.has(i + 1)));
-    detail.replaceChildren(...nodeView(nodes, at, go));
+    refill(detail, nodeView(nodes, at, go));
   };
   const go = (at) => { select(at); svg.querySelector(`[data-at="${at}"]`).focus(); };
   const svg = drawTree(tree, select);
@@ -104,7 +104,7 @@ function treeView(tree) {
       group.firstChild.style.fill = fill;
       group.classList.toggle("strong", strong);
     });
-    key.replaceChildren(legend(scale, chosen));
+    refill(key, legend(scale, chosen));
   };
   const key = h("div", {}), known = PAINTS.filter(([, , value]) => nodes.slice(1).some((node) => value(node) !== null));
   const colours = chips(known.map(([name, label]) => [name, label, ""]), known[0][0], shade);
@@ -132,7 +132,7 @@ function nodeView(nodes, at, go) {
     h("dl", { class: "values" }, values.filter(([, value]) => value !== null && value !== undefined).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
     h("div", { class: `turn ${node.kind}` }, action(node.text)),
     node.observation.trim() ? h("details", { class: "whole", open: true }, h("summary", {}, "what came back"), h("p", {}, said(node.observation.trim()))) : null,
-  ].filter(Boolean);
+  ];
 }
 
 function chart({ label, share, points }) {
@@ -151,7 +151,7 @@ function trainingHead(head) {
   const hero = gain && h("div", { class: "hero" }, h("p", { class: "label" }, "Exact match, greedy"),
     h("p", { class: "big" }, (100 * after).toFixed(1), h("small", {}, " %")),
     h("p", { class: "interval" }, `from ${percent(before)}: ${signed(100 * gain.mean, 1)} points, 95 % paired interval ${signed(100 * gain.low, 1)} to ${signed(100 * gain.high, 1)}, ${count(gain.n, "question")}`));
-  byId("head").replaceChildren(heading(head), h("div", { class: "numbers" }, hero, h("div", { class: "charts" }, head.charts.map(chart))), facts(head.facts));
+  refill(byId("head"), heading(head), h("div", { class: "numbers" }, hero, h("div", { class: "charts" }, head.charts.map(chart))), facts(head.facts));
 }
 
 function treeRow(item) {

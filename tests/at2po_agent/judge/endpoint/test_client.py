@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 
 import pytest
@@ -74,14 +75,78 @@ def test_a_fault_that_stays_ends_in_one_error(serve, name):
 
 
 def test_an_address_where_nobody_listens_stops_everything():
-    limits = LimitConfig(retries=2, retry_seconds=0.01)
+    limits = LimitConfig(retries=0, retry_seconds=0.01, wait_seconds=0.3)
 
     class Nobody:
         url = f"http://127.0.0.1:{free_port()}/v1"
 
-    with pytest.raises(EndpointError, match="cannot be reached, tried 3 times: the connection failed") as caught:
+    with pytest.raises(
+        EndpointError, match=r"cannot be reached, tried \d+ times in 0.3 s: the connection failed"
+    ) as caught:
         ask(Nobody, limits=limits)
     assert "Check the address (-b), and that the server runs" in str(caught.value)
+
+
+@pytest.mark.fault("item 7: a refused connection at the very first request")
+def test_a_connection_that_is_refused_from_the_start_ends_within_ten_seconds_or_waits_as_told():
+    class Nobody:
+        url = f"http://127.0.0.1:{free_port()}/v1"
+
+    for limits in (LimitConfig(), LimitConfig(retries=0, wait_seconds=3)):
+        started = time.monotonic()
+        with pytest.raises(EndpointError, match="--wait SECONDS waits longer"):
+            ask(Nobody, limits=limits)
+        assert limits.wait_seconds - 1 < time.monotonic() - started < limits.wait_seconds + 1
+
+
+def test_a_server_that_starts_while_it_is_waited_for_is_asked(monkeypatch):
+    port, made = free_port(), []
+
+    async def run():
+        async with ChatEndpoint(ModelConfig("m", f"http://127.0.0.1:{port}/v1"), LimitConfig(retries=0)) as endpoint:
+            reply = asyncio.create_task(endpoint.complete(HELLO))
+            await asyncio.sleep(1.0)
+            made.append(await asyncio.to_thread(ChatServer, lambda asked: Say("hi"), port=port))
+            return await reply
+
+    assert asyncio.run(run()).text == "hi"
+    made[0].close()
+
+
+UNKNOWN_ADDRESS = Say(raw=b'{"error": "Unexpected endpoint or method. (POST /chat/completions)"}')
+
+
+@pytest.mark.fault("I: an address without /v1 that answers 200 with an error")
+def test_an_error_without_a_code_before_any_answer_is_of_the_address():
+    async def run(server):
+        async with ChatEndpoint(ModelConfig("m", server.url), LimitConfig()) as endpoint:
+            return await endpoint.complete(HELLO)
+
+    with ChatServer(lambda asked: UNKNOWN_ADDRESS) as server:
+        with pytest.raises(EndpointError, match=r"Unexpected endpoint .* address \(-b, up to and with /v1\)"):
+            asyncio.run(run(server))
+        assert server.count == 1
+
+
+def test_an_error_without_a_code_between_answers_passes(serve):
+    server = serve(lambda asked: UNKNOWN_ADDRESS if asked.number == 1 else Say("hi"))
+    assert [reply.text for reply in ask(server, HELLO, HELLO)[0]] == ["hi", "hi"]
+
+
+@pytest.mark.fault("W: Azure's address with ?api-version=")
+def test_the_query_of_an_azure_address_goes_along_with_the_key_in_its_header(serve, monkeypatch):
+    monkeypatch.setenv("AZURE_KEY", "0123456789abcdef")
+    server = serve(lambda asked: Say("hi"))
+    url = server.url.replace("/v1", "/openai/deployments/D?api-version=2024-10-21")
+
+    async def run():
+        async with ChatEndpoint(ModelConfig("m", url, "AZURE_KEY"), FAST) as endpoint:
+            return await endpoint.complete(HELLO)
+
+    assert asyncio.run(run()).text == "hi"
+    (asked,) = server.asked
+    assert asked.path == "/openai/deployments/D/chat/completions?api-version=2024-10-21"
+    assert asked.headers["api-key"] == "0123456789abcdef"
 
 
 def test_an_endpoint_that_goes_away_later_ends_episodes_and_not_the_run():
@@ -414,7 +479,7 @@ def test_text_in_parts_and_lone_surrogates_become_text(serve):
     parts = [{"type": "text", "text": "a\ud800"}, {"type": "other"}, {"type": "text", "text": "b"}]
     server = serve(lambda asked: Say(raw=json.dumps({"choices": [{"message": {"content": parts}}]}).encode()))
     (reply,), _ = ask(server)
-    assert (reply.text, reply.finish, reply.prompt_tokens) == ("a�b", "", 0)
+    assert (reply.text, reply.finish, reply.prompt_tokens) == ("a�b", "", None)
 
 
 def test_nothing_of_another_account_is_sent(serve, monkeypatch):
@@ -460,3 +525,20 @@ def test_errors_are_not_cached(serve, tmp_path):
         with pytest.raises(PolicyUnavailable):
             ask(server, cache=cache)
         assert ask(server, cache=cache)[0][0].text == "hi"
+
+
+@pytest.mark.fault("item 28: redirects are not followed")
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize(
+    ("location", "shown"),
+    [
+        ("https://u:pw@new.example/v1/chat/completions?key=pw#pw", "https://new.example/v1, give it with -b"),
+        ("/v2/chat/completions", "/v2, give it with -b"),
+        ("http://[pw", "an address that cannot be read"),
+    ],
+)
+def test_a_redirect_says_where_to_and_sends_the_key_nowhere(serve, status, location, shown):
+    server = serve(lambda asked: Say(status=status, headers={"Location": location}, raw=b""))
+    with pytest.raises(EndpointError, match=re.escape(shown)) as caught:
+        ask(server)
+    assert server.count == 1 and "pw" not in str(caught.value)

@@ -42,6 +42,35 @@ def test_the_evaluation_of_a_run_is_the_trainers_last_one_digit_for_digit(traine
     assert json.loads(manifest.read_text())["model"]["name"] == "run-step_000002"
 
 
+@pytest.mark.fault("item 15: eval -m RUN --start evaluates before against after")
+def test_before_is_evaluated_against_after_in_one_command(trained, tmp_path, capsys):
+    path, result = trained
+    assert cli.main(["eval", "-m", str(path), "--start", f"out={tmp_path}"]) == 0
+    found = {run.name.split("--")[1]: run for run in tmp_path.iterdir()}
+    assert set(found) == {"builtin-microwiki", "run-step_000002"}
+    for name, scores in (("builtin-microwiki", result.before), ("run-step_000002", result.after)):
+        em = {record.question_id: record.em for record in read_episodes(found[name])}
+        assert em == dict(zip(scores.ids, scores.em, strict=True))
+    out = capsys.readouterr().out
+    assert "Difference from builtin:microwiki, points" in " ".join(out.split())
+    assert "MicroWiki dev: 30 questions that every run scored" in out
+    assert cli.main(["eval", "-m", str(path), "--start", "--resume", f"out={tmp_path}"]) == 0
+    assert len(list(tmp_path.iterdir())) == 2  # nothing was missing
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-e", "microwiki", "-m", "builtin:microwiki"], "'builtin:microwiki', is no run: give a directory"),
+        (["-e", "microwiki", "-m", "x", "-b", "http://127.0.0.1:1/v1"], "'x', is no run"),
+        (["--resume", "somewhere"], "--start goes with -m RUN"),
+    ],
+)
+def test_only_a_run_has_a_start(words, message, capsys):
+    assert cli.main(["eval", "--start", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_so_is_that_of_the_exported_folder(trained, tmp_path):
     path, result = trained
     assert cli.main(["export", str(path), str(tmp_path / "policy")]) == 0

@@ -89,3 +89,22 @@ def test_an_episode_that_went_on_after_a_malformed_turn_counts_as_malformed():
 def test_a_summary_comes_back_from_json():
     found = summarise([episode("a", 1, 0), episode("a", 0, 1), failed("b")], Prices(1, 2))
     assert Summary.from_json(json.loads(json.dumps(found.to_json()))) == found
+
+
+@pytest.mark.fault("item 15: leaves of a tree are not pooled with its chains")
+@given(st.lists(st.booleans(), min_size=2, max_size=6), st.lists(st.booleans(), max_size=6))
+def test_means_of_trees_are_those_of_their_chains_whatever_the_other_paths_are(chains, others):
+    paths = [episode("a", float(right), sample) for sample, right in enumerate([*chains, *others])]
+    found, alone = summarise(paths, chains=len(chains)), summarise(paths[: len(chains)])
+    assert (found.means, found.pass_at, found.episodes) == (alone.means, alone.pass_at, len(chains))
+    assert found.completion_tokens == 4 * len(paths)  # all of them were paid for
+
+
+@pytest.mark.fault("item 15: seconds of a local evaluation have no interval")
+def test_episodes_of_a_batch_have_a_share_of_its_time_and_no_interval():
+    episodes = [episode("a", 1, seconds=0.5), episode("b", 0, seconds=0.5), episode("c", 0, seconds=2.0)]
+    found = summarise(episodes, batched=True)
+    assert "seconds" not in found.means and found.seconds_each == 1.0
+    assert Summary.from_json(json.loads(json.dumps(found.to_json()))) == found
+    alone = summarise(episodes)
+    assert alone.means["seconds"].mean == 1.0 and alone.seconds_each is None

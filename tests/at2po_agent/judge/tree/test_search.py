@@ -73,13 +73,15 @@ def test_a_tree_and_its_chains_leave_table_curve_and_every_path(serve, capsys):
     assert json.loads((run / "manifest.json").read_text())["sampling"]["temperature"] == 1.0
 
 
-def test_the_paths_of_a_tree_have_a_cost_and_no_chance_of_one_in_k(serve):
+@pytest.mark.fault("item 15: leaves of a tree are not pooled with its chains")
+def test_the_summary_of_trees_is_of_the_chains_that_they_began_with_and_the_cost_of_all_paths(serve):
     prices = ["model.price_prompt=1", "model.price_completion=1000"]
     assert cli.main([*DEMO, "-b", serve(searcher).url, "-n", "1", *SHAPE, *prices]) == 0
     (run,) = runs()
     summary = json.loads((run / "summary.json").read_text())
     assert summary["cost"] == pytest.approx((summary["prompt_tokens"] + 1000 * summary["completion_tokens"]) / 1e6)
-    assert summary["completion_tokens"] > 0 and summary["pass_at"] == {}
+    assert (summary["episodes"], set(summary["pass_at"])) == (2, {"2"})
+    assert summary["completion_tokens"] == 72 and summary["means"]["completion_tokens"]["mean"] == 12
 
 
 def test_a_tree_out_of_the_response_cache_is_the_same_tree_and_asks_nothing(serve):
@@ -228,3 +230,50 @@ def test_a_tree_over_llama_cpp_s_own_server(llama_url):
             message["content"] for message in record.messages if message["role"] == "assistant"
         ]
         assert all(turn.completion_tokens <= 8 for turn in record.turns)
+
+
+def without_usage(asked):
+    return replace_in(searcher(asked), lambda body: body.pop("usage"))
+
+
+def replace_in(say, change):
+    """The answer with a change made in its body."""
+    body = json.loads(say.raw)
+    change(body)
+    return replace(say, raw=json.dumps(body).encode())
+
+
+@pytest.mark.fault("J: --tree without usage")
+def test_a_tree_without_usage_counts_the_tokens_that_have_log_probabilities(serve, capsys):
+    server = serve(without_usage)
+    assert cli.main([*DEMO, "-b", server.url, "-n", "2", *SHAPE]) == 0
+    (run,) = runs()
+    assert len(sampled(read_episodes(run), EntropyGuided(2, 2, 1))) == 2
+    assert all(record.completion_tokens > 0 for record in read_episodes(run))
+    assert {record.prompt_tokens for record in read_episodes(run)} <= {None, 0}
+
+
+@pytest.mark.fault("K: a log-probability that is null or NaN")
+@pytest.mark.parametrize("value", [None, float("nan"), "missing"])
+def test_a_token_without_a_log_probability_is_the_error_of_its_question(serve, capsys, value):
+    def script(asked):
+        def change(body):
+            token = body["choices"][0]["logprobs"]["content"][0]
+            token["logprob"] = value
+            if value == "missing":
+                del token["logprob"]
+
+        bad = (
+            "In which town was the director of the film The Salt Lantern born?" in asked.messages[0]["content"]
+            and turns(asked) == 1
+        )
+        return replace_in(searcher(asked), change) if bad else searcher(asked)
+
+    server = serve(script)
+    assert cli.main([*DEMO, "-b", server.url, "-n", "3", *SHAPE]) == 1
+    (run,) = runs()
+    errors = [record for record in read_episodes(run) if record.error]
+    assert [record.question_id for record in errors] == ["demo-0"]
+    assert "gives no log-probability with the token" in errors[0].error
+    assert len(sampled(read_episodes(run), EntropyGuided(2, 2, 1))) == 2
+    assert "gives no log-probability" in " ".join(capsys.readouterr().out.split())

@@ -1,9 +1,15 @@
+import base64
+import gzip
 import json
+import re
+
+import pytest
 
 from at2po_agent.judge.results.metrics import summarise
 from at2po_agent.judge.view.page import Heading
 from at2po_agent.judge.view.page_episodes import CHUNK, episode_chunks, evaluation_head
-from tests.helpers.evaluations import answered, failed, malformed
+from at2po_agent.judge.view.run_page import write_report
+from tests.helpers.evaluations import answered, failed, malformed, write_run
 
 
 def head_of(episodes):
@@ -41,3 +47,14 @@ def test_samples_of_one_question_are_told_apart():
     head = head_of([answered("a", sample=0), answered("a", "Rom", sample=1)])
     assert head["samples"] == 2
     assert [row["sample"] for row in head["episodes"]] == [0, 1]
+
+
+@pytest.mark.fault("item 15: leaves of a tree are not pooled with its chains")
+def test_the_page_of_trees_is_headed_by_their_chains(tmp_path):
+    paths = [answered("a", "Walem" if sample < 2 else "Rom", sample=sample) for sample in range(7)]
+    run = write_run(tmp_path / "run", paths, tree={"chains": 2, "per_round": 2, "rounds": 1})
+    assert write_report(run, tmp_path / "page.html", 0) == "7 episodes"
+    block = re.search(r'id="chunk-head">([^<]*)<', (tmp_path / "page.html").read_text())
+    assert block
+    head = json.loads(gzip.decompress(base64.b64decode(block[1])))
+    assert (head["chains"], head["summary"]["means"]["em"]["mean"], head["summary"]["episodes"]) == (2, 1.0, 2)

@@ -40,7 +40,7 @@ def browser() -> Iterator[Any]:
 class Page:
     """A page with what went wrong on it."""
 
-    def __init__(self, context: Any, file: Path, link: str = "") -> None:
+    def __init__(self, context: Any, file: Path, link: str) -> None:
         self.problems: list[str] = []
         self.requests: list[str] = []
         self.tab = context.new_page()
@@ -48,7 +48,7 @@ class Page:
         self.tab.on("pageerror", lambda error: self.problems.append(str(error)))
         self.tab.on("request", lambda request: self.requests.append(request.url))
         self.tab.goto(file.as_uri() + link)
-        self.tab.wait_for_selector(".row")
+        self.tab.wait_for_selector("#bench")
         self.file = file
 
     def rows(self) -> list[str]:

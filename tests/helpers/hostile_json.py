@@ -1,0 +1,60 @@
+"""JSON from outside in which one part is something else: what a broken service, or a hostile one, may send."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+from hypothesis import strategies as st
+
+Path = tuple[Any, ...]
+_REMOVED = object()
+
+
+def deep(levels: int) -> Any:
+    """A list in a list in a list …"""
+    value: Any = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+hostile_values = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(st.characters(), max_size=5),
+    st.sampled_from([10**400, -(10**400), float("nan"), float("inf"), "\ud800", "\x00", [], {}, [[]], {"": None}]),
+    st.builds(deep, st.integers(1, 50)),
+)
+
+
+def paths(value: Any) -> Iterator[Path]:
+    """The addresses of all parts of a JSON value, of itself first."""
+    yield ()
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in items:
+        yield from ((key, *rest) for rest in paths(part))
+
+
+def replaced(value: Any, path: Path, part: Any) -> Any:
+    """A copy in which the part at the path is another one, or is missing."""
+    if not path:
+        return {} if part is _REMOVED else part
+    made = copy.deepcopy(value)
+    inner = made
+    for key in path[:-1]:
+        inner = inner[key]
+    if part is _REMOVED:
+        del inner[path[-1]]
+    else:
+        inner[path[-1]] = part
+    return made
+
+
+def with_one_part_replaced(value: Any) -> st.SearchStrategy[Any]:
+    """The value with one part that is missing or something else."""
+    part = st.one_of(hostile_values, st.just(_REMOVED))
+    return st.builds(replaced, st.just(value), st.sampled_from(list(paths(value))), part)

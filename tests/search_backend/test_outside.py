@@ -1,0 +1,134 @@
+"""Bounds and checks for what comes from outside."""
+
+import gzip
+import json
+import os
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from search_backend.outside import (
+    ERROR_BYTES,
+    MOST_DEPTH,
+    Body,
+    Unusable,
+    count,
+    finite,
+    logprob,
+    read_file,
+    read_json,
+    well_formed,
+)
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=())),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(exclude_categories=())), inner),
+)
+
+
+@given(st.binary() | anything.map(json.dumps).map(str.encode))
+def test_json_is_unusable_or_can_be_written_again(data):
+    try:
+        value = read_json(data)
+    except Unusable as error:
+        assert "\n" not in str(error)
+    else:
+        json.dumps(value, ensure_ascii=False).encode()
+
+
+@given(anything)
+def test_values_come_through_but_for_surrogates(value):
+    written = json.dumps(value)
+    assert json.dumps(read_json(written), ensure_ascii=False) == well_formed(
+        json.dumps(json.loads(written), ensure_ascii=False)
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *('{"x":' + "[" * depth + "]" * depth + "}" for depth in (MOST_DEPTH, 2000, 100_000)),
+        '{"a":' * 200 + "1" + "}" * 200,
+        "9" * 301,
+        "9" * 5000,
+        "{",
+        "",
+        b"\xff",
+        b"[\xe2\x82]",
+    ],
+    ids=lambda text: repr(text[:12]),
+)
+def test_json_that_later_code_would_fail_at_is_unusable(text):
+    with pytest.raises(Unusable):
+        read_json(text)
+
+
+def test_json_in_the_encodings_of_its_standard_is_read():
+    for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-32"):
+        assert read_json('{"a": "é"}'.encode(encoding)) == {"a": "é"}
+    assert read_json("[" * MOST_DEPTH + "]" * MOST_DEPTH)
+    assert read_json(r'["\ud83d\ude00", "\uD800"]') == ["😀", "�"]
+
+
+def test_surrogates_become_text_that_has_a_utf8_form():
+    assert well_formed("\ud83d\ude00") == "😀"
+    assert well_formed("a\ud800b\udc00") == "a�b�"
+    assert well_formed("été") == "été"
+
+
+def test_a_count_is_a_whole_number_below_2_to_the_53():
+    assert [count(value, "n") for value in (0, 12, 12.0, 2**53 - 1)] == [0, 12, 12, 2**53 - 1]
+    for value in (-1, 2**53, 10**400, 0.5, float("nan"), float("inf"), True, None, "1", [1]):
+        with pytest.raises(Unusable, match="n is no count"):
+            count(value, "n")
+
+
+def test_numbers_are_finite_and_log_probabilities_at_most_0():
+    assert (finite(3, "x"), logprob(-0.5, "x"), logprob(1e-7, "x"), logprob(-9999.0, "x")) == (3.0, -0.5, 1e-7, -9999.0)
+    for value in (None, "x", True, [0], float("nan"), float("-inf"), 1e308, 0.5, -1e308):
+        with pytest.raises(Unusable, match="x is no"):
+            logprob(value, "x")
+
+
+@given(st.binary(max_size=3000), st.sampled_from([None, zlib.compress, gzip.compress]), st.integers(1, 4000))
+def test_a_body_is_as_long_as_it_may_be_or_unusable(data, pack, most):
+    body = Body("gzip" if pack else "", most)
+    packed = pack(data) if pack else data
+    try:
+        for at in range(0, len(packed), 100):
+            body.add(packed[at : at + 100])
+        assert body.end() == data
+    except Unusable as error:
+        assert "longer" in str(error)
+        assert len(data) > most
+        assert bytes(body.data) == data[:most]
+
+
+@pytest.mark.fault("R4: a body that unpacks to gigabytes")
+def test_a_packed_body_is_unpacked_no_further_than_its_bound():
+    body = Body("gzip", ERROR_BYTES)
+    with pytest.raises(Unusable, match="longer than 65,536 bytes"):
+        body.add(gzip.compress(bytes(100_000_000)))
+    assert len(body.data) == ERROR_BYTES
+
+
+def test_a_body_that_is_not_packed_as_it_says_is_unusable():
+    with pytest.raises(Unusable, match="not asked for"):
+        Body("br", 10)
+    with pytest.raises(Unusable, match="unpacked"):
+        Body("gzip", 10).add(b"no gzip")
+    early = Body("gzip", 1000)
+    early.add(gzip.compress(os.urandom(500))[:300])
+    with pytest.raises(Unusable, match="ends early"):
+        early.end()
+
+
+def test_only_regular_files_are_read(tmp_path):
+    (tmp_path / "file").write_bytes(b"data")
+    assert read_file(tmp_path / "file") == b"data"
+    os.mkfifo(tmp_path / "pipe")
+    for other in (tmp_path / "pipe", tmp_path, tmp_path / "none", "/dev/zero"):
+        with pytest.raises(OSError):
+            read_file(other)
