@@ -16,6 +16,7 @@ from at2po_env.state import Action, EndReason, EpisodeState, Question, SnapshotE
 from at2po_env.tasks import Metric, Order, Task, TaskEnv, TurnView
 from search_backend.base import Hit, SearchBackend
 from search_backend.outside import well_formed
+from search_backend.tape import Tape
 
 _FROM_OUTSIDE: tuple[EndReason, ...] = ("length_limit", "turn_limit", "search_limit")
 
@@ -99,7 +100,7 @@ class SearchQAEnv(TaskEnv[EpisodeState]):
     def task(self, task_id: str) -> Task:
         """The question, its gold answers, and how many hops it takes or what type it is of."""
         question = self.question(task_id)
-        return Task(question.id, question.question, _group(question), question.answers)
+        return Task(question.id, question.question, group_of(question), question.answers)
 
     def manifest(self) -> dict[str, Any]:
         """The questions, the index and the dialect, each with its digest, and where the index was.
@@ -120,6 +121,15 @@ class SearchQAEnv(TaskEnv[EpisodeState]):
             "search_at": asked if isinstance(asked, str) else None,
             "dialect": {"name": self.dialect.name, "digest": self.dialect.digest},
         }
+
+    @property
+    def reward_name(self) -> str:
+        """The reward function by module and name."""
+        return self.rules.reward_name
+
+    def tape_position(self) -> int | None:
+        """Bytes of the tape that searches have used so far; None where there is no tape."""
+        return self.search.position() if isinstance(self.search, Tape) else None
 
     def read_snapshot(self, stored: Mapping[str, Any]) -> EpisodeState:
         """Read the JSON form of an ``EpisodeState``."""
@@ -255,7 +265,7 @@ def hits_to_json(hits: Sequence[Hit]) -> tuple[dict[str, Any], ...]:
     return tuple({"id": hit.passage.id, "title": hit.passage.title, "score": hit.score} for hit in hits)
 
 
-def _group(question: Question) -> str:
+def group_of(question: Question) -> str:
     """What a table splits questions by: that two things are compared, else the number of hops, else the type."""
     kind, hops = str(question.metadata.get("type", "")), question.metadata.get("hops")
     if kind == "comparison" or hops is None:

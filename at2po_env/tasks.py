@@ -125,6 +125,15 @@ class TaskEnv(ForkableEnv[SnapshotT]):
             SnapshotError: it is something else, or was changed.
         """
 
+    @property
+    def reward_name(self) -> str:
+        """What computes the reward, for messages about it."""
+        return f"the reward of {type(self).__name__}"
+
+    def tape_position(self) -> int | None:
+        """Bytes of recorded results that this environment has used so far; None where nothing is recorded."""
+        return None
+
     @abstractmethod
     def transcript(self, snapshot: SnapshotT) -> tuple[TurnView, ...]:
         """The turns of an episode, from the first to the last."""

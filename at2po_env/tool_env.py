@@ -25,13 +25,13 @@ from gymnasium.error import ResetNeeded
 from at2po_env.core import StepResult
 from at2po_env.dataset import DataError
 from at2po_env.episodes import Episode, EpisodeTurn, action_json
-from at2po_env.rendering import well_formed
 from at2po_env.state import SnapshotError, Text, chain, plain
 from at2po_env.tasks import Metric, Task, TaskEnv, TurnView
 from at2po_env.tool_dialects import ToolAction
 from at2po_env.tool_rules import EndReason, Finished, Reward, ToolRules, ToolTask
 from at2po_env.tools import Tool, ToolFault, result_text
 from search_backend.background import BackgroundLoop
+from search_backend.outside import well_formed
 
 _FROM_OUTSIDE = ("length_limit", "turn_limit")
 

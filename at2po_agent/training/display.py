@@ -9,7 +9,6 @@ from typing import Any
 from rich.console import Console
 from rich.progress import TaskID
 
-from at2po_agent.intervals import share_interval
 from at2po_agent.terminal import Screen
 from at2po_agent.training.metrics import Scores
 
@@ -81,17 +80,17 @@ class Display(Screen):
             self._phase = None
 
     def evaluation(self, scores: Scores) -> None:
-        """Show an evaluation: mean EM with its 95 % interval."""
+        """Show an evaluation: the mean of its metric with the 95 % interval."""
         self.end_phase()
-        if not scores.em:
+        if not scores.values:
             self.note(f"evaluation after step {scores.step}: no question was scored")
             return
-        em = share_interval(scores.em)
+        mean = scores.interval()
         of = f" of {scores.source}" if scores.source else ""
         more = "".join(f"  {name} {value:.3g}" for name, value in scores.means.items())
         self.note(
-            f"evaluation after step {scores.step}: EM {em.mean:.1%} [{em.low:.1%}, {em.high:.1%}]"
-            f" over {em.n} questions{of}{more}"
+            f"evaluation after step {scores.step}: {scores.title} {scores.shown(mean.mean)} "
+            f"[{scores.shown(mean.low)}, {scores.shown(mean.high)}] over {mean.n} questions{of}{more}"
         )
 
     def _left(self, step: int, seconds: float, tokens: int) -> float:
