@@ -17,7 +17,7 @@ from at2po_agent.settings import ConfigError
 from at2po_env.core import ForkableEnv
 from at2po_env.dataset import DataError
 from at2po_env.search_qa import SearchQAEnv
-from at2po_env.state import Question
+from at2po_env.tasks import TaskEnv
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,11 @@ def check_env_id(env_id: str) -> None:
         pass
 
 
-def make_env(env_id: str, split: str, kwargs: Mapping[str, Any]) -> SearchQAEnv:
+def make_env(env_id: str, split: str, kwargs: Mapping[str, Any]) -> TaskEnv[Any]:
     """Make an environment without its wrappers.
 
     Raises:
-        ConfigError: it is unknown, its arguments are wrong, or it is no ``SearchQAEnv``.
+        ConfigError: it is unknown, its arguments are wrong, or it is no ``TaskEnv``.
         DataNotFound: the benchmark's data is not installed.
         DataError: a record of its files is bad.
     """
@@ -80,15 +80,21 @@ def make_env(env_id: str, split: str, kwargs: Mapping[str, Any]) -> SearchQAEnv:
     except (TypeError, ValueError) as error:  # an argument that the environment does not have, or with a wrong value
         said = str(error).split(" was raised from the environment creator")[0]
         raise ConfigError(f"{env_id}: {said}") from error
-    if not isinstance(env, SearchQAEnv):
-        kind = "forkable, but not a SearchQAEnv" if isinstance(env, ForkableEnv) else "not forkable"
-        raise ConfigError(f"env.id: {env_id} is {kind}; a SearchQAEnv is needed (see examples/own_task.py)")
+    if not isinstance(env, TaskEnv):
+        kind = "forkable, but has no tasks" if isinstance(env, ForkableEnv) else "not forkable"
+        raise ConfigError(f"env.id: {env_id} is {kind}: a TaskEnv is needed (see at2po_env/tasks.py)")
     return env
 
 
-def group_of(question: Question) -> str:
-    """What a table splits questions by: that two things are compared, else the number of hops, else the type."""
-    kind, hops = str(question.metadata.get("type", "")), question.metadata.get("hops")
-    if kind == "comparison" or hops is None:
-        return kind
-    return f"{hops} hop" if hops == 1 else f"{hops} hops"
+def make_search_env(env_id: str, split: str, kwargs: Mapping[str, Any]) -> SearchQAEnv:
+    """Make an environment of search questions, for what works on no other.
+
+    Raises:
+        ConfigError: as ``make_env``, or the environment is no ``SearchQAEnv``.
+        DataNotFound: the benchmark's data is not installed.
+        DataError: a record of its files is bad.
+    """
+    env = make_env(env_id, split, kwargs)
+    if not isinstance(env, SearchQAEnv):
+        raise ConfigError(f"env.id: {env_id} is not about search questions, and this needs a SearchQAEnv")
+    return env

@@ -11,28 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from at2po_agent import __version__
-from at2po_env.search_qa import SearchQAEnv
-
-
-def describe_env(env: SearchQAEnv) -> dict[str, Any]:
-    """The questions, the index and the dialect of an environment, each with its digest, and where the index was.
-
-    ``search_at`` is the search URI, which holds no secret; None where a backend was passed in or made for the data.
-    """
-    data = env.dataset
-    asked = env.spec.kwargs.get("search") if env.spec else None
-    return {
-        "dataset": {
-            "name": data.name,
-            "split": data.split,
-            "questions": len(data.questions),
-            "digest": data.digest,
-            "notes": dict(data.notes),
-        },
-        "search": {**env.search.manifest.to_json(), "digest": env.search.manifest.digest},
-        "search_at": asked if isinstance(asked, str) else None,
-        "dialect": {"name": env.dialect.name, "digest": env.dialect.digest},
-    }
 
 
 def describe_code(packages: Sequence[str]) -> dict[str, Any]:

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 from gymnasium.error import ResetNeeded
 
-from at2po_env.core import ForkableEnv, StepResult
+from at2po_env.core import StepResult
 from at2po_env.dataset import Dataset
 from at2po_env.dialects import Dialect
 from at2po_env.rules import Rules
-from at2po_env.spaces import UnicodeText
 from at2po_env.state import Action, EndReason, EpisodeState, Question, SnapshotError, Text, plain
+from at2po_env.tasks import Metric, Order, Task, TaskEnv, TurnView
 from search_backend.base import Hit, SearchBackend
 from search_backend.outside import well_formed
+from search_backend.tape import Tape
 
-Order = Literal["random", "file"]
 _FROM_OUTSIDE: tuple[EndReason, ...] = ("length_limit", "turn_limit", "search_limit")
 
 
-class SearchQAEnv(ForkableEnv[EpisodeState]):
+class SearchQAEnv(TaskEnv[EpisodeState]):
     """Questions of one dataset, answered with one search backend. An action is the text of one model turn.
 
     Args:
@@ -38,7 +37,8 @@ class SearchQAEnv(ForkableEnv[EpisodeState]):
     ``hits`` (id, title, score), and at the end ``ended``, ``em``, ``f1``, ``contains`` and ``prediction``.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 1}  # type: ignore[misc]
+    task_word = "question"
+    metrics = (Metric("em", share=True, title="EM"), Metric("f1", title="F1"), Metric("searches"))
 
     def __init__(
         self,
@@ -50,30 +50,17 @@ class SearchQAEnv(ForkableEnv[EpisodeState]):
         copies: int = 1,
         render_mode: str | None = None,
     ) -> None:
-        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            raise ValueError(f"render_mode must be None or 'ansi', got {render_mode!r}")
-        if order not in get_args(Order):
-            raise ValueError(f"order must be one of {get_args(Order)}, got {order!r}")
-        if isinstance(copies, bool) or not isinstance(copies, int) or not 1 <= copies <= len(dataset.questions):
-            raise ValueError(
-                f"copies must be a whole number from 1 to the {len(dataset.questions)} questions: {copies!r}"
-            )
+        super().__init__(
+            [question.id for question in dataset.questions], order=order, copies=copies, render_mode=render_mode
+        )
         self.rules = Rules.of() if rules is None else rules
         self.stop = self.rules.dialect.stop
         self.closes_search = False  # whoever opened the search closes it; ``make`` hands that over
         self.dataset = dataset
         self.search = search
-        self.order = order
-        self.copies = copies
-        self.render_mode = render_mode
-        self.action_space = UnicodeText()
-        self.observation_space = UnicodeText()
         self._by_id = {question.id: question for question in dataset.questions}
         self._rules_digest = self.rules.digest(search.manifest.digest)
         self._state: EpisodeState | None = None
-        # Of the file order: questions taken, and where this copy's share begins; None until a seed says which it is.
-        self._taken = 0
-        self._first = 0 if copies == 1 else None
 
     @property
     def questions(self) -> tuple[Question, ...]:
@@ -96,48 +83,64 @@ class SearchQAEnv(ForkableEnv[EpisodeState]):
             raise ResetNeeded("call reset() first: there is no episode yet")
         return self._state
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
-        """Start an episode, or continue one.
-
-        Args:
-            seed: seeds the choice of questions.
-            options: ``{"question_id": …}`` takes that question; ``{"snapshot": …}`` restores an ``EpisodeState`` or
-                its JSON form.
+    def question(self, task_id: str) -> Question:
+        """A question by its id.
 
         Raises:
-            KeyError: there is no question with this id.
-            SnapshotError: the snapshot cannot be used here.
-            ValueError: unknown options, or both; or one of several ``copies`` was never seeded.
+            KeyError: there is none.
         """
-        super().reset(seed=seed)
-        if seed is not None:
-            self.take_share(seed)
-        options = dict(options or {})
-        snapshot, question_id = options.pop("snapshot", None), options.pop("question_id", None)
-        if options or (snapshot is not None and question_id is not None):
-            raise ValueError(f"reset takes the option question_id or snapshot, got also {sorted(options) or 'both'}")
-        if snapshot is None:
-            self._state = EpisodeState.begin(self._choose(question_id), self._rules_digest)
-        else:
-            self.restore(snapshot if isinstance(snapshot, EpisodeState) else EpisodeState.from_json(snapshot))
-        return plain(self.observation()), self._info()
+        if task_id not in self._by_id:
+            raise KeyError(f"{self.dataset.name} {self.dataset.split} has no question with id {task_id!r}")
+        return self._by_id[task_id]
 
-    def take_share(self, copy: int) -> None:
-        """Start anew with the questions of the file order that are this copy's; numbers count on past ``copies``."""
-        self._taken, self._first = 0, copy % self.copies
+    def begin(self, task_id: str) -> None:
+        """Start an episode of the question."""
+        self._state = EpisodeState.begin(self.question(task_id), self._rules_digest)
 
-    def _choose(self, question_id: str | None) -> Question:
-        if question_id is not None:
-            if question_id not in self._by_id:
-                raise KeyError(f"{self.dataset.name} {self.dataset.split} has no question with id {question_id!r}")
-            return self._by_id[question_id]
-        if self.order == "random":
-            return self.questions[int(self.np_random.integers(len(self.questions)))]
-        if self._first is None:
-            raise ValueError(f"copies={self.copies} share the questions: reset(seed=…) says whose share is whose")
-        share = range(self._first, len(self.questions), self.copies)
-        self._taken += 1
-        return self.questions[share[(self._taken - 1) % len(share)]]
+    def task(self, task_id: str) -> Task:
+        """The question, its gold answers, and how many hops it takes or what type it is of."""
+        question = self.question(task_id)
+        return Task(question.id, question.question, group_of(question), question.answers)
+
+    def manifest(self) -> dict[str, Any]:
+        """The questions, the index and the dialect, each with its digest, and where the index was.
+
+        ``search_at`` is the search URI, which holds no secret; None where a backend was passed in or made for the data.
+        """
+        data = self.dataset
+        asked = self.spec.kwargs.get("search") if self.spec else None
+        return {
+            "dataset": {
+                "name": data.name,
+                "split": data.split,
+                "questions": len(data.questions),
+                "digest": data.digest,
+                "notes": dict(data.notes),
+            },
+            "search": {**self.search.manifest.to_json(), "digest": self.search.manifest.digest},
+            "search_at": asked if isinstance(asked, str) else None,
+            "dialect": {"name": self.dialect.name, "digest": self.dialect.digest},
+        }
+
+    @property
+    def reward_name(self) -> str:
+        """The reward function by module and name."""
+        return self.rules.reward_name
+
+    def tape_position(self) -> int | None:
+        """Bytes of the tape that searches have used so far; None where there is no tape."""
+        return self.search.position() if isinstance(self.search, Tape) else None
+
+    def read_snapshot(self, stored: Mapping[str, Any]) -> EpisodeState:
+        """Read the JSON form of an ``EpisodeState``."""
+        return EpisodeState.from_json(stored)
+
+    def transcript(self, snapshot: EpisodeState) -> tuple[TurnView, ...]:
+        """The turns of an episode, from the first to the last."""
+        return tuple(
+            TurnView(turn.text, turn.action.to_json(), turn.observation, turn.reward, hits_to_json(turn.hits))
+            for turn in snapshot.turns()
+        )
 
     def step(self, action: str) -> StepResult:
         """Take one turn.
@@ -190,7 +193,7 @@ class SearchQAEnv(ForkableEnv[EpisodeState]):
     def _result(self, reward: float) -> StepResult:
         ended = self.state.ended
         terminated = ended in ("answer", "malformed")
-        return plain(self.observation()), reward, terminated, ended is not None and not terminated, self._info()
+        return plain(self.observation()), reward, terminated, ended is not None and not terminated, self.info()
 
     def observation(self) -> Text:
         """What the model reads now: the prompt, or what the last turn brought; nothing where the episode has ended."""
@@ -232,13 +235,10 @@ class SearchQAEnv(ForkableEnv[EpisodeState]):
                 )
         return dataclasses.replace(snapshot, played=True)
 
-    def clone(self) -> SearchQAEnv:
+    def clone(self) -> Self:
         """A new environment over the same dataset and search, not yet reset."""
-        # A shallow copy, because growing a tree clones for every path: nothing is computed again.
-        env = copy.copy(self)
-        env.action_space, env.observation_space = UnicodeText(), UnicodeText()
-        env._state, env._np_random, env._np_random_seed = None, None, None
-        env.closes_search = False
+        env = super().clone()
+        env._state, env.closes_search = None, False
         return env
 
     def close(self) -> None:
@@ -246,25 +246,28 @@ class SearchQAEnv(ForkableEnv[EpisodeState]):
         if self.closes_search:
             self.search.close()
 
-    def render(self) -> str | None:
-        """The episode so far as text, in render mode ``ansi``."""
-        if self.render_mode is None:
-            return None
+    def info(self) -> dict[str, Any]:
+        """The question's id, the turns and searches so far, the last action and its hits, and how the episode ended."""
         state = self.state
-        lines = [plain(self.dialect.prompt(state.question.question))]
-        lines += [f"{turn.text}{plain(turn.observation)}" for turn in state.turns()]
-        if (outcome := self.rules.outcome(state)) is not None:
-            lines.append(f"[{outcome.ended}] EM {outcome.em:g}, F1 {outcome.f1:.2f}, searches {outcome.searches}")
-        return "\n".join(lines)
-
-    def _info(self) -> dict[str, Any]:
-        state = self.state
-        info: dict[str, Any] = {"question_id": state.question.id, "turns": state.depth, "searches": state.searches}
+        info: dict[str, Any] = {"task_id": state.question.id, "question_id": state.question.id}
+        info |= {"turns": state.depth, "searches": state.searches}
         if state.turn is not None:
-            action = state.turn.action
-            info["action"] = {"kind": action.kind, "content": action.content, "why": action.why}
-            info["hits"] = [{"id": h.passage.id, "title": h.passage.title, "score": h.score} for h in state.turn.hits]
+            info["action"] = state.turn.action.to_json()
+            info["hits"] = list(hits_to_json(state.turn.hits))
         if (outcome := self.rules.outcome(state)) is not None:
             info.update(ended=outcome.ended, em=outcome.em, f1=outcome.f1, contains=outcome.contains)
             info["prediction"] = outcome.prediction
         return info
+
+
+def hits_to_json(hits: Sequence[Hit]) -> tuple[dict[str, Any], ...]:
+    """Hits as ``info``, transcripts and records hold them: id, title, score."""
+    return tuple({"id": hit.passage.id, "title": hit.passage.title, "score": hit.score} for hit in hits)
+
+
+def group_of(question: Question) -> str:
+    """What a table splits questions by: that two things are compared, else the number of hops, else the type."""
+    kind, hops = str(question.metadata.get("type", "")), question.metadata.get("hops")
+    if kind == "comparison" or hops is None:
+        return kind
+    return f"{hops} hop" if hops == 1 else f"{hops} hops"

@@ -92,6 +92,10 @@ class Action:
     content: str | None = None
     why: str | None = None
 
+    def to_json(self) -> dict[str, str | None]:
+        """The action as ``info``, transcripts and records hold it."""
+        return {"kind": self.kind, "content": self.content, "why": self.why}
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:
@@ -212,13 +216,13 @@ class EpisodeState:
         try:
             if data["format"] != FORMAT:
                 raise SnapshotError(f"snapshot: format is {data['format']!r}, this version reads {FORMAT!r}")
-            state = cls.begin(question_from_json(data["question"]), _typed(data["rules"], str))
+            state = cls.begin(question_from_json(data["question"]), typed(data["rules"], str))
             state = dataclasses.replace(state, played=False)
-            for link in _typed(data["turns"], list, tuple):
+            for link in typed(data["turns"], list, tuple):
                 state = _link_from_json(state, link)
             if data["closed"] is not None:
                 closed = data["closed"]
-                state = state.close(_one_of(closed["reason"], EndReason), _number(closed["reward"]))
+                state = state.close(one_of(closed["reason"], EndReason), finite(closed["reward"]))
             stated = data["digest"]
         except SnapshotError:
             raise
@@ -270,29 +274,43 @@ def question_from_json(data: Mapping[str, Any]) -> Question:
     Raises:
         KeyError, TypeError: it is something else.
     """
-    answers, titles = (tuple(_typed(one, str) for one in _typed(data[name], list, tuple)) for name in _LISTS)
+    answers, titles = (tuple(typed(one, str) for one in typed(data[name], list, tuple)) for name in _LISTS)
     return Question(
-        _typed(data["id"], str), _typed(data["question"], str), answers, titles, _typed(data["metadata"], dict)
+        typed(data["id"], str), typed(data["question"], str), answers, titles, typed(data["metadata"], dict)
     )
 
 
 _LISTS = ("answers", "supporting_titles")
 
 
-def _typed(value: Any, *kinds: type) -> Any:
-    """The value, if it is of one of these types exactly: ``True`` is no ``int``."""
+def typed(value: Any, *kinds: type) -> Any:
+    """The value, if it is of one of these types exactly: ``True`` is no ``int``.
+
+    Raises:
+        TypeError: it is not.
+    """
     if type(value) not in kinds:
         raise TypeError(f"{value!r:.80} is not {' or '.join(kind.__name__ for kind in kinds)}")
     return value
 
 
-def _number(value: Any) -> float:
-    if not math.isfinite(_typed(value, float, int)):
+def finite(value: Any) -> float:
+    """The value as a float.
+
+    Raises:
+        TypeError: it is no number, or not a finite one.
+    """
+    if not math.isfinite(typed(value, float, int)):
         raise TypeError(f"{value!r} is not a finite number")
     return float(value)
 
 
-def _one_of(value: Any, names: Any) -> Any:
+def one_of(value: Any, names: Any) -> Any:
+    """The value, if it is one of the names of a ``Literal``.
+
+    Raises:
+        TypeError: it is not.
+    """
     if value not in get_args(names):
         raise TypeError(f"{value!r:.80} is not one of {get_args(names)}")
     return value
@@ -317,19 +335,19 @@ def _link_from_json(state: EpisodeState, link: Mapping[str, Any]) -> EpisodeStat
     kind, content, why = link["action"]
     optional = (str, type(None))
     turn = Turn(
-        text=_typed(link["text"], str),
-        action=Action(_one_of(kind, ActionKind), _typed(content, *optional), _typed(why, *optional)),
-        observation=tuple(Segment(_typed(text, str), _typed(data, bool)) for text, data in link["observation"]),
+        text=typed(link["text"], str),
+        action=Action(one_of(kind, ActionKind), typed(content, *optional), typed(why, *optional)),
+        observation=tuple(Segment(typed(text, str), typed(data, bool)) for text, data in link["observation"]),
         hits=tuple(
-            Hit(Passage(_typed(id_, str), _typed(title, str), _typed(text, str)), _number(score))
+            Hit(Passage(typed(id_, str), typed(title, str), typed(text, str)), finite(score))
             for id_, title, text, score in link["hits"]
         ),
-        reward=_number(link["reward"]),
+        reward=finite(link["reward"]),
     )
     ended = link["ended"]
     return state.after(
         turn,
-        searches=_typed(link["searches"], int),
-        notified=_typed(link["notified"], bool),
-        ended=None if ended is None else _one_of(ended, EndReason),
+        searches=typed(link["searches"], int),
+        notified=typed(link["notified"], bool),
+        ended=None if ended is None else one_of(ended, EndReason),
     )

@@ -1,8 +1,8 @@
-"""The fork-isolation contract, as a test class to inherit for any :class:`~at2po_env.core.ForkableEnv`.
+"""The contracts of environments, as test classes to inherit: ``ForkContract`` and, over tasks, ``TaskContract``.
 
 .. code-block:: python
 
-    class TestMyEnv(ForkContract):
+    class TestMyEnv(TaskContract):
         def make_env(self):
             return MyEnv(...)
 
@@ -18,14 +18,18 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
+import math
 import pickle
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from gymnasium.wrappers import OrderEnforcing, TimeLimit
 
 from at2po_env.core import ForkableEnv, StepResult
+from at2po_env.state import SnapshotError, plain
+from at2po_env.tasks import TaskEnv
 
 SEED = 7
 
@@ -155,6 +159,104 @@ class ForkContract(ABC):
         env = self.make_env()
         env.reset(seed=SEED)
         return env
+
+
+class TaskContract(ForkContract):
+    """What every environment over tasks must keep; the last of :meth:`actions` ends the episode."""
+
+    @abstractmethod
+    def make_env(self) -> TaskEnv[Any]:
+        """A new environment, not yet reset. Every call gives an equal one."""
+
+    def _reset(self) -> TaskEnv[Any]:
+        env = self.make_env()
+        env.reset(seed=SEED)
+        return env
+
+    def test_every_task_begins_by_its_id_and_says_what_it_is(self) -> None:
+        env = self.make_env()
+        assert len(set(env.tasks)) == len(env.tasks) > 0
+        for task_id in env.tasks[:20]:
+            observation, info = env.reset(options={"task_id": task_id})
+            task = env.task(task_id)
+            assert info["task_id"] == task.id == task_id and task.text and "ended" not in info
+            assert observation == plain(env.observation()) != ""
+
+    def test_a_task_that_there_is_not_is_a_key_error(self) -> None:
+        for act in (self.make_env().begin, self.make_env().task):
+            try:
+                act("no such task")
+            except KeyError:
+                continue
+            raise AssertionError("an unknown task id must raise KeyError")
+
+    def test_an_episode_ends_with_a_reason_and_its_metrics(self) -> None:
+        env = self._reset()
+        *_, (_, _, terminated, truncated, info) = _play(env, self.actions())
+        assert (terminated or truncated) and isinstance(info["ended"], str) and info["ended"]
+        assert env.metrics
+        for metric in env.metrics:
+            value = float(info[metric.name])
+            assert value in (0.0, 1.0) if metric.share else math.isfinite(value)
+        assert json.loads(json.dumps(info, allow_nan=False)) == info
+
+    def test_an_episode_that_is_ended_from_outside_has_metrics_too(self) -> None:
+        env = self._reset()
+        _, _, _, _, info = env.end("length_limit")
+        assert info["ended"] == "length_limit" and all(metric.name in info for metric in env.metrics)
+
+    def test_snapshots_go_through_json(self) -> None:
+        env = self._reset()
+        for taken, action in enumerate(self.actions()):
+            stored = json.loads(json.dumps(env.snapshot().to_json(), allow_nan=False))
+            other = self.make_env()
+            assert other.read_snapshot(stored) == env.snapshot()
+            other.reset(options={"snapshot": stored})
+            assert _play(other, self.actions()[taken:]) == _play(env.fork(1)[0], self.actions()[taken:])
+            env.step(action)
+
+    def test_a_changed_snapshot_is_refused_or_changes_nothing(self) -> None:
+        env = self._reset()
+        _play(env, self.actions())
+        stored, ended = json.loads(json.dumps(env.snapshot().to_json())), env.info()
+        for changed in _changes(stored):
+            other = self.make_env()
+            try:
+                other.reset(options={"snapshot": changed})
+            except SnapshotError:
+                continue
+            assert other.info() == ended, f"a snapshot was changed and taken: {changed}"
+
+    def test_the_transcript_has_every_turn(self) -> None:
+        env = self._reset()
+        seen = [step[0] for step in _play(env, self.actions())]
+        turns = env.transcript(env.snapshot())
+        assert [turn.text for turn in turns] == self.actions()
+        assert [plain(turn.observation) for turn in turns] == seen
+        assert json.dumps([dict(turn.action) for turn in turns], allow_nan=False)
+
+    def test_the_manifest_is_json_and_says_which_tasks_these_are(self) -> None:
+        one, two = self.make_env().manifest(), self.make_env().manifest()
+        assert json.loads(json.dumps(one, allow_nan=False)) == one == two
+        assert one["dataset"]["questions"] == len(self.make_env().tasks)
+        assert {"name", "split", "digest"} <= one["dataset"].keys()
+
+
+def _changes(value: Any) -> Iterator[Any]:
+    """The JSON value with one of its parts changed, for every part."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield from ({**value, key: changed} for changed in _changes(part))
+    elif isinstance(value, list):
+        for at, part in enumerate(value):
+            yield from ([*value[:at], changed, *value[at + 1 :]] for changed in _changes(part))
+        yield value[:-1] if value else [1]
+    elif isinstance(value, bool) or value is None:
+        yield "changed"
+    elif isinstance(value, int | float):
+        yield from (value + 1, str(value))
+    else:
+        yield f"{value}!"
 
 
 def _play(env: ForkableEnv[Any], actions: Iterable[str]) -> list[StepResult]:

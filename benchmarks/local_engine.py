@@ -132,7 +132,7 @@ def prefilled() -> str:
     model, codec = load_policy(resolve_policy("builtin:microwiki"))
     env = make_env("AT2PO-MicroWiki-v0", "train", {"k": 1, "dialect": "bare", "max_searches": 4})
     policy = LocalPolicy(model, codec)
-    ids = [question.id for question in env.questions[:32]]
+    ids = env.tasks[:32]
     grown = asyncio.run(rollout(env, ids, Actor(policy, codec), EntropyGuided(10, 6, 2)))
     read, unique = policy.stats.prefilled_tokens, sum(len(n.observation) for tree in grown.trees for n in tree.nodes)
     asked = policy.stats.prompt_tokens

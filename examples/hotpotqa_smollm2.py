@@ -155,9 +155,9 @@ def convert(folder: Path) -> None:
 def exact_match(config: TrainConfig, policy: Path) -> EM:
     """Greedy exact match of ``policy`` on the questions that the training run is judged on."""
     with closing(open_session(replace(config, policy=replace(config.policy, path=str(policy))))) as session:
-        ids = [question.id for question in session.eval_env.questions[: config.eval.questions]]
+        ids = session.eval_env.tasks[: config.eval.questions]
         evaluation = asyncio.run(evaluate(session.eval_env, ids, session.actor.greedy()))
-    return {episode.question_id: episode.em for episode in evaluation.episodes}
+    return {episode.question_id: episode.metrics["em"] for episode in evaluation.episodes}
 
 
 def reinforce(config: TrainConfig, folder: Path) -> Result:
@@ -176,8 +176,8 @@ def report(console: Console, config: TrainConfig, at_first: EM, result: Result) 
         f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}, {versions}", highlight=False
     )
     assert result.before and result.after
-    warm = dict(zip(result.before.ids, result.before.em, strict=True))
-    last = dict(zip(result.after.ids, result.after.em, strict=True))
+    warm = dict(zip(result.before.ids, result.before.values, strict=True))
+    last = dict(zip(result.after.ids, result.after.values, strict=True))
     stages = {"as it comes": at_first, "after the warm start": warm, "after AT²PO": last}
     steps = [line for line in read_metrics(Path(str(config.run_dir))) if "reward" in line]
     console.print(stage_table(stages), summary(result), step_table(steps), rates(steps), sep="\n", highlight=False)

@@ -31,7 +31,7 @@ def main() -> None:
     policy.clear_cache()  # its keys and values are of the weights before the update
 
     console = Console()
-    console.print(at2po.render_tree(tree, question, advantages, policy.codec.decode_action))
+    console.print(at2po.render_tree(tree, env.task(question.id), advantages, policy.codec.decode_action))
     console.print({name: round(value, 6) for name, value in sorted(metrics.items())})
     policy.close()
 

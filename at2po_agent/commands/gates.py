@@ -71,4 +71,4 @@ def _exact_match(config: TrainConfig, ids: Sequence[str]) -> dict[str, float]:
 
     with closing(open_session(config, note=lambda line: say(line, error=True))) as session:
         evaluation = run(evaluate(session.eval_env, ids, session.actor.greedy()))
-    return {episode.question_id: episode.em for episode in evaluation.episodes}
+    return {episode.question_id: episode.metrics["em"] for episode in evaluation.episodes}

@@ -89,7 +89,7 @@ def _measure(arguments: argparse.Namespace, kwargs: Mapping[str, Any]) -> list[T
     ):
         limits = Limits(max_turn_tokens=arguments.max_turn_tokens, max_context_tokens=positions(model))
         actor = Actor(policy, codec, Sampling(arguments.temperature), limits)
-        ids = [question.id for question in env.questions[: arguments.questions]]
+        ids = env.tasks[: arguments.questions]
         grown = run(rollout(env, ids, actor, Chains(arguments.chains), key=(arguments.seed,)))
     for tree in grown.trees:
         tree.prune()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from at2po_agent import signals
-from at2po_agent.environments import check_env_id, import_tasks, make_env
+from at2po_agent.environments import check_env_id, import_tasks, make_search_env
 from at2po_agent.judge.config import DIALECT_OF, JudgeConfig
 from at2po_agent.judge.display import EvaluationDisplay
 from at2po_agent.judge.dry_run import print_plan
@@ -152,7 +152,7 @@ def _open_env(config: JudgeConfig) -> SearchQAEnv:
     if remote:
         kwargs.setdefault("dialect", DIALECT_OF[config.format])
     assert config.split is not None
-    env = make_env(config.envs[0], config.split, kwargs)
+    env = make_search_env(config.envs[0], config.split, kwargs)
     if remote and not env.dialect.as_messages:
         env.close()
         raise ConfigError(

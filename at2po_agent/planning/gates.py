@@ -16,10 +16,10 @@ from typing import Any
 
 from rich.table import Table
 
-from at2po_agent.environments import group_of, make_env
+from at2po_agent.environments import make_search_env
 from at2po_agent.settings import ConfigError
 from at2po_env.scoring import exact_match
-from at2po_env.search_qa import SearchQAEnv
+from at2po_env.search_qa import SearchQAEnv, group_of
 from at2po_env.state import Action, Question
 
 NO_SEARCH = (0.0, 0.05)
@@ -111,9 +111,9 @@ def gates(
     """
     if questions < 1:
         raise ConfigError(f"gates need at least one question, got questions={questions}")
-    with closing(make_env(env_id, fit_split, kwargs)) as fitted:
+    with closing(make_search_env(env_id, fit_split, kwargs)) as fitted:
         fit = fitted.questions[:_FIT]
-    with closing(make_env(env_id, split, kwargs)) as env:
+    with closing(make_search_env(env_id, split, kwargs)) as env:
         asked = env.questions[:questions]
         measured = [_no_search(env, asked, fit)]
         if all(question.metadata.get("plan") for question in asked):

@@ -52,7 +52,7 @@ async def rollout(
     """Grow the trees of many questions together; one engine serves them all.
 
     Args:
-        env: cloned and reset to each question by ``options={"question_id": …}``.
+        env: cloned and reset to each question by ``options={"task_id": …}``.
         question_ids: one tree each.
         actor: samples the turns; its policy sees requests of all trees together, in lockstep where the actor is
             deterministic.
@@ -67,7 +67,7 @@ async def rollout(
     async def one(number: int, question_id: str) -> TurnTree | None:
         fork = env.clone()
         try:
-            fork.reset(options={"question_id": question_id})
+            fork.reset(options={"task_id": question_id})
             return await grow(fork, acting, expansion, key=(*key, number), question_id=question_id)
         except PromptTooLong as error:
             dropped[question_id] = str(error)

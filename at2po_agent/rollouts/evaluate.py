@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
-
-import numpy as np
 
 from at2po_agent.method.expansion import Chains
 from at2po_agent.method.tree import TurnNode, TurnTree
@@ -24,10 +24,8 @@ class Episode:
     """How one question went."""
 
     question_id: str
-    em: float
-    f1: float
+    metrics: Mapping[str, float]  # what the environment measured: em, f1, searches
     ended: str
-    searches: int
     turns: int
     tokens: int  # generated
 
@@ -47,10 +45,9 @@ class Evaluation:
             tuple(error for part in parts for error in part.errors),
         )
 
-    @property
-    def em(self) -> float:
-        """Mean exact match over the scored episodes; nan where there is none."""
-        return float(np.mean([episode.em for episode in self.episodes])) if self.episodes else float("nan")
+    def mean(self, metric: str) -> float:
+        """The mean of a metric over the scored episodes; nan where there is none."""
+        return fmean(episode.metrics[metric] for episode in self.episodes) if self.episodes else math.nan
 
 
 async def evaluate(
@@ -65,7 +62,7 @@ async def evaluate(
     """Run one episode per question and score it.
 
     Args:
-        env: an environment whose ``info`` carries ``em``, ``f1`` and ``searches`` when an episode ends.
+        env: an environment whose ``info`` carries its metrics when an episode ends.
         question_ids: each is run once.
         actor: acts in the episodes, sampled as it says: ``actor.greedy()`` for greedy ones.
         batch: episodes that run together.
@@ -97,10 +94,13 @@ def _episode(tree: TurnTree) -> Episode:
     node: TurnNode = tree[leaf]
     return Episode(
         question_id=tree.question_id,
-        em=float(node.info.get("em", 0.0)),
-        f1=float(node.info.get("f1", 0.0)),
+        metrics=numbers(node.info),
         ended=node.ended or "",
-        searches=int(node.info.get("searches", 0)),
         turns=len(path),
         tokens=sum(len(tree[i].action) for i in path),
     )
+
+
+def numbers(info: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of an ``info`` at an episode's end, by name."""
+    return {name: float(value) for name, value in info.items() if isinstance(value, int | float)}

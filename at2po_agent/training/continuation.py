@@ -63,7 +63,7 @@ def missing_files(run: Path, sessions: Sequence[Session], step: int) -> Iterator
 
     Trees are missed where the sessions say that they were stored; those of earlier versions do not say it.
     """
-    logged = {line["step"] for line in read_metrics(run) if "eval_em" not in line}
+    logged = {line["step"] for line in read_metrics(run) if "eval_questions" not in line}
     if unlogged := [at for at in range(1, step + 1) if at not in logged]:
         yield f"{run / 'metrics.jsonl'} has no metrics of step {ranges(unlogged)}, which the run has trained"
     stored = {step_of(file) for file in tree_files(run)}

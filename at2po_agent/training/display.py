@@ -10,7 +10,6 @@ from typing import Any
 from rich.console import Console
 from rich.progress import TaskID
 
-from at2po_agent.intervals import share_interval
 from at2po_agent.terminal import Screen
 from at2po_agent.training.metrics import Scores
 
@@ -97,16 +96,17 @@ class Display(Screen):
             self._phase = None
 
     def evaluation(self, scores: Scores) -> None:
-        """Show an evaluation: mean EM with its 95 % interval."""
+        """Show an evaluation: the mean of its metric with the 95 % interval."""
         self.end_phase()
-        if not scores.em:
+        if not scores.values:
             self.note(f"evaluation after step {scores.step}: no question was scored")
             return
-        em = share_interval(scores.em)
+        mean = scores.interval()
         of = f" of {scores.source}" if scores.source else ""
         more = "".join(f"  {name} {value:.3g}" for name, value in scores.means.items())
-        self._evaluated = f"evaluation after step {scores.step}: EM {em.mean:.1%} [{em.low:.1%}, {em.high:.1%}]"
-        self.note(f"{self._evaluated} over {em.n} questions{of}{more}")
+        shown = f"{scores.title} {scores.shown(mean.mean)} [{scores.shown(mean.low)}, {scores.shown(mean.high)}]"
+        self._evaluated = f"evaluation after step {scores.step}: {shown}"
+        self.note(f"{self._evaluated} over {mean.n} questions{of}{more}")
 
     def _limits(self, step: int, seconds: float, tokens: int) -> list[tuple[float, str, float, float]]:
         """Every limit as (seconds until it at the pace so far, unit, done, total); steps first among equals."""

@@ -9,17 +9,24 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from at2po_agent.environments import group_of
+from at2po_agent.intervals import Interval, mean_interval, share_interval
 from at2po_agent.method.groups import Rollout
 from at2po_agent.rollouts.evaluate import Evaluation
-from at2po_env.state import Question
+from at2po_agent.terminal import amount
+from at2po_env.tasks import Metric, TaskEnv
 
 if TYPE_CHECKING:
     from at2po_agent.update.packing import Credited
 
 
-def rollout_metrics(grown: Rollout, credited: Sequence[Credited]) -> dict[str, Any]:
-    """What the trees of a step say: means over leaves or turns, null where there is none, and counts."""
+def rollout_metrics(grown: Rollout, credited: Sequence[Credited], measured: Sequence[Metric] = ()) -> dict[str, Any]:
+    """What the trees of a step say: means over leaves or turns, null where there is none, and counts.
+
+    Args:
+        grown: by the step.
+        credited: the trees that it is updated on, each with its advantages.
+        measured: the environment's metrics.
+    """
     trees = [tree for tree, _ in credited]
     leaves = [tree[leaf] for tree in trees for leaf in tree.leaves]
     turns = [node for tree in trees for node in tree.nodes[1:]]
@@ -29,11 +36,9 @@ def rollout_metrics(grown: Rollout, credited: Sequence[Credited]) -> dict[str, A
 
     return {
         "reward": mean([leaf.reward or 0.0 for leaf in leaves]),
-        "em": mean([leaf.info["em"] for leaf in leaves]),
-        "f1": mean([leaf.info["f1"] for leaf in leaves]),
+        **{metric.name: mean([float(leaf.info[metric.name]) for leaf in leaves]) for metric in measured},
         "entropy": mean([turn.entropy for turn in turns]),
         "turns": mean([leaf.depth for leaf in leaves]),
-        "searches": mean([leaf.info["searches"] for leaf in leaves]),
         "malformed": mean([leaf.ended == "malformed" for leaf in leaves]),
         "leaves": len(leaves),
         "trees": len(trees),
@@ -63,21 +68,22 @@ def engine_metrics(before: Mapping[str, int], after: Mapping[str, int]) -> dict[
     return metrics
 
 
-def scores(step: int, evaluation: Evaluation, questions: Sequence[Question], source: str) -> Scores:
-    """An evaluation question by question; a question that infrastructure kept from a score is left out and counted."""
+def scores(step: int, evaluation: Evaluation, env: TaskEnv[Any], tasks: Sequence[str]) -> Scores:
+    """An evaluation task by task; a task that infrastructure kept from a score is left out and counted."""
     episodes = {episode.question_id: episode for episode in evaluation.episodes}
-    scored = [question for question in questions if question.id in episodes]
-
-    def mean(name: str) -> float:
-        return fmean(getattr(episode, name) for episode in evaluation.episodes) if episodes else math.nan
-
+    scored = [task for task in tasks if task in episodes]
+    first, *others = (metric.name for metric in env.metrics)
+    data = env.manifest()["dataset"]
     return Scores(
         step=step,
-        ids=tuple(question.id for question in scored),
-        em=tuple(episodes[question.id].em for question in scored),
-        groups=tuple(group_of(question) for question in scored),
-        means={"f1": mean("f1"), "searches": mean("searches"), "errors": len(evaluation.errors)},
-        source=source,
+        ids=tuple(scored),
+        values=tuple(episodes[task].metrics[first] for task in scored),
+        groups=tuple(env.task(task).group for task in scored),
+        means={**{name: evaluation.mean(name) for name in others}, "errors": len(evaluation.errors)},
+        source=f"{data['name']} {data['split']}",
+        metric=first,
+        title=str(env.metrics[0]),
+        share=env.metrics[0].share,
     )
 
 
@@ -87,14 +93,39 @@ class Scores:
 
     step: int  # training steps before it
     ids: tuple[str, ...]  # of the questions that were scored; one that infrastructure kept from a score is left out
-    em: tuple[float, ...]  # exact match, 0 or 1
+    values: tuple[float, ...]  # of the metric
     groups: tuple[str, ...]  # what a summary splits by: "1 hop", "2 hops", a type; "" for none
     means: Mapping[str, float] = field(default_factory=dict)  # f1, searches, … for the display and the log
     source: str = ""  # dataset and split that the questions are of: a result on a demo says so
+    metric: str = "em"  # that the values are of: the environment's first
+    title: str = "EM"  # of the metric, for people
+    share: bool = True  # every value is between 0 and 1, and their mean a share
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Scores:
+        """Read scores as checkpoints hold them; earlier versions named the values ``em``."""
+        named = {"values" if name == "em" else name: value for name, value in stored.items()}
+        given: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in named.items()}
+        return cls(**given)
+
+    @property
+    def mean(self) -> float:
+        """Of the values; nan where there is none."""
+        return fmean(self.values) if self.values else math.nan
+
+    def interval(self) -> Interval:
+        """The mean with its 95 % interval over the questions."""
+        return share_interval(self.values) if self.share else mean_interval(self.values)
+
+    def shown(self, value: float) -> str:
+        """A mean of the values, for people."""
+        return f"{value:.1%}" if self.share else amount(value)
 
     def __post_init__(self) -> None:
-        if not len(self.ids) == len(self.em) == len(self.groups):
-            raise ValueError(f"{len(self.ids)} ids, {len(self.em)} scores and {len(self.groups)} groups do not match")
+        if not len(self.ids) == len(self.values) == len(self.groups):
+            raise ValueError(
+                f"{len(self.ids)} ids, {len(self.values)} scores and {len(self.groups)} groups do not match"
+            )
 
 
 @dataclass(frozen=True)

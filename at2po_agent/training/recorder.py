@@ -120,7 +120,7 @@ class RunRecorder(Recorder):
 
     def steps(self) -> list[dict[str, Any]]:
         """The lines of ``metrics.jsonl`` that are no evaluations, without their timings."""
-        lines = (line for line in self.run.metrics() if "eval_em" not in line)
+        lines = (line for line in self.run.metrics() if "eval_questions" not in line)
         return [{name: value for name, value in line.items() if name != "time"} for line in lines]
 
     def trees(self, step: int, records: Callable[[], Iterable[Mapping[str, Any]]]) -> None:

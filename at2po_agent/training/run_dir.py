@@ -12,7 +12,6 @@ import dataclasses
 import fcntl
 import io
 import json
-import math
 import os
 import re
 import shutil
@@ -139,9 +138,8 @@ class RunDirectory:
         with writing(path):
             path.parent.mkdir(exist_ok=True)
         write_text(path, json.dumps(plain_json(dataclasses.asdict(scores)), ensure_ascii=False) + "\n")
-        em = sum(scores.em) / len(scores.em) if scores.em else math.nan
         means = {f"eval_{name}": value for name, value in scores.means.items()}
-        metrics = {"eval_em": em, "eval_questions": len(scores.em), **means}
+        metrics = {f"eval_{scores.metric}": scores.mean, "eval_questions": len(scores.values), **means}
         self.log(step, metrics, {"eval": seconds})
         return metrics
 
@@ -294,7 +292,7 @@ def _already_exists(path: Path) -> RunDirError:
 
 
 def _is_evaluation(line: Mapping[str, Any], step: int) -> bool:
-    return line["step"] == step and "eval_em" in line
+    return line["step"] == step and "eval_questions" in line
 
 
 def _fresh(name: str) -> Path:

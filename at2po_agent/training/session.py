@@ -20,15 +20,14 @@ from at2po_agent.policy.codec import Codec
 from at2po_agent.policy.engine import Engine
 from at2po_agent.policy.loading import load_model, positions
 from at2po_agent.policy.lora import add_lora
-from at2po_agent.provenance import describe_code, describe_env
+from at2po_agent.provenance import describe_code
 from at2po_agent.rollouts.grow import Actor
 from at2po_agent.rollouts.outages import Outages
 from at2po_agent.training.config import TrainConfig
 from at2po_agent.training.engines import open_engine
 from at2po_agent.training.validation import validate
 from at2po_agent.update.processes import ONE, Processes
-from at2po_env.search_qa import SearchQAEnv
-from search_backend.tape import Tape
+from at2po_env.tasks import TaskEnv
 
 PACKAGES = ("gymnasium", "numpy", "omegaconf", "tantivy", "tokenizers", "torch", "transformers")
 
@@ -37,8 +36,8 @@ PACKAGES = ("gymnasium", "numpy", "omegaconf", "tantivy", "tokenizers", "torch",
 class Session:
     """Everything that a training run shares between its steps."""
 
-    env: SearchQAEnv
-    eval_env: SearchQAEnv
+    env: TaskEnv[Any]
+    eval_env: TaskEnv[Any]
     model: PreTrainedModel  # the policy that is trained, whole
     codec: Codec  # its tokenizer
     engine: Engine  # samples with the model's weights, for this process's share
@@ -50,8 +49,8 @@ class Session:
     def manifest(self) -> dict[str, Any]:
         """Everything that decides a run's results besides its configuration: data, index, dialect, versions, code."""
         return {
-            "env": describe_env(self.env),
-            "eval_env": describe_env(self.eval_env),
+            "env": self.env.manifest(),
+            "eval_env": self.eval_env.manifest(),
             "policy": {
                 "codec": self.codec.digest,
                 "parameters": self.model.num_parameters(),
@@ -63,8 +62,7 @@ class Session:
 
     def tape_position(self) -> int | None:
         """Bytes of recorded search results that training has used so far; None where no tape is used."""
-        search = self.env.search
-        return search.position() if isinstance(search, Tape) else None
+        return self.env.tape_position()
 
     def close(self) -> None:
         """Stop the engine and release the indexes."""

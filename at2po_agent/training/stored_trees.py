@@ -13,7 +13,7 @@ from rich.tree import Tree
 from at2po_agent.method.tree import ROOT, TurnNode, TurnTree
 from at2po_agent.terminal import SafeConsole, visible
 from at2po_agent.training.run_dir import RunDirError, read_trees, step_of, tree_files
-from at2po_env.state import Question
+from at2po_env.tasks import Task
 
 
 def tree_record(
@@ -98,20 +98,20 @@ def render(record: Mapping[str, Any], *, width: int = 300) -> Tree:
 
 
 def render_tree(
-    tree: TurnTree, question: Question, advantages: Sequence[Sequence[float]], decode: Callable[[Sequence[int]], str]
+    tree: TurnTree, task: Task, advantages: Sequence[Sequence[float]], decode: Callable[[Sequence[int]], str]
 ) -> Tree:
     """A rich tree of a grown one: every turn with its entropy, advantage and reward.
 
     Args:
         tree: grown, pruned and scored.
-        question: that it is about.
+        task: that it is of.
         advantages: [leaf][turn], from the credit.
         decode: token ids to text.
     """
     record = tree_record(
         tree,
-        question=question.question,
-        answers=question.answers,
+        question=task.text,
+        answers=task.answers,
         advantages=advantages,
         values=None,
         decode=decode,

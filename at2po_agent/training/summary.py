@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text as Line
 
-from at2po_agent.intervals import paired_share_interval
+from at2po_agent.intervals import paired_mean_interval, paired_share_interval
 from at2po_agent.training.display import clock
 from at2po_agent.training.metrics import Result, Scores
 
@@ -29,19 +30,21 @@ def summary(result: Result) -> RenderableType:
 
 def _table(before: Scores, after: Scores) -> Table:
     """One row for all questions that both evaluations scored, then one per group."""
-    first = dict(zip(before.ids, before.em, strict=True))
-    last = dict(zip(after.ids, after.em, strict=True))
+    first = dict(zip(before.ids, before.values, strict=True))
+    last = dict(zip(after.ids, after.values, strict=True))
     group = dict(zip(before.ids, before.groups, strict=True))
     ids = [id for id in before.ids if id in last]
-    table = Table(title=f"Exact match on {len(ids)} unseen questions{_of(before)}, greedy", title_justify="left")
-    for name in ("questions", "n", "before", "after", "gain, points", "95 % paired interval"):
+    what = "Exact match" if after.metric == "em" else after.title.capitalize()
+    table = Table(title=f"{what} on {len(ids)} unseen questions{_of(before)}, greedy", title_justify="left")
+    gain = "gain, points" if after.share else "gain"
+    for name in ("questions", "n", "before", "after", gain, "95 % paired interval"):
         table.add_column(name, justify="left" if name == "questions" else "right", no_wrap=True)
     if ids:
-        _add_row(table, "all", [first[id] for id in ids], [last[id] for id in ids])
+        table.add_row("all", *_cells(after, [first[id] for id in ids], [last[id] for id in ids]))
     names = sorted({group[id] for id in ids})
     for name in names if len(names) > 1 else []:
         members = [id for id in ids if group[id] == name]
-        _add_row(table, name or "other", [first[id] for id in members], [last[id] for id in members])
+        table.add_row(name or "other", *_cells(after, [first[id] for id in members], [last[id] for id in members]))
     unpaired = len(set(first) ^ set(last))
     if unpaired:
         table.caption = f"{unpaired} questions were scored only once (search or engine failed) and are left out"
@@ -52,13 +55,9 @@ def _of(scores: Scores) -> str:
     return f" of {scores.source}" if scores.source else ""
 
 
-def _add_row(table: Table, name: str, before: Sequence[float], after: Sequence[float]) -> None:
-    gain = paired_share_interval(before, after)
-    table.add_row(
-        name,
-        str(gain.n),
-        f"{sum(before) / len(before):.1%}",
-        f"{sum(after) / len(after):.1%}",
-        f"{100 * gain.mean:+.1f}",
-        f"{100 * gain.low:+.1f} to {100 * gain.high:+.1f}",
-    )
+def _cells(scores: Scores, before: Sequence[float], after: Sequence[float]) -> list[str]:
+    gain = paired_share_interval(before, after) if scores.share else paired_mean_interval(before, after)
+    means = [str(gain.n), scores.shown(fmean(before)), scores.shown(fmean(after))]
+    if not scores.share:
+        return [*means, f"{gain.mean:+.4g}", f"{gain.low:+.4g} to {gain.high:+.4g}"]
+    return [*means, f"{100 * gain.mean:+.1f}", f"{100 * gain.low:+.1f} to {100 * gain.high:+.1f}"]

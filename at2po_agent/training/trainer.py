@@ -136,7 +136,7 @@ class _Trainer:
         self.at = _Position()
         self.saved: Path | None = None  # the last checkpoint, and the step it is of
         self.saved_step = -1
-        self.eval_questions = session.eval_env.questions[: config.eval.questions]
+        self.eval_tasks = session.eval_env.tasks[: config.eval.questions]
         self._resume()
 
     def run_to_end(self) -> Result:
@@ -162,7 +162,7 @@ class _Trainer:
             generated_tokens=at.tokens,
             trees=at.trees,
             dropped=at.dropped,
-            before=Scores(**{key: _tuples(value) for key, value in at.before.items()}) if at.before else None,
+            before=Scores.from_json(at.before) if at.before else None,
             after=after,
             checkpoint=self.saved,
             stopped=after is None and self._is_stopped(),
@@ -195,7 +195,7 @@ class _Trainer:
         rollout_seconds = perf_counter() - started
         generated = grown.generated_tokens
         credited = self._credit(grown)
-        metrics = rollout_metrics(grown, credited) | {"generated_tokens": generated}
+        metrics = rollout_metrics(grown, credited, self.session.env.metrics) | {"generated_tokens": generated}
         metrics |= engine_metrics(before, self.workers.engine_stats())
         updated = self._update(credited)
         metrics |= {f"update_{name}": value for name, value in updated.items()}
@@ -232,12 +232,12 @@ class _Trainer:
         return updated
 
     def _tree_record(self, tree: TurnTree, advantages: Sequence[Sequence[float]]) -> dict[str, Any]:
-        algorithm, question = self.session.algorithm, self.workers.questions[tree.question_id]
+        algorithm, task = self.session.algorithm, self.session.env.task(tree.question_id)
         credit = algorithm.credit
         return tree_record(
             tree,
-            question=question.question,
-            answers=question.answers,
+            question=task.text,
+            answers=task.answers,
             advantages=advantages,
             values=list(credit.values(tree, algorithm.shaping(tree))) if isinstance(credit, TurnCredit) else None,
             decode=self.session.codec.decode_action,
@@ -245,16 +245,15 @@ class _Trainer:
 
     def _evaluate(self) -> Scores | None:
         """Greedy EM on the held-out questions, shown and logged; None where there are none, or a stop came before."""
-        if not self.eval_questions or self._is_stopped():
+        if not self.eval_tasks or self._is_stopped():
             return None
         started, step = perf_counter(), self.at.step
         self.session.engine.clear_cache()
-        evaluation = self.workers.evaluate(self.eval_questions, self.stop)
+        evaluation = self.workers.evaluate(self.eval_tasks, self.stop)
         if evaluation is None:
             self.recorder.left(step)
             return None
-        data = self.session.eval_env.dataset
-        found = scores(step, evaluation, self.eval_questions, f"{data.name} {data.split}")
+        found = scores(step, evaluation, self.session.eval_env, self.eval_tasks)
         self.recorder.evaluation(found, perf_counter() - started)
         return found
 
@@ -301,7 +300,3 @@ def _check_tape(needed: int | None, here: int | None, checkpoint: Path) -> None:
             f"{checkpoint} was written with {needed} bytes of search results on its tape, and the tape has {here or 0} "
             "now: put the tape back that env.kwargs.search names"
         )
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from at2po_agent.errors import AgentError
 from at2po_agent.method.tree import TurnTree
-from at2po_env.search_qa import SearchQAEnv
+from at2po_env.tasks import TaskEnv
 
 PATIENCE = 3  # steps in a row
 
@@ -16,7 +17,7 @@ class TrainingError(AgentError):
     """Training cannot go on, as nothing would be learned; the message says why and what to look at."""
 
 
-def check_rewards(trees: Sequence[TurnTree], env: SearchQAEnv) -> None:
+def check_rewards(trees: Sequence[TurnTree], env: TaskEnv[Any]) -> None:
     """Check that every leaf has a finite reward.
 
     Args:
@@ -29,11 +30,12 @@ def check_rewards(trees: Sequence[TurnTree], env: SearchQAEnv) -> None:
     for tree in trees:
         for leaf in (tree[index] for index in tree.leaves):
             if leaf.reward is not None and not math.isfinite(leaf.reward):
-                answer = leaf.info.get("prediction")
+                answer = leaf.info.get("prediction", leaf.info.get("answer"))
                 what = f"no answer (it ended by {leaf.ended})" if answer is None else f"the answer {answer[:200]!r}"
+                where = f"{what} to {env.task_word} {tree.question_id!r}"
                 raise TrainingError(
-                    f"the reward is {leaf.reward} for {what} to question {tree.question_id!r}: {env.rules.reward_name} "
-                    "must return a finite number. Nothing was updated on it; put that right, and go on with --resume"
+                    f"the reward is {leaf.reward} for {where}: {env.reward_name} must return a finite number. "
+                    "Nothing was updated on it; put that right, and go on with --resume"
                 )
 
 

@@ -16,7 +16,6 @@ from at2po_agent.training.recorder import Recorder
 from at2po_agent.training.session import Session
 from at2po_agent.training.watch import check_rewards
 from at2po_agent.update.processes import Processes
-from at2po_env.state import Question
 
 
 class RolloutWorkers:
@@ -27,7 +26,6 @@ class RolloutWorkers:
         self.sampler = session.actor
         if config.rollout.tokens == "retokenise":
             self.sampler = replace(session.actor, policy=Retokenised(session.engine, session.codec))
-        self.questions = {question.id: question for question in session.env.questions}
 
     def engine_stats(self) -> dict[str, int]:
         """Token counts of the engines of all processes."""
@@ -56,7 +54,7 @@ class RolloutWorkers:
     async def _grow_share(self, step: int, drawn: int, first: int) -> Rollout:
         """This process's trees of a batch of questions, from the ``first`` one of the step on."""
         config, session = self.config, self.session
-        questions = draw_questions(list(self.questions), config.seed, drawn + first, config.rollout.questions)
+        questions = draw_questions(session.env.tasks, config.seed, drawn + first, config.rollout.questions)
         share = self.processes.share(len(questions), lead_alone=config.engine.serves_all)
         return await rollout(
             session.env,
@@ -67,16 +65,16 @@ class RolloutWorkers:
             first=first + share.start,
         )
 
-    def evaluate(self, questions: Sequence[Question], stop: Event) -> Evaluation | None:
-        """Greedy episodes on held-out questions; None where ``stop`` was set before the end in any process."""
-        parts = run(self.processes.together(self._evaluate_share(questions, stop)))
+    def evaluate(self, tasks: Sequence[str], stop: Event) -> Evaluation | None:
+        """Greedy episodes on held-out tasks; None where ``stop`` was set before the end in any process."""
+        parts = run(self.processes.together(self._evaluate_share(tasks, stop)))
         finished = [part for part in parts if part is not None]
         return Evaluation.of(finished) if len(finished) == len(parts) else None
 
-    async def _evaluate_share(self, questions: Sequence[Question], stop: Event) -> Evaluation | None:
+    async def _evaluate_share(self, tasks: Sequence[str], stop: Event) -> Evaluation | None:
         config, session = self.config, self.session
-        share = self.processes.share(len(questions), lead_alone=config.engine.serves_all)
-        ids = [question.id for question in questions[share]]
+        share = self.processes.share(len(tasks), lead_alone=config.engine.serves_all)
+        ids = tasks[share]
         self.recorder.evaluating(len(ids))
         try:
             return await evaluate(

@@ -20,7 +20,7 @@ from omegaconf import MISSING
 
 from at2po_agent import tasks
 from at2po_agent.atomic_files import new_directory, write_text
-from at2po_agent.environments import EnvConfig, check_env_id, group_of, import_tasks, make_env
+from at2po_agent.environments import EnvConfig, check_env_id, import_tasks, make_search_env
 from at2po_agent.policy.base import Sampling
 from at2po_agent.policy.codec import Codec
 from at2po_agent.policy.loading import load_policy, positions, resolve_policy
@@ -32,7 +32,7 @@ from at2po_agent.warmstart.demonstrations import begin_all, play, write_down
 from at2po_agent.warmstart.imitation import Demonstration, FitConfig, Progress, fit
 from at2po_agent.warmstart.new_model import TinyConfig, new_model, train_tokenizer
 from at2po_agent.warmstart.teacher import ScriptedTeacher, TeacherConfig
-from at2po_env.search_qa import SearchQAEnv
+from at2po_env.search_qa import SearchQAEnv, group_of
 from at2po_env.state import Question
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def _make_policy(config: WarmStartConfig, folder: Path, say: Callable[[str], Non
 
 def _env(config: WarmStartConfig, split: str, over: Mapping[str, Any]) -> SearchQAEnv:
     import_tasks(config.env.imports)
-    return make_env(config.env.id, split, {**config.env.kwargs, **over})
+    return make_search_env(config.env.id, split, {**config.env.kwargs, **over})
 
 
 def _start(config: WarmStartConfig, say: Callable[[str], None]) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
@@ -259,6 +259,6 @@ def _by_group(evaluation: Evaluation, questions: Sequence[Question]) -> dict[str
     named = {question.id: group_of(question) for question in questions}
     groups: dict[str, list[float]] = defaultdict(list)
     for episode in evaluation.episodes:
-        groups["all"].append(episode.em)
-        groups[named[episode.question_id]].append(episode.em)
+        groups["all"].append(episode.metrics["em"])
+        groups[named[episode.question_id]].append(episode.metrics["em"])
     return {name: round(float(np.mean(em)), 4) for name, em in sorted(groups.items())}

@@ -19,14 +19,14 @@ import pytest
 
 import at2po_agent
 from at2po_agent import provenance
-from at2po_agent.provenance import describe_code, describe_env, differences, files_digest
+from at2po_agent.provenance import describe_code, differences, files_digest
 from search_backend import EmbeddedIndex
 from tests.helpers.env_doubles import QUESTIONS, TOWERS, FakeSearch, make_env
 from tests.helpers.places import CONFIGS, ROOT
 
 
 def test_questions_index_and_dialect_have_their_digests() -> None:
-    found = describe_env(make_env(dialect="tags"))
+    found = make_env(dialect="tags").manifest()
     assert found["dataset"]["questions"] == len(QUESTIONS)
     assert found["search"]["backend"] == "fake" and found["search"]["passages"] == len(TOWERS)
     assert found["dialect"]["name"] == "tags"
@@ -36,7 +36,7 @@ def test_questions_index_and_dialect_have_their_digests() -> None:
 
 def test_each_digest_changes_with_its_part_alone() -> None:
     def digests(**changed: object) -> list[str]:
-        found = describe_env(make_env(**{"dialect": "tags", **changed}))
+        found = make_env(**{"dialect": "tags", **changed}).manifest()
         return [found[part]["digest"] for part in ("dataset", "search", "dialect")]
 
     first = digests()
@@ -51,7 +51,7 @@ def test_the_address_of_an_index_is_said_where_there_is_one(tmp_path: Path) -> N
     EmbeddedIndex.build(tmp_path / "index", TOWERS).close()
     uri = f"embedded:{tmp_path / 'index'}"
     env = gymnasium.make("AT2PO-HotpotQA-v0", split="demo", search=uri).unwrapped
-    assert describe_env(env)["search_at"] == uri  # type: ignore[arg-type]
+    assert env.manifest()["search_at"] == uri  # type: ignore[arg-type]
     env.close()
 
 

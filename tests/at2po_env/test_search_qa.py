@@ -15,7 +15,7 @@ from at2po_env.dataset import Dataset
 from at2po_env.dialects import TAGS
 from at2po_env.search_qa import SearchQAEnv
 from at2po_env.state import Action, EpisodeState, Question, SnapshotError
-from at2po_env.testing import ForkContract
+from at2po_env.testing import TaskContract
 from search_backend.base import Hit, Passage, SearchTimeout, SearchUnavailable
 from tests.helpers.env_doubles import QUESTIONS, FakeSearch, make_env
 
@@ -28,7 +28,7 @@ def start(search=None, question="q1", **arguments) -> SearchQAEnv:
     return env
 
 
-class TestForking(ForkContract):
+class TestForking(TaskContract):
     def make_env(self):
         return make_env()
 
@@ -53,12 +53,13 @@ def test_an_episode_from_question_to_answer():
     env = make_env(search, dialect="bare", k=2)
     observation, info = env.reset(options={"question_id": "q1"})
     assert observation == "Where does Tower A stand?"
-    assert info == {"question_id": "q1", "turns": 0, "searches": 0}
+    assert info == {"task_id": "q1", "question_id": "q1", "turns": 0, "searches": 0}
     observation, reward, terminated, truncated, info = env.step("<think>hm</think><search> Tower </search>")
     assert observation == "<result> Tower A : Tower A stands in Paris. Tower B : Tower B stands in London. </result>"
     assert (reward, terminated, truncated) == (0.0, False, False)
     assert search.calls == [("search", "Tower", 2)]
     assert info == {
+        "task_id": "q1",
         "question_id": "q1",
         "turns": 1,
         "searches": 1,
@@ -268,7 +269,7 @@ def test_wrong_use_is_said():
             act()
     with pytest.raises(ValueError, match="question"):
         env.reset(options={"question": "q1"})
-    with pytest.raises(ValueError, match="both"):
+    with pytest.raises(ValueError, match="snapshot"):
         env.reset(options={"question_id": "q1", "snapshot": {}})
     with pytest.raises(TypeError, match="text"):
         start().step(3)  # type: ignore[arg-type]

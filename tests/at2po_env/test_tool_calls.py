@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from at2po_env.dialects import NATIVE
 from at2po_env.state import Action, ToolPrompt, plain
-from at2po_env.testing import ForkContract
+from at2po_env.testing import TaskContract
 from at2po_env.tool_calls import call_text
 from tests.helpers.env_doubles import make_env
 
@@ -125,7 +125,7 @@ def test_a_call_as_text_escapes_tags_in_its_arguments():
     assert NATIVE.parse(call_text("search", " ")).why == NATIVE.parse(call_text("search", "{}")).why
 
 
-class TestForking(ForkContract):
+class TestForking(TaskContract):
     def make_env(self):
         return make_env(dialect="native", on_malformed="continue")
 

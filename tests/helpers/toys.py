@@ -29,7 +29,7 @@ class ToyEnv(ForkableEnv[tuple[str, ...]]):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         super().reset(seed=seed)
-        self.actions = ((options or {}).get("question_id", "q"),)
+        self.actions = ((options or {}).get("task_id", "q"),)
         return self.actions[0], {}
 
     def step(self, action: str) -> StepResult:

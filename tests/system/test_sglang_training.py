@@ -146,6 +146,6 @@ def test_fifteen_steps_raise_exact_match_on_unseen_questions(own_sglang_url, tmp
         "log.trees_every=0",
     )
     assert result.before is not None and result.after is not None and result.steps == 15
-    before, after = (sum(scores.em) / len(scores.em) for scores in (result.before, result.after))
+    before, after = (scores.mean for scores in (result.before, result.after))
     assert 0.1 <= before <= 0.3
     assert after > before + 0.15

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from at2po_agent.judge.config import JudgeConfig
-from at2po_agent.provenance import describe_code, describe_env, differences
+from at2po_agent.provenance import describe_code, differences
 from at2po_env.scoring import METRICS
 from at2po_env.search_qa import SearchQAEnv
 
@@ -32,7 +32,7 @@ def manifest(config: JudgeConfig, env: SearchQAEnv, ids: Sequence[str], model: M
         "format": FORMAT,
         "env": config.envs[0],
         "model": dict(model),
-        **describe_env(env),
+        **env.manifest(),
         "questions": list(ids),
         "samples": config.samples,
         "action_format": config.format,

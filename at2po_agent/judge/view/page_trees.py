@@ -10,6 +10,7 @@ from typing import Any
 from at2po_agent.intervals import paired_share_interval
 from at2po_agent.judge.view.page import Heading
 from at2po_agent.method.tree import ROOT, TurnTree
+from at2po_agent.training.metrics import Scores
 from at2po_agent.training.run_dir import RunDirError, evaluation_files, read_metrics, read_trees, step_of, tree_files
 from at2po_env.dialects import NATIVE, TAGS
 
@@ -137,9 +138,9 @@ def _result(run: Path) -> dict[str, Any] | None:
     files = evaluation_files(run)
     if len(files) < 2:
         return None
-    first, last = (json.loads(file.read_text(encoding="utf-8")) for file in (files[0], files[-1]))
-    before = dict(zip(first["ids"], first["em"], strict=True))
-    after = dict(zip(last["ids"], last["em"], strict=True))
+    first, last = (Scores.from_json(json.loads(file.read_text(encoding="utf-8"))) for file in (files[0], files[-1]))
+    before = dict(zip(first.ids, first.values, strict=True))
+    after = dict(zip(last.ids, last.values, strict=True))
     common = [id for id in before if id in after]
     if not common:
         return None

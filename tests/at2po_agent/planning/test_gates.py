@@ -5,12 +5,11 @@ import gymnasium
 import pytest
 from rich.console import Console
 
-from at2po_agent.environments import group_of
 from at2po_agent.planning.gates import gates
 from at2po_agent.settings import ConfigError
 from at2po_env.dataset import Dataset
 from at2po_env.rules import Rules
-from at2po_env.search_qa import SearchQAEnv
+from at2po_env.search_qa import SearchQAEnv, group_of
 from at2po_env.state import Question
 from envs.microwiki import BENCHMARK
 from search_backend.base import Passage

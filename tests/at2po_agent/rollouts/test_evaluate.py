@@ -17,8 +17,8 @@ def test_one_episode_per_question_in_order_whatever_the_batch():
     whole = run(ToyEnv(), batch=100)
     assert [episode.question_id for episode in whole.episodes] == QUESTIONS
     assert whole.errors == ()
-    assert {episode.em for episode in whole.episodes} == {0.0, 1.0}
-    assert whole.em == sum(episode.em for episode in whole.episodes) / len(QUESTIONS)
+    assert {episode.metrics["em"] for episode in whole.episodes} == {0.0, 1.0}
+    assert whole.mean("em") == sum(episode.metrics["em"] for episode in whole.episodes) / len(QUESTIONS)
     seen = []
     parts = run(ToyEnv(), batch=3, on_episode=lambda episode: seen.append(episode.question_id))
     assert [episode.question_id for episode in parts.episodes] == QUESTIONS == seen

@@ -3,9 +3,11 @@ import math
 from at2po_agent.method.groups import Rollout
 from at2po_agent.method.tree import ROOT, Branch, TurnNode, TurnTree
 from at2po_agent.rollouts.evaluate import Episode, Evaluation
-from at2po_agent.training.metrics import engine_metrics, rollout_metrics, scores
+from at2po_agent.training.metrics import Scores, engine_metrics, rollout_metrics, scores
 from at2po_agent.update.packing import Credited
 from at2po_env.state import Question
+from at2po_env.tasks import Metric
+from tests.helpers.env_doubles import make_env
 
 
 def tree(*rewards: float) -> TurnTree:
@@ -31,7 +33,7 @@ def test_a_step_in_numbers():
         Credited(mixed, [[1.0] * 2, [-1.0] * 2]),
         Credited(flat, [[0.0] * 2] * 2),
     ]  # the third tree has a single leaf and was dropped
-    found = rollout_metrics(grown, credited)
+    found = rollout_metrics(grown, credited, [Metric("em", share=True)])
     assert found["reward"] == 0.0 and found["em"] == 0.25 and found["malformed"] == 0.25
     assert math.isclose(found["entropy"], (0.5 + 0.2) / 2)  # the mean over turns of the mean over tokens
     assert found["trees"] == 2 and found["trees_with_signal"] == 1 and found["trees_dropped"] == 1
@@ -49,12 +51,20 @@ def test_a_step_without_trees_has_no_means():
 
 def test_questions_without_a_score_are_left_out_and_counted():
     episodes = tuple(
-        Episode(f"q{i}", em=float(i == 0), f1=0.5, ended="answer", searches=2, turns=3, tokens=9) for i in (0, 2)
+        Episode(f"q{i}", {"em": float(i == 0), "f1": 0.5, "searches": 2}, ended="answer", turns=3, tokens=9)
+        for i in (0, 2)
     )
-    questions = [Question(f"q{i}", "?", ("a",), metadata={"hops": i + 1}) for i in range(3)]
-    found = scores(7, Evaluation(episodes, errors=("q1",)), questions, "world demo")
-    assert found.ids == ("q0", "q2") and found.em == (1.0, 0.0) and found.groups == ("1 hop", "3 hops")
-    assert found.means == {"f1": 0.5, "searches": 2, "errors": 1} and found.source == "world demo"
+    env = make_env(questions=[Question(f"q{i}", "?", ("a",), metadata={"hops": i + 1}) for i in range(3)])
+    found = scores(7, Evaluation(episodes, errors=("q1",)), env, env.tasks)
+    assert found.ids == ("q0", "q2") and found.values == (1.0, 0.0) and found.groups == ("1 hop", "3 hops")
+    assert found.means == {"f1": 0.5, "searches": 2, "errors": 1}
+    assert found.source == f"{env.dataset.name} {env.dataset.split}"
+    assert (found.metric, found.title, found.share, found.mean) == ("em", "EM", True, 0.5)
+
+
+def test_scores_that_an_earlier_version_stored_are_read() -> None:
+    stored = {"step": 3, "ids": ["a", "b"], "em": [1.0, 0.0], "groups": ["", ""], "means": {"f1": 0.5}, "source": "x"}
+    assert Scores.from_json(stored) == Scores(3, ("a", "b"), (1.0, 0.0), ("", ""), {"f1": 0.5}, "x")
 
 
 def test_the_cached_share_is_that_of_the_step_and_only_of_engines_that_count_it():

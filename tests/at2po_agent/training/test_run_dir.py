@@ -161,7 +161,7 @@ def test_evaluations_keep_the_score_of_every_question(run: RunDirectory):
     run.log_evaluation(20, scores(20, 1.0, 0.0, 0.0, 0.0), 3.0)
     stored = json.loads((run.path / "evaluations" / "step_000020.json").read_text())
     assert stored["ids"] == ["q0", "q1", "q2", "q3"]
-    assert stored["em"] == [1, 0, 0, 0]
+    assert stored["values"] == [1, 0, 0, 0]
     assert run.metrics() == [{"step": 20, "eval_em": 0.25, "eval_questions": 4, "eval_f1": 0.5, "time": {"eval": 3.0}}]
 
 
@@ -227,7 +227,7 @@ def test_an_evaluation_that_is_made_again_is_logged_once(run: RunDirectory):
         (2, None, 0.5),
     ]
     assert run.is_evaluated(2) and not run.is_evaluated(1)
-    assert json.loads((run.path / "evaluations" / "step_000002.json").read_text())["em"] == [1.0, 0.0]
+    assert json.loads((run.path / "evaluations" / "step_000002.json").read_text())["values"] == [1.0, 0.0]
 
 
 @pytest.mark.parametrize("text", ['{"sessions": [', "{}", "[]", '{"sessions": [1]}'])

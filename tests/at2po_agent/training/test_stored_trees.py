@@ -14,7 +14,7 @@ from at2po_agent.policy.loading import PolicyConfig
 from at2po_agent.training.config import TrainConfig
 from at2po_agent.training.run_dir import RunDirectory, RunDirError
 from at2po_agent.training.stored_trees import examples, find_tree, render, render_tree, tree_record
-from at2po_env.state import Question
+from at2po_env.tasks import Task
 
 WORDS = {
     1: "question",
@@ -128,9 +128,9 @@ def test_finding_a_tree(run: Path):
 def test_a_grown_tree_is_drawn_without_a_run() -> None:
     tree = grown()
     advantages = [[0.5] * len(path) for _, path in tree.trajectories()]
-    question = Question("q1", "Who [b]?", ("right",))
+    task = Task("q1", "Who [b]?", answers=("right",))
     console = Console(file=io.StringIO(), width=160)
-    console.print(render_tree(tree, question, advantages, lambda ids: " ".join(WORDS[id_] for id_ in ids)))
+    console.print(render_tree(tree, task, advantages, lambda ids: " ".join(WORDS[id_] for id_ in ids)))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "Who [b]?" in text and "A +0.500" in text and "reward 1 (answer)" in text
 

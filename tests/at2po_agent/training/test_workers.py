@@ -19,11 +19,10 @@ from at2po_agent.training.recorder import Recorder
 from at2po_agent.training.session import Session
 from at2po_agent.training.workers import RolloutWorkers
 from at2po_agent.update.processes import ONE, EndedElsewhere, Processes
-from at2po_env.state import Question
 from tests.helpers.threads import in_threads
 from tests.helpers.toys import Bytes, Scripted, ToyEnv
 
-QUESTIONS = tuple(Question(f"q{i}", f"question {i}", ("a!",)) for i in range(9))
+TASKS = tuple(f"q{i}" for i in range(9))
 SMALL = ["policy.path=p", "env.id=Toy-v0", "rollout.questions=5", "eval.batch=2", "seed=3"]
 
 
@@ -36,7 +35,8 @@ class Engine(Scripted):
 
 
 class Env(ToyEnv):
-    questions = QUESTIONS
+    tasks = TASKS
+    metrics = ()
 
 
 def workers(
@@ -65,7 +65,7 @@ def grown(rollout: Rollout | Exception) -> list[Any]:
 
 def test_a_step_has_the_trees_of_the_questions_that_are_next() -> None:
     found = workers().grow(step=0, drawn=7)
-    ids = draw_questions([question.id for question in QUESTIONS], 3, 7, 5)
+    ids = draw_questions(TASKS, 3, 7, 5)
     assert [tree.question_id for tree in found.trees] == ids and found.questions == 5
     assert grown(workers().grow(0, 7)) == grown(found)
     assert grown(workers().grow(1, 7)) != grown(found)  # a later step samples other turns
@@ -126,7 +126,7 @@ def evaluated(stop: Callable[[Processes], bool] = lambda processes: False) -> li
                 return stop(processes)
 
         recorder = Counting()
-        return workers(processes, recorder=recorder).evaluate(QUESTIONS[:7], Asked()), recorder
+        return workers(processes, recorder=recorder).evaluate(TASKS[:7], Asked()), recorder
 
     return in_threads(work)
 

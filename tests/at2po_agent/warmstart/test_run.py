@@ -150,5 +150,5 @@ def test_the_shipped_policy_searches_and_answers_poorly() -> None:
     finally:
         policy.close()
     assert {episode.ended for episode in played.episodes} == {"answer"}
-    assert all(episode.searches >= 1 for episode in played.episodes)
-    assert 0.06 <= played.em <= 0.30
+    assert all(episode.metrics["searches"] >= 1 for episode in played.episodes)
+    assert 0.06 <= played.mean("em") <= 0.30

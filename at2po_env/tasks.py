@@ -1,0 +1,210 @@
+"""``TaskEnv``: a forkable environment over a list of tasks, which is what training, judging and viewing work with.
+
+``SearchQAEnv``, ``ToolEnv`` and ``Forkable`` are such environments. One of your own needs ``begin``, ``step``, ``end``,
+``snapshot``, ``restore``, ``clone``, ``observation``, ``task``, ``manifest``, ``read_snapshot`` and ``transcript``;
+``at2po_env.testing.TaskContract`` tests it.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Self, get_args
+
+from at2po_env.core import ForkableEnv, SnapshotT
+from at2po_env.spaces import UnicodeText
+from at2po_env.state import Text, plain
+
+Order = Literal["random", "file"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a task says of itself to people: in tables, transcripts and stored trees, never to the model."""
+
+    id: str
+    text: str  # the question, or what is to be reached
+    group: str = ""  # what tables split by, such as "2 hops"; "" for nothing
+    answers: tuple[str, ...] = ()  # reference answers, where there are any
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that ``info`` holds when an episode has ended."""
+
+    name: str  # its key in ``info``
+    share: bool = False  # 0 or 1 in every episode, so that its mean is a share of the episodes
+    title: str = ""  # as tables head it; ``name`` where it is empty
+
+    def __str__(self) -> str:
+        return self.title or self.name
+
+
+@dataclass(frozen=True)
+class TurnView:
+    """One turn as transcripts show it."""
+
+    text: str  # what the model wrote
+    action: Mapping[str, Any]  # how it was read: ``kind`` (``malformed`` where it was not), ``content``, ``why``
+    observation: Text  # what the model read next; () after the last turn
+    reward: float = 0.0
+    hits: tuple[Mapping[str, Any], ...] = ()  # of a search: id, title, score, best first
+
+
+class TaskEnv(ForkableEnv[SnapshotT]):
+    """A forkable environment over a list of tasks.
+
+    ``reset(options={"task_id": …})`` begins a task, ``reset(options={"snapshot": …})`` continues an episode, and
+    ``reset()`` takes a task by ``order``. When an episode ends, ``info`` holds why (``ended``) and the ``metrics``.
+
+    Args:
+        tasks: ids of the tasks, in order.
+        order: which task ``reset()`` takes when it is not told one: a random one, or the next of the list.
+        copies: environments that share the tasks of ``order="file"``; each takes every ``copies``-th of them, from the
+            one that its seed picks on: ``make_vec`` seeds its copies with consecutive numbers.
+        render_mode: ``"ansi"`` makes ``render()`` return the episode as text.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012  Gymnasium's own declaration
+
+    metrics: tuple[Metric, ...] = ()
+    """What ``info`` holds at an episode's end, the one that results are quoted in first."""
+
+    task_word = "task"
+    """What a task is called in messages and tables: ``question`` where it is one."""
+
+    def __init__(
+        self, tasks: Sequence[str], *, order: Order = "random", copies: int = 1, render_mode: str | None = None
+    ) -> None:
+        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
+            raise ValueError(f"render_mode must be None or 'ansi', got {render_mode!r}")
+        if order not in get_args(Order):
+            raise ValueError(f"order must be one of {get_args(Order)}, got {order!r}")
+        if isinstance(copies, bool) or not isinstance(copies, int) or not 1 <= copies <= len(tasks):
+            raise ValueError(f"copies must be a whole number from 1 to the {len(tasks)} {self.task_word}s: {copies!r}")
+        self.tasks = tuple(tasks)
+        self.order = order
+        self.copies = copies
+        self.render_mode = render_mode
+        self.action_space = UnicodeText()
+        self.observation_space = UnicodeText()
+        # Of the file order: tasks taken, and where this copy's share begins; None until a seed says which it is.
+        self._taken = 0
+        self._first = 0 if copies == 1 else None
+
+    @abstractmethod
+    def begin(self, task_id: str) -> None:
+        """Start an episode of a task.
+
+        Raises:
+            KeyError: there is no such task.
+        """
+
+    @abstractmethod
+    def task(self, task_id: str) -> Task:
+        """What a task says of itself.
+
+        Raises:
+            KeyError: there is no such task.
+        """
+
+    @abstractmethod
+    def manifest(self) -> dict[str, Any]:
+        """Everything that decides an episode besides the model, as JSON values with a ``digest`` where it is large.
+
+        ``dataset`` has ``name``, ``split``, ``questions`` (their number) and ``digest``; the rest is the environment's.
+        """
+
+    @abstractmethod
+    def read_snapshot(self, stored: Mapping[str, Any]) -> SnapshotT:
+        """Read the JSON form of a snapshot, which its ``to_json()`` wrote.
+
+        Raises:
+            SnapshotError: it is something else, or was changed.
+        """
+
+    @property
+    def reward_name(self) -> str:
+        """What computes the reward, for messages about it."""
+        return f"the reward of {type(self).__name__}"
+
+    def tape_position(self) -> int | None:
+        """Bytes of recorded results that this environment has used so far; None where nothing is recorded."""
+        return None
+
+    @abstractmethod
+    def transcript(self, snapshot: SnapshotT) -> tuple[TurnView, ...]:
+        """The turns of an episode, from the first to the last."""
+
+    @abstractmethod
+    def info(self) -> dict[str, Any]:
+        """What ``reset`` and ``step`` return beside the observation: ``task_id``, and JSON values of your own.
+
+        When the episode has ended, also ``ended`` (why, in a word) and the ``metrics``.
+        """
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        """Start an episode, or continue one.
+
+        Args:
+            seed: seeds the choice of tasks.
+            options: ``{"task_id": …}`` takes that task (``question_id`` is another name of it); ``{"snapshot": …}``
+                restores a snapshot or its JSON form.
+
+        Raises:
+            KeyError: there is no task with this id.
+            SnapshotError: the snapshot cannot be used here.
+            ValueError: unknown options, or more than one; or one of several ``copies`` was never seeded.
+        """
+        super().reset(seed=seed)
+        if seed is not None:
+            self.take_share(seed)
+        wanted = {name: value for name, value in (options or {}).items() if value is not None}
+        if len(wanted) > 1 or not wanted.keys() <= {"snapshot", "task_id", "question_id"}:
+            raise ValueError(f"reset takes the option task_id or snapshot, got {sorted(wanted)}")
+        match wanted:
+            case {"snapshot": snapshot}:
+                self.restore(self.read_snapshot(snapshot) if isinstance(snapshot, Mapping) else snapshot)
+            case {"task_id": task_id} | {"question_id": task_id}:
+                self.begin(task_id)
+            case _:
+                self.begin(self._choose())
+        return plain(self.observation()), self.info()
+
+    def take_share(self, copy: int) -> None:
+        """Start anew with the tasks of the file order that are this copy's; numbers count on past ``copies``."""
+        self._taken, self._first = 0, copy % self.copies
+
+    def _choose(self) -> str:
+        if self.order == "random":
+            return self.tasks[int(self.np_random.integers(len(self.tasks)))]
+        if self._first is None:
+            raise ValueError(
+                f"copies={self.copies} share the {self.task_word}s: reset(seed=…) says whose share is whose"
+            )
+        share = range(self._first, len(self.tasks), self.copies)
+        self._taken += 1
+        return self.tasks[share[(self._taken - 1) % len(share)]]
+
+    def clone(self) -> Self:
+        """A new environment that shares what is read only, not yet reset."""
+        # A shallow copy, because growing a tree clones for every path: nothing is computed again.
+        env = copy.copy(self)
+        env.action_space, env.observation_space = UnicodeText(), UnicodeText()
+        env._np_random, env._np_random_seed = None, None
+        return env
+
+    def render(self) -> str | None:
+        """The episode so far as text, in render mode ``ansi``."""
+        if self.render_mode is None:
+            return None
+        info, turns = self.info(), self.transcript(self.snapshot())
+        start = self.clone()
+        start.begin(info["task_id"])
+        lines = [plain(start.observation()), *(f"{turn.text}{plain(turn.observation)}" for turn in turns)]
+        if "ended" in info:
+            scores = ", ".join(f"{metric} {info[metric.name]:.4g}" for metric in self.metrics)
+            lines.append(f"[{info['ended']}] {scores}")
+        return "\n".join(lines)

@@ -1,0 +1,339 @@
+"""``ToolEnv``: any task that is solved by calling tools, as a forkable Gymnasium environment.
+
+.. code-block:: python
+
+    def add(n: int, state: dict) -> str:
+        \"\"\"Add n to the number.\"\"\"
+        state["number"] += n
+        return str(state["number"])
+
+    tasks = [ToolTask("seven", "Make 7 from 0.", state={"number": 0})]
+    env = ToolEnv([add], tasks, lambda end: end.state["number"] == 7)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, Self
+
+from gymnasium.error import ResetNeeded
+
+from at2po_env.core import StepResult
+from at2po_env.dataset import DataError
+from at2po_env.episodes import Episode, EpisodeTurn, action_json
+from at2po_env.state import SnapshotError, Text, chain, plain
+from at2po_env.tasks import Metric, Task, TaskEnv, TurnView
+from at2po_env.tool_dialects import ToolAction
+from at2po_env.tool_rules import EndReason, Finished, Reward, ToolRules, ToolTask
+from at2po_env.tools import Tool, ToolFault, result_text
+from search_backend.background import BackgroundLoop
+from search_backend.outside import well_formed
+
+_FROM_OUTSIDE = ("length_limit", "turn_limit")
+
+
+class ToolEnv(TaskEnv[Episode]):
+    """Tasks that are solved by calling tools. An action is the text of one model turn.
+
+    Args:
+        tools: typed functions with docstrings; see ``Tool``. A parameter ``state`` takes the episode's state, a dict
+            that belongs to the call: forks share nothing.
+        tasks: what is to be done, each with the state that it begins with.
+        reward: of an episode that has ended; ``success`` is whether it is at least 1.
+        rules: limits and dialect; ``ToolRules.of()`` where they are not given.
+        name: of the tasks, and of their ``split``, in tables and manifests.
+        split: see ``name``.
+        **options: ``order``, ``copies`` and ``render_mode`` of ``TaskEnv``.
+
+    ``info`` holds ``task_id``, ``turns``, ``action`` (kind, content, why), and at the end ``ended``, ``success``,
+    ``reward`` and ``answer``.
+
+    Raises:
+        DataError: two tasks have one id, or a state is not made of JSON values.
+        TypeError: a function cannot be a tool.
+    """
+
+    metrics = (Metric("success", share=True), Metric("reward"), Metric("turns"))
+
+    def __init__(
+        self,
+        tools: Sequence[Callable[..., Any]],
+        tasks: Sequence[ToolTask],
+        reward: Reward,
+        rules: ToolRules | None = None,
+        *,
+        name: str = "own",
+        split: str = "all",
+        **options: Any,
+    ) -> None:
+        if not tasks:
+            raise DataError(f"{name} {split}: there are no tasks")
+        super().__init__([task.id for task in tasks], **options)
+        self.rules = ToolRules.of() if rules is None else rules
+        self.tools = {tool.name: tool for tool in map(Tool.of, tools)}
+        self.stop = self.rules.dialect.stop(tuple(self.tools.values()))
+        self.name, self.split = name, split
+        self._by_id = {task.id: task for task in tasks}
+        self._reward = reward
+        self._check(tasks)
+        self._rules_digest = self._digest()
+        self._episode: Episode | None = None
+
+    def _check(self, tasks: Sequence[ToolTask]) -> None:
+        if len(self._by_id) < len(tasks):
+            raise DataError(f"{self.name} {self.split}: two tasks have one id")
+        if unknown := set(self.rules.ends) - set(self.tools):
+            raise ValueError(f"ends names tools that there are not: {sorted(unknown)}; there are {sorted(self.tools)}")
+        try:
+            described = [[task.id, task.text, task.group, list(task.answers), dict(task.state)] for task in tasks]
+            self._tasks_digest = chain("tasks", json.dumps(described, sort_keys=True, allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{self.name} {self.split}: a task's state must be made of JSON values: {error}") from error
+
+    def _digest(self) -> str:
+        rules = self.rules
+        schemas = json.dumps([tool.schema for tool in self.tools.values()], sort_keys=True)
+        limits = (rules.max_turns, rules.max_result_chars, rules.on_malformed, rules.ends)
+        named = (f"{f.__module__}.{f.__qualname__}" for f in (self._reward, *(t.function for t in self.tools.values())))
+        return chain("tool rules", rules.dialect.digest, schemas, *map(str, limits), *named, self._tasks_digest)
+
+    @property
+    def episode(self) -> Episode:
+        """The current episode.
+
+        Raises:
+            ResetNeeded: there is none yet.
+        """
+        if self._episode is None:
+            raise ResetNeeded("call reset() first: there is no episode yet")
+        return self._episode
+
+    def begin(self, task_id: str) -> None:
+        """Start an episode of a task."""
+        self._episode = Episode.begin(task_id, self._rules_digest, dict(self._task(task_id).state))
+
+    def _task(self, task_id: str) -> ToolTask:
+        if task_id not in self._by_id:
+            raise KeyError(f"{self.name} {self.split} has no task with id {task_id!r}")
+        return self._by_id[task_id]
+
+    def task(self, task_id: str) -> Task:
+        """What the task says of itself."""
+        return self._task(task_id)
+
+    def manifest(self) -> dict[str, Any]:
+        """The tasks, the tools and the dialect, each with its digest."""
+        rules = self.rules
+        return {
+            "dataset": {
+                "name": self.name,
+                "split": self.split,
+                "questions": len(self.tasks),
+                "digest": self._tasks_digest,
+            },
+            "tools": [tool.schema for tool in self.tools.values()],
+            "dialect": {"name": rules.dialect.name, "digest": rules.dialect.digest},
+            "rules": {
+                "max_turns": rules.max_turns,
+                "max_result_chars": rules.max_result_chars,
+                "timeout": rules.timeout,
+                "on_malformed": rules.on_malformed,
+                "ends": list(rules.ends),
+                "digest": self._rules_digest,
+            },
+        }
+
+    def step(self, action: str) -> StepResult:
+        """Take one turn.
+
+        Raises:
+            ResetNeeded: there is no episode, or it has ended.
+        """
+        text, read = self._read(action)
+        return self._advance(text, read, _loop().run(self._acall(read)) if self._waits(read) else self._call(read))
+
+    async def astep(self, action: str) -> StepResult:
+        """``step`` that lets other episodes go on while a tool waits."""
+        text, read = self._read(action)
+        return self._advance(text, read, await self._acall(read) if self._waits(read) else self._call(read))
+
+    def _read(self, action: str) -> tuple[str, ToolAction]:
+        if not isinstance(action, str):
+            raise TypeError(f"an action is the text of one turn, got {type(action).__name__}")
+        if self.episode.ended is not None:
+            raise ResetNeeded(f"the episode has ended ({self.episode.ended}): call reset()")
+        text = well_formed(action)
+        return text, self.rules.dialect.parse(text, self.tools)
+
+    def _waits(self, read: ToolAction) -> bool:
+        tool = self.tools.get(read.tool)
+        return tool is not None and (tool.asynchronous or self.rules.timeout is not None)
+
+    def _call(self, read: ToolAction) -> _Result:
+        state = json.loads(self.episode.state)
+        if read.kind != "call":
+            return _Result(read.why or "", state)
+        try:
+            tool = self._tool(read)
+            return self._done(tool, tool.call(read.arguments, state), state)
+        except ToolFault as fault:
+            return self._failed(fault)
+
+    async def _acall(self, read: ToolAction) -> _Result:
+        state = json.loads(self.episode.state)
+        try:
+            tool = self._tool(read)
+            return self._done(tool, await tool.acall(read.arguments, state, timeout=self.rules.timeout), state)
+        except ToolFault as fault:
+            return self._failed(fault)
+
+    def _tool(self, read: ToolAction) -> Tool:
+        if read.tool not in self.tools:
+            raise ToolFault(f"there is no tool {read.tool!r:.80}; there are {', '.join(self.tools)}")
+        return self.tools[read.tool]
+
+    def _done(self, tool: Tool, result: Any, state: Any) -> _Result:
+        return _Result(
+            result_text(tool.name, result, self.rules.max_result_chars), state, ends=tool.name in self.rules.ends
+        )
+
+    def _failed(self, fault: ToolFault) -> _Result:
+        """A call that failed has changed no state and ends nothing."""
+        text = f"error: {fault}"
+        return _Result(result_text("", text, self.rules.max_result_chars), json.loads(self.episode.state))
+
+    def _advance(self, text: str, read: ToolAction, result: _Result) -> StepResult:
+        episode, rules = self.episode, self.rules
+        ended = self._end(read, result)
+        seen = ended is None or read.kind == "call"
+        observation = rules.dialect.result(result.text, read.kind) if seen else ()
+        reward, scores = 0.0, dict[str, float]()
+        if ended is not None:
+            task = self._task(episode.task_id)
+            reward, scores = self._score(Finished(task, ended, read.content, result.state, episode.depth + 1))
+        turn = EpisodeTurn(text, action_json(read.to_json()), observation, reward)
+        self._episode = episode.after(turn, result.state, ended, scores)
+        return self._stepped(reward)
+
+    def _end(self, read: ToolAction, result: _Result) -> EndReason | None:
+        if read.kind == "answer":
+            return "answer"
+        if read.kind == "malformed" and self.rules.on_malformed == "end":
+            return "malformed"
+        if result.ends:
+            return "done"
+        return "turn_limit" if self.episode.depth + 1 >= self.rules.max_turns else None
+
+    def _score(self, end: Finished) -> tuple[float, dict[str, float]]:
+        reward = float(self._reward(end))
+        return reward, {"success": float(reward >= 1), "reward": reward, "turns": float(end.turns)}
+
+    def _stepped(self, reward: float) -> StepResult:
+        ended = self.episode.ended
+        terminated = ended in ("answer", "done", "malformed")
+        return plain(self.observation()), reward, terminated, ended is not None and not terminated, self.info()
+
+    def end(self, reason: str) -> StepResult:
+        """End the episode from outside: truncated, rewarded as one without an answer.
+
+        Args:
+            reason: ``length_limit`` (no room to generate) or ``turn_limit``.
+        """
+        episode = self.episode
+        if episode.ended is not None:
+            raise ResetNeeded(f"the episode has ended ({episode.ended}): call reset()")
+        if reason not in _FROM_OUTSIDE:
+            raise ValueError(f"an episode can be ended from outside for {_FROM_OUTSIDE}, got {reason!r}")
+        state = json.loads(episode.state)
+        reward, scores = self._score(Finished(self._task(episode.task_id), reason, None, state, episode.depth))
+        self._episode = episode.close(reason, reward, scores)
+        return self._stepped(reward)
+
+    def observation(self) -> Text:
+        """What the model reads now: the prompt, or what the last turn brought."""
+        episode = self.episode
+        if episode.turn is None:
+            return self.rules.dialect.prompt(self._task(episode.task_id).text, tuple(self.tools.values()))
+        # Placed again, as a snapshot's JSON form has segments only.
+        return self.rules.dialect.placed(episode.turn.observation, json.loads(episode.turn.action)["kind"])
+
+    def info(self) -> dict[str, Any]:
+        """The task's id, the turns so far, the last action, and how the episode ended."""
+        episode = self.episode
+        info: dict[str, Any] = {"task_id": episode.task_id, "turns": episode.depth}
+        if episode.turn is not None:
+            info["action"] = json.loads(episode.turn.action)
+        if episode.ended is not None:
+            answer = info["action"]["content"] if episode.ended == "answer" else None
+            info |= {"ended": episode.ended, **dict(episode.scores), "answer": answer}
+        return info
+
+    def snapshot(self) -> Episode:
+        """The current episode. Taking it costs a reference."""
+        return self.episode
+
+    def restore(self, snapshot: Episode) -> None:
+        """Continue from ``snapshot``, taken here or in any environment with equal tools, tasks and rules.
+
+        Raises:
+            SnapshotError: it was taken in another environment, or was changed.
+        """
+        if not isinstance(snapshot, Episode):
+            raise SnapshotError(f"a snapshot is an Episode, got {type(snapshot).__name__}")
+        if snapshot.rules != self._rules_digest or snapshot.task_id not in self._by_id:
+            raise SnapshotError(
+                f"the snapshot of task {snapshot.task_id!r} was taken with other tools, tasks, reward or limits (rules "
+                f"{snapshot.rules[:12]}…, here {self._rules_digest[:12]}…): restore it in an environment made with the "
+                "same arguments"
+            )
+        self._episode = snapshot if snapshot.played else self._checked(snapshot)
+
+    def _checked(self, snapshot: Episode) -> Episode:
+        """An episode that was read from JSON, if its actions and scores are what its texts and states say."""
+        for episode in snapshot.lineage():
+            if episode.turn is None:
+                continue
+            read = self.rules.dialect.parse(episode.turn.text, self.tools)
+            if action_json(read.to_json()) != episode.turn.action:
+                raise SnapshotError(
+                    f"the snapshot of task {snapshot.task_id!r} says of the turn {episode.turn.text!r:.80} that it is "
+                    f"{episode.turn.action}, which it is not: it was changed"
+                )
+        return replace(snapshot, played=True)
+
+    def read_snapshot(self, stored: Mapping[str, Any]) -> Episode:
+        """Read the JSON form of an ``Episode``."""
+        return Episode.from_json(stored)
+
+    def transcript(self, snapshot: Episode) -> tuple[TurnView, ...]:
+        """The turns of an episode, from the first to the last."""
+        return tuple(turn.view() for turn in snapshot.turns())
+
+    def clone(self) -> Self:
+        """A new environment over the same tasks and tools, not yet reset."""
+        env = super().clone()
+        env._episode = None
+        return env
+
+
+@dataclass(frozen=True)
+class _Result:
+    """What a turn brought, before it is shown."""
+
+    text: str
+    state: Any
+    ends: bool = False
+
+
+@cache
+def _loop_of(process: int) -> BackgroundLoop:
+    return BackgroundLoop("tools")
+
+
+def _loop() -> BackgroundLoop:
+    """Where synchronous steps wait for asynchronous tools; a forked process has no such thread and gets its own."""
+    return _loop_of(os.getpid())

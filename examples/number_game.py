@@ -1,0 +1,43 @@
+"""A task that is no search: reach a number with three tools. Train on it, and see that the policy learns.
+
+Run it as it is. For a task of your own, replace the tools, the tasks and the reward; see docs/own_environment.md.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from at2po_env.tool_env import ToolEnv
+from at2po_env.tool_rules import Finished, ToolRules, ToolTask
+
+
+def add(n: int, state: dict[str, Any]) -> str:
+    """Add n (1 to 9) to the number."""
+    if not 1 <= n <= 9:
+        raise ValueError("n must be 1 to 9")
+    state["number"] += n
+    return str(state["number"])
+
+
+def double(state: dict[str, Any]) -> str:
+    """Double the number."""
+    state["number"] *= 2
+    return str(state["number"])
+
+
+def stop(state: dict[str, Any]) -> str:
+    """End with the number that is there now."""
+    return str(state["number"])
+
+
+def reached(end: Finished) -> float:
+    """1 where the model stopped at the goal."""
+    return float(end.ended == "done" and end.state["number"] == end.state["goal"])
+
+
+def make_env(split: str = "train", **kwargs: Any) -> ToolEnv:
+    """What ``gymnasium.make`` calls."""
+    goals = [goal for goal in range(11, 100) if (goal % 5 == 0) == (split == "test")]
+    tasks = [ToolTask(f"to-{goal}", f"{goal}", state={"number": 1, "goal": goal}) for goal in goals]
+    rules = ToolRules.of(**{"dialect": "bare", "max_turns": 6, "ends": ("stop",), **kwargs})
+    return ToolEnv([add, double, stop], tasks, reached, rules, name="numbers", split=split)
