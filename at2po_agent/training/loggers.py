@@ -13,8 +13,8 @@ import json
 import math
 import textwrap
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -24,6 +24,9 @@ from at2po_agent.settings import ConfigError
 from at2po_agent.training.config import TrainConfig
 
 WANDB = "wandb.json"  # in a run's directory: project and id of its W&B run
+# Rows of a step in W&B, in the order in which they come.
+_EXAMPLES, _NUMBERS, _EVALUATION = range(3)
+
 # Groups of the metrics whose own names do not begin with one.
 GROUPS = {
     "rollout": (
@@ -43,6 +46,18 @@ class Row:
     step: int
     evaluation: bool
     scalars: Mapping[str, float]
+
+
+def _no_texts(step: int) -> Mapping[str, str]:
+    return {}
+
+
+@dataclass(frozen=True)
+class History:
+    """What was recorded before a session: a logger that lacks some of it, as after a kill, gets it."""
+
+    rows: tuple[Row, ...] = ()  # in the order of their steps, a step's before its evaluation's
+    texts: Callable[[int], Mapping[str, str]] = field(default=_no_texts)  # of a step, to show; none where none are
 
 
 def row(step: int, metrics: Mapping[str, float | None], timings: Mapping[str, float]) -> Row:
@@ -84,19 +99,20 @@ class Logger(Protocol):
         ...
 
 
-def open_loggers(config: TrainConfig, run: Path, first_step: int, history: Sequence[Row] = ()) -> list[Logger]:
+def open_loggers(config: TrainConfig, run: Path, first_step: int, history: History | None = None) -> list[Logger]:
     """The loggers that ``config.log`` names.
 
     Args:
         config: a run's configuration.
         run: its directory.
         first_step: the first step that will be logged; what TensorBoard has of it and of later ones is hidden.
-        history: every row of earlier steps; a logger that lacks one, as after a kill, gets it.
+        history: all of earlier steps.
 
     Raises:
         ConfigError: a package is not installed, or W&B does not open the run; the message says what to do.
     """
     loggers: list[Logger] = []
+    history = history or History()
     if config.log.tensorboard:
         loggers.append(TensorBoard(run / "tensorboard", first_step, history))
     if config.log.wandb_project:
@@ -107,17 +123,19 @@ def open_loggers(config: TrainConfig, run: Path, first_step: int, history: Seque
 class TensorBoard:
     """Event files in the run directory."""
 
-    def __init__(self, folder: Path, first_step: int, history: Sequence[Row]) -> None:
+    def __init__(self, folder: Path, first_step: int, history: History) -> None:
         _package("tensorboard", "log.tensorboard")
         from torch.utils.tensorboard import SummaryWriter
 
         held = _held(folder)
-        lacked = (row.step for row in history if not all((name, row.step) in held for name in row.scalars))
+        lacked = (row.step for row in history.rows if not all((name, row.step) in held for name in row.scalars))
         # Readers take steps in their order alone: from the first that is lacked, all are written again.
         purged = min(lacked, default=first_step)
         self._writer: Any = SummaryWriter(str(folder), purge_step=purged)
-        for row in history:
+        for row in history.rows:
             if row.step >= purged:
+                if not row.evaluation:
+                    self.show(row.step, history.texts(row.step))
                 self.log(row)
 
     def log(self, row: Row) -> None:
@@ -157,7 +175,7 @@ class Wandb:
     after a kill it keeps the rows that it has. The axis of its charts is ``train/step``.
     """
 
-    def __init__(self, config: TrainConfig, run: Path, history: Sequence[Row]) -> None:
+    def __init__(self, config: TrainConfig, run: Path, history: History) -> None:
         self._wandb: Any = _package("wandb", "log.wandb_project")
         project = config.log.wandb_project
         try:
@@ -178,27 +196,35 @@ class Wandb:
             ) from error
         self._run.define_metric("train/step")
         self._run.define_metric("*", step_metric="train/step")
-        for row in history:
+        for row in history.rows:
+            if not row.evaluation and self._lacks(row.step, _EXAMPLES):
+                self.show(row.step, history.texts(row.step))
             self.log(row)
 
     def log(self, row: Row) -> None:
         """One row of its history."""
-        self._add(row.step, 2 if row.evaluation else 1, row.scalars)
+        self._add(row.step, _EVALUATION if row.evaluation else _NUMBERS, row.scalars)
 
     def show(self, step: int, texts: Mapping[str, str]) -> None:
         """As HTML in which nothing that was read can be markup."""
         # A file object: W&B could take a string for a path.
         pages = {name: io.StringIO(f"<pre>{html.escape(text)}</pre>") for name, text in texts.items()}
-        self._add(step, 0, {name: self._wandb.Html(page) for name, page in pages.items()})
+        self._add(step, _EXAMPLES, {name: self._wandb.Html(page) for name, page in pages.items()})
 
     def close(self) -> None:
         """Finish the W&B run."""
         self._run.finish()
 
+    def _lacks(self, step: int, part: int) -> bool:
+        return bool(_place(step, part) >= self._run.step)
+
     def _add(self, step: int, part: int, values: Mapping[str, Any]) -> None:
-        place = 3 * step + part
-        if place >= self._run.step:
-            self._run.log({**values, "train/step": step}, step=place, commit=True)
+        if values and self._lacks(step, part):
+            self._run.log({**values, "train/step": step}, step=_place(step, part), commit=True)
+
+
+def _place(step: int, part: int) -> int:
+    return 3 * step + part
 
 
 def _wandb_id(run: Path, project: str | None) -> str:

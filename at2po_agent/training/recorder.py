@@ -11,9 +11,9 @@ from typing import Any
 
 from at2po_agent.training.continuation import changed_code, check_unchanged, describe_session, missing_files
 from at2po_agent.training.display import Display
-from at2po_agent.training.loggers import Logger, Row, open_loggers, row
+from at2po_agent.training.loggers import History, Logger, open_loggers, row
 from at2po_agent.training.metrics import Scores
-from at2po_agent.training.run_dir import RunDirectory
+from at2po_agent.training.run_dir import RunDirectory, read_trees, step_of, tree_files
 from at2po_agent.training.stored_trees import examples
 
 
@@ -127,7 +127,7 @@ class RunRecorder(Recorder):
         """Stored every ``log.trees_every`` steps; every ``log.examples_every``, from step 1 on, the loggers get one."""
         log = self.run.config.log
         stored = bool(log.trees_every and step % log.trees_every == 0)
-        shown = bool(self._loggers and log.examples_every and (step - 1) % log.examples_every == 0)
+        shown = bool(self._loggers and self._is_example(step))
         made = list(records()) if stored or shown else []
         if stored:
             self.run.save_trees(step, made)
@@ -171,7 +171,19 @@ class RunRecorder(Recorder):
         for logger in self._loggers:
             logger.log(row(step, metrics, timings))
 
-    def _history(self) -> list[Row]:
-        """The lines of ``metrics.jsonl``."""
-        lines = self.run.metrics()
-        return [row(line.pop("step"), line, line.pop("time", {})) for line in lines]
+    def _history(self) -> History:
+        """The lines of ``metrics.jsonl``, and texts of the trees that are stored."""
+        files = {step_of(file): file for file in tree_files(self.path)}
+
+        def texts(step: int) -> Mapping[str, str]:
+            records = read_trees(files[step]) if self._is_example(step) and step in files else []
+            return examples(records) if records else {}
+
+        return History(
+            tuple(row(line.pop("step"), line, line.pop("time", {})) for line in self.run.metrics()),
+            texts,
+        )
+
+    def _is_example(self, step: int) -> bool:
+        every = self.run.config.log.examples_every
+        return bool(every and (step - 1) % every == 0)

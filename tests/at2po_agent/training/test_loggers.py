@@ -15,7 +15,7 @@ from at2po_agent.method.groups import Rollout
 from at2po_agent.policy.loading import PolicyConfig
 from at2po_agent.settings import ConfigError
 from at2po_agent.training.config import LogConfig, TrainConfig
-from at2po_agent.training.loggers import GROUPS, Row, open_loggers, row
+from at2po_agent.training.loggers import GROUPS, History, Row, open_loggers, row
 from at2po_agent.training.metrics import engine_metrics, rollout_metrics
 from tests.helpers.wandb_double import WandbDouble
 
@@ -65,19 +65,23 @@ def test_tensorboard_gets_what_it_lacks_of_the_history(tmp_path: Path):
     logger.log(Row(3, False, {"update/loss": 0.1}))
     logger.close()
     for _ in range(2):
-        [logger] = open_loggers(config(tensorboard=True), tmp_path, 3, history)
+        [logger] = open_loggers(config(tensorboard=True), tmp_path, 3, History(tuple(history)))
         logger.close()
     assert steps_of(tmp_path, "eval/em") == [0, 2] and steps_of(tmp_path, "time/eval_seconds") == [2]
     assert steps_of(tmp_path, "update/loss") == [1, 2]
     # Switched off for a session: what lies between is written in its order.
     later = [*history, *(Row(step, False, {"update/loss": 0.1}) for step in (3, 4))]
-    [logger] = open_loggers(config(tensorboard=True), tmp_path, 5, [*history, later[-1]])
+    [logger] = open_loggers(config(tensorboard=True), tmp_path, 5, History((*history, later[-1])))
     logger.close()
-    open_loggers(config(tensorboard=True), tmp_path, 5, later)[0].close()
+    open_loggers(config(tensorboard=True), tmp_path, 5, History(tuple(later)))[0].close()
     assert steps_of(tmp_path, "update/loss") == [1, 2, 3, 4] and steps_of(tmp_path, "eval/em") == [0, 2]
     other = tmp_path / "switched on later"
-    open_loggers(config(tensorboard=True), other, 3, history)[0].close()
+    shown = History(tuple(history), lambda step: {"examples/tree": "a tree"} if step == 1 else {})
+    open_loggers(config(tensorboard=True), other, 3, shown)[0].close()
     assert steps_of(other, "eval/em") == [0, 2]
+    pages = PageAccumulator(str(other / "tensorboard"))
+    pages.Reload()
+    assert [event.step for event in pages.Tensors("examples/tree/text_summary")] == [1]
 
 
 @pytest.mark.fault("item 20: nothing is lost or doubled when a run is resumed")
@@ -111,7 +115,7 @@ def test_wandb_gets_the_configuration_and_every_step(tmp_path: Path, wandb: Wand
 
 @pytest.mark.fault("item 20: scalars named by what they are, and one W&B run for a resumed run")
 def test_a_resumed_run_goes_on_in_the_same_wandb_run(tmp_path: Path, wandb: WandbDouble):
-    def session(first: int, last: int, history: list[Row]) -> None:
+    def session(first: int, last: int, history: History) -> None:
         [logger] = open_loggers(config(wandb_project="search"), tmp_path, first, history)
         for step in range(first, last):
             logger.show(step, {"examples/tree": "a tree"})
@@ -119,11 +123,12 @@ def test_a_resumed_run_goes_on_in_the_same_wandb_run(tmp_path: Path, wandb: Wand
             logger.log(Row(step, True, {"eval/em": step / 10}))
         logger.close()
 
-    def history(end: int) -> list[Row]:
+    def history(end: int) -> History:
         pairs = [("rollout/em", False), ("eval/em", True)]
-        return [Row(step, kind, {name: step / 10}) for step in range(1, end) for name, kind in pairs]
+        rows = (Row(step, kind, {name: step / 10}) for step in range(1, end) for name, kind in pairs)
+        return History(tuple(rows))
 
-    session(1, 4, [])
+    session(1, 4, History())
     [run] = wandb.runs.values()
     # After step 2: W&B has step 3 already.
     session(3, 5, history(3))
