@@ -12,7 +12,7 @@ LEGEND_VALUES = """
 V  value of a turn, of normalised rewards and not of the rewards as printed: a leaf's is (reward − mean) / standard
    deviation over the tree's leaves, a turn's the weighted mean of its children's; 0 is the tree's average leaf"""
 LEGEND_ADVANTAGES = """
-A  advantage of a turn: what each of its tokens is trained with, above 0 to make it likelier, below 0 to make it rarer"""
+A  advantage of a turn, with which each of its tokens is trained: above 0 it becomes likelier, below 0 rarer"""
 
 
 def add_parser(commands: Any) -> None:

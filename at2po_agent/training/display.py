@@ -110,7 +110,8 @@ class Display(Screen):
 
     def _limits(self, step: int, seconds: float, tokens: int) -> list[tuple[float, str, float, float]]:
         """Every limit as (seconds until it at the pace so far, unit, done, total); steps first among equals."""
-        limits = [(seconds / step * (self._steps - step) if step else math.inf, "steps", step, self._steps)]
+        until_steps = seconds / step * (self._steps - step) if step else math.inf
+        limits: list[tuple[float, str, float, float]] = [(until_steps, "steps", step, self._steps)]
         if self._max_seconds is not None:
             limits.append((self._max_seconds - seconds, "seconds", seconds, self._max_seconds))
         if self._max_tokens is not None and tokens:

@@ -10,7 +10,7 @@ from at2po_agent.commands.main import main
 from at2po_agent.environments import EnvConfig
 from at2po_agent.training.config import PolicyConfig, TrainConfig
 from at2po_agent.training.run_dir import RunDirectory
-from tests.at2po_agent.training.test_stored_trees import grown, record
+from tests.helpers.stored_trees import grown, record
 
 
 @pytest.fixture

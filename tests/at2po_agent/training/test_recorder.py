@@ -18,7 +18,7 @@ from at2po_agent.training.display import Display
 from at2po_agent.training.metrics import Scores
 from at2po_agent.training.recorder import Recorder, RunRecorder
 from at2po_agent.training.run_dir import RunDirectory, read_trees, tree_files
-from tests.at2po_agent.training.test_stored_trees import grown, record
+from tests.helpers.stored_trees import grown, record
 from tests.helpers.wandb_double import WandbDouble
 
 SCORES = Scores(2, ("a", "b"), (1.0, 0.0), ("", ""), {"f1": 0.5})

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,43 +8,13 @@ import pytest
 from rich.console import Console
 
 from at2po_agent.environments import EnvConfig
-from at2po_agent.method.tree import TurnNode, TurnTree
+from at2po_agent.method.tree import TurnTree
 from at2po_agent.policy.loading import PolicyConfig
 from at2po_agent.training.config import TrainConfig
 from at2po_agent.training.run_dir import RunDirectory, RunDirError
-from at2po_agent.training.stored_trees import examples, find_tree, render, render_tree, tree_record
+from at2po_agent.training.stored_trees import examples, find_tree, render, render_tree
 from at2po_env.tasks import Task
-
-WORDS = {
-    1: "question",
-    2: "<search> x </search>",
-    3: "<result> y </result>",
-    4: "right",
-    5: "wrong",
-    6: "\x1b[2J[red]evil\x07",
-}
-
-
-def grown(question_id: str = "q1") -> TurnTree:
-    """One search turn with two answers under it, and an answer at once."""
-    tree = TurnTree((1,), question_id=question_id)
-    tree.add(TurnNode(parent=0, group=0, depth=1, action=(2,), logp=(-0.5,), observation=(3,)))
-    tree.add(TurnNode(parent=1, group=0, depth=2, action=(4,), logp=(-0.25,), leaf=True, reward=1.0, ended="answer"))
-    tree.add(TurnNode(parent=1, group=0, depth=2, action=(5,), logp=(-2.0,), leaf=True, reward=0.0, ended="answer"))
-    tree.add(TurnNode(parent=0, group=1, depth=1, action=(6,), logp=(-1.0,), leaf=True, reward=-1.0, ended="malformed"))
-    return tree
-
-
-def record(tree: TurnTree, **changes: object) -> dict[str, object]:
-    made = tree_record(
-        tree,
-        question="Who [b]?",
-        answers=["A", "B"],
-        advantages=[[0.5, 1.5], [-0.25, -0.5], [-1.0]],
-        values=[0.0, 0.5, 1.5, -0.5, -1.0],
-        decode=lambda ids: " ".join(WORDS[i] for i in ids),
-    )
-    return json.loads(json.dumps(made)) | changes
+from tests.helpers.stored_trees import WORDS, grown, record
 
 
 def shown(stored: dict[str, object], width: int = 300) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -10,12 +9,13 @@ import pytest
 from at2po_agent.environments import EnvConfig
 from at2po_agent.judge.view.page import Heading
 from at2po_agent.judge.view.page_trees import chosen_steps, training_page, tree_view
-from at2po_agent.method.tree import TurnNode, TurnTree
+from at2po_agent.method.tree import TurnTree
 from at2po_agent.policy.loading import PolicyConfig
 from at2po_agent.training.config import TrainConfig
 from at2po_agent.training.metrics import Scores
 from at2po_agent.training.run_dir import RunDirectory, RunDirError, step_of
-from at2po_agent.training.stored_trees import tree_record
+from tests.helpers import stored_trees
+from tests.helpers.stored_trees import grown
 
 WORDS = {
     1: "prompt",
@@ -27,26 +27,9 @@ WORDS = {
 }
 
 
-def grown(question_id: str = "q1") -> TurnTree:
-    """One search with a right and a wrong answer under it, and a chain that is malformed at once."""
-    tree = TurnTree((1,), question_id=question_id)
-    tree.add(TurnNode(parent=0, group=0, depth=1, action=(2,), logp=(-0.5,), observation=(3,)))
-    tree.add(TurnNode(parent=1, group=0, depth=2, action=(4,), logp=(-0.25,), leaf=True, reward=1.0, ended="answer"))
-    tree.add(TurnNode(parent=1, group=0, depth=2, action=(5,), logp=(-2.0,), leaf=True, reward=0.0, ended="answer"))
-    tree.add(TurnNode(parent=0, group=1, depth=1, action=(6,), logp=(-1.0,), leaf=True, reward=-1.0, ended="malformed"))
-    return tree
-
-
 def record(tree: TurnTree, **changes: object) -> dict[str, object]:
-    made = tree_record(
-        tree,
-        question="Where was Somon born?",
-        answers=["Walem"],
-        advantages=[[0.5, 1.5], [-0.25, -0.5], [-1.0]],
-        values=[0.0, 0.5, 1.5, -0.5, -1.0],
-        decode=lambda ids: " ".join(WORDS[i] for i in ids),
-    )
-    return json.loads(json.dumps(made)) | changes
+    asked = {"question": "Where was Somon born?", "answers": ["Walem"]}
+    return stored_trees.record(tree, WORDS, **{**asked, **changes})
 
 
 def write_training(path: Path, steps: int = 2, trees: int = 2) -> Path:

@@ -16,9 +16,10 @@ from at2po_agent.policy.loading import PolicyConfig
 from at2po_agent.training.config import TrainConfig
 from at2po_agent.training.run_dir import RunDirectory
 from tests.at2po_agent.judge.results.test_tree_report import RESULT
-from tests.at2po_agent.judge.view.test_page_trees import grown, record, write_training
+from tests.at2po_agent.judge.view.test_page_trees import record, write_training
 from tests.at2po_agent.judge.view.test_web import browser, opened  # noqa: F401 (fixtures)
 from tests.helpers.evaluations import answer_turn, answered, failed, malformed, search_turn, write_run
+from tests.helpers.stored_trees import grown
 
 pytestmark = [
     pytest.mark.service,
