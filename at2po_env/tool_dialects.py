@@ -83,9 +83,9 @@ class ToolDialect:
 
     def result(self, text: str, after: str) -> Text:
         """What follows an action of the kind ``after``: a tool's result, or what was wrong with the turn."""
-        opened = self.result_open.removesuffix(" ")
-        pieces = ((opened, False), *followed_by(self.result_open[len(opened) :], text), (self.result_close, False))
-        return self.placed(text_of(*pieces), after)
+        # What is wrong with a turn is said in our words, which may name tags; a result is anybody's.
+        said = [(self.result_open + text, False)] if after == "malformed" else followed_by(self.result_open, text)
+        return self.placed(text_of(*said, (self.result_close, False)), after)
 
     def placed(self, observation: Text, after: str) -> Text:
         """An observation as what it is in this dialect: inline text, a message of the user, or one of the tool."""

@@ -1,11 +1,14 @@
-"""A task that is no search: reach a number with three tools. Train on it, and see that the policy learns.
+"""A task that is no search: reach a number with three tools, made of plain Python functions and forked by hand.
 
-Run it as it is. For a task of your own, replace the tools, the tasks and the reward; see docs/own_environment.md.
+Run it as it is. For a task of your own, replace the tools, the tasks and the reward, and name the environment in a
+configuration: ``env: {id: "examples.number_game:Numbers-v0"}``.
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+import gymnasium
 
 from at2po_env.tool_env import ToolEnv
 from at2po_env.tool_rules import Finished, ToolRules, ToolTask
@@ -41,3 +44,28 @@ def make_env(split: str = "train", **kwargs: Any) -> ToolEnv:
     tasks = [ToolTask(f"to-{goal}", f"{goal}", state={"number": 1, "goal": goal}) for goal in goals]
     rules = ToolRules.of(**{"dialect": "bare", "max_turns": 6, "ends": ("stop",), **kwargs})
     return ToolEnv([add, double, stop], tasks, reached, rules, name="numbers", split=split)
+
+
+gymnasium.register("Numbers-v0", entry_point=f"{__name__}:make_env")
+
+
+def main() -> None:
+    """Play to the middle of an episode, and try three ways on from there."""
+    env = make_env()
+    env.reset(options={"task_id": "to-16"})
+    env.step("<add>3</add>")
+    env.step("<double></double>")
+    ways = (
+        ["<double></double>", "<stop></stop>"],
+        ["<add>7</add>", "<stop></stop>"],
+        ["<add>12</add>", "<stop></stop>"],
+    )
+    for fork, actions in zip(env.fork(len(ways)), ways, strict=True):
+        fork.render_mode = "ansi"
+        for action in actions:
+            fork.step(action)
+        print(fork.render(), end="\n\n")
+
+
+if __name__ == "__main__":
+    main()
