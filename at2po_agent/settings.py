@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from at2po_agent.errors import AgentError
+from search_backend.outside import read_file
 
 Schema = TypeVar("Schema")
 
@@ -66,12 +67,14 @@ def load(schema: type[Schema], path: str | Path | None, overrides: Sequence[str]
         except OmegaConfBaseException as error:
             key = error.full_key or ""
             raise ConfigError(f"{where.of(key)}: {key}: {_first_line(error)}") from error
-    for key in sorted(OmegaConf.missing_keys(merged)):
-        place = path or "the configuration"
-        raise ConfigError(f"{place}: {key} is not set; add it to the file or pass {key}=VALUE")
     origin = _Origin(tuple(where for _, where in sources))
     try:
+        for key in sorted(OmegaConf.missing_keys(merged)):
+            place = path or "the configuration"
+            raise ConfigError(f"{place}: {key} is not set; add it to the file or pass {key}=VALUE")
         config = cast(Schema, OmegaConf.to_object(merged))
+    except ConfigError:
+        raise
     except OmegaConfBaseException as error:
         key = error.full_key or ""
         raise ConfigError(f"{origin.of(key)}: {key}: {_first_line(error)}") from error
@@ -138,9 +141,18 @@ def _read_with_bases(path: Path, below: tuple[Path, ...] = ()) -> list[tuple[dic
     return [source for name in names for source in _read_with_bases(path.parent / name, below)] + [(values, where)]
 
 
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping of a YAML file as it is, with no schema and no bases.
+
+    Raises:
+        ConfigError: it is missing, or is no mapping in YAML.
+    """
+    return _read_yaml(path)[0]
+
+
 def _read_yaml(path: Path) -> tuple[dict[str, Any], _Where]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_file(path).decode()
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -152,7 +164,10 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], _Where]:
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{path}{line}: not valid YAML: {error.problem or error}") from error
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
+    except RecursionError:
+        raise ConfigError(f"{path}: not a usable YAML file: it is nested too deep") from None
+    # A ValueError is one of Python's: a date that is none, a number of too many digits.
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
         raise ConfigError(f"{path}: not a usable YAML file: {_first_line(error)}") from error
     if node is not None and not isinstance(node, yaml.MappingNode):
         raise ConfigError(f"{path}:1: a configuration is a mapping of keys to values")

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import AsyncIterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 ERROR_BYTES = 64 * 1024
 """Bytes that are read of an error's body; the rest is not waited for."""
@@ -189,10 +189,21 @@ def read_file(path: Path) -> bytes:
     Raises:
         OSError: It cannot be read, or is no regular file.
     """
-    with open(path, "rb", opener=_without_waiting) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(f"{path} is no regular file")
+    with open_file(path) as file:
         return file.read()
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a regular file to read its bytes.
+
+    Raises:
+        OSError: See ``read_file``.
+    """
+    file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 (the caller closes it)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(f"{path} is no regular file")
+    return file
 
 
 def _without_waiting(path: str, flags: int) -> int:

@@ -74,6 +74,8 @@ class TurnTree:
         """Append ``node`` under its parent and return its index."""
         if not node.action:
             raise ValueError("a turn has at least one generated token")
+        if not 0 <= node.parent < len(self.nodes):
+            raise ValueError(f"there is no node {node.parent} for a child")
         if self.nodes[node.parent].leaf:
             raise ValueError(f"node {node.parent} is a leaf and cannot have children")
         self.nodes.append(node)

@@ -9,28 +9,35 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 import random
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel
+from typing_extensions import TypedDict
 
 from at2po_agent.atomic_files import new_directory, remove_directories, write_text
 from at2po_agent.errors import AgentError
 from at2po_agent.policy.base import CausalLM, PolicyError
 from at2po_agent.policy.lora import has_lora, load_adapter, save_adapter
-
-if TYPE_CHECKING:
-    pass
+from at2po_agent.stored_files import Count, read_value, unchanged
+from search_backend.outside import Unusable
 
 FORMAT = 1
 _LIST = "checkpoint.json"
 _NAME = re.compile(r"step_\d{6,}(_\d+)?", re.ASCII)  # numbered where a step has a second checkpoint
+
+
+class _Listed(TypedDict):
+    format: Count
+    step: Count
+    files: dict[str, str]
 
 
 class CheckpointError(AgentError):
@@ -60,7 +67,7 @@ class Checkpoint:
         of later arithmetic, is that of a run that never stopped.
 
         Raises:
-            CheckpointError: ``model`` has other parameters than the one that was saved.
+            CheckpointError: ``model`` has other parameters than the one that was saved, or the state is none.
         """
         import torch
 
@@ -74,10 +81,30 @@ class Checkpoint:
                 model.load_state_dict(saved.state_dict())
         except (RuntimeError, PolicyError) as error:
             raise CheckpointError(f"{self.path} is of another model: {' '.join(str(error).split())[:300]}") from error
-        # Mapped, because of several processes each one needs no more than its share.
-        state = torch.load(self.path / "state.pt", map_location="cpu", weights_only=True, mmap=True)
-        updater.load_state_dict(state["updater"])
-        _set_rng(state["rng"])
+        except (OSError, ValueError, SafetensorError) as error:
+            why = " ".join(str(error).split())[:300]
+            raise CheckpointError(f"{self.path / 'model'} holds no model that can be loaded: {why}") from error
+        file = self.path / "state.pt"
+        try:
+            # Mapped, because of several processes each one needs no more than its share.
+            state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+            updater.load_state_dict(state["updater"])
+            _set_rng(state["rng"])
+        # A pickle of anything but tensors and plain values is refused before it runs; what else is in it may be wrong.
+        except (
+            pickle.UnpicklingError,
+            RuntimeError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            EOFError,
+        ) as error:
+            why = " ".join(str(error).split())[:200]
+            raise CheckpointError(
+                f"{file} is no state that this version wrote ({type(error).__name__}: {why}); remove {self.path} to go "
+                "on from the checkpoint before it"
+            ) from error
 
 
 def save(
@@ -112,7 +139,7 @@ def save(
         _save_model(model, tokenizer, folder / "model")
         _save_tensors({"updater": updater, "rng": _get_rng()}, folder / "state.pt")
         write_text(folder / "position.json", json.dumps(dict(position), ensure_ascii=False))
-        files = {path.relative_to(folder).as_posix(): _sha256(path) for path in _files(folder)}
+        files = {path.relative_to(folder).as_posix(): sha256(path) for path in _files(folder)}
         write_text(folder / _LIST, json.dumps({"format": FORMAT, "step": step, "files": files}, indent=1))
     remove_directories(directory, (path for path in _folders(directory) if _order(path) > _order(final)))
     remove_superseded(final, keep)
@@ -138,19 +165,19 @@ def load(path: Path) -> Checkpoint:
         CheckpointError: it is missing or damaged.
     """
     try:
-        listed = json.loads((path / _LIST).read_text(encoding="utf-8"))
+        listed = read_value(path / _LIST, unchanged(_Listed))
         if listed["format"] != FORMAT:
             raise CheckpointError(f"{path} has format {listed['format']}, this version reads {FORMAT}")
         for name, digest in listed["files"].items():
-            if _sha256(path / name) != digest:
+            if sha256(path / name) != digest:
                 raise CheckpointError(f"{path} is damaged: {name} is not what was written")
-        position = json.loads((path / "position.json").read_text(encoding="utf-8"))
+        position = read_value(path / "position.json", unchanged(dict[str, Any]))
     except FileNotFoundError as error:
         what = "damaged" if path.is_dir() else "not a checkpoint"
         raise CheckpointError(f"{path} is {what}: {Path(error.filename).name} is missing") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, Unusable) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
-    return Checkpoint(path, int(listed["step"]), position)
+    return Checkpoint(path, listed["step"], position)
 
 
 def latest(directory: Path, warn: Callable[[str], None]) -> Checkpoint | None:
@@ -213,7 +240,8 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """The digest of a file as ``checkpoint.json`` has it."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

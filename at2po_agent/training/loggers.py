@@ -21,7 +21,9 @@ from typing import Any, Protocol
 
 from at2po_agent.atomic_files import write_text
 from at2po_agent.settings import ConfigError
+from at2po_agent.stored_files import read_value, unchanged
 from at2po_agent.training.config import TrainConfig
+from search_backend.outside import Unusable
 
 WANDB = "wandb.json"  # in a run's directory: project and id of its W&B run
 # Rows of a step in W&B, in the order in which they come.
@@ -231,12 +233,12 @@ def _wandb_id(run: Path, project: str | None) -> str:
     """The id of the W&B run of a run's directory: the stored one, or a new one, which is stored."""
     file = run / WANDB
     try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
+        stored = read_value(file, unchanged(dict[str, str | None]))
         if stored["project"] == project:
             return str(stored["id"])
     except FileNotFoundError:
         pass
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (Unusable, KeyError) as error:
         raise ConfigError(f"{file} cannot be read ({error}): take it away to begin another W&B run") from error
     made = uuid.uuid4().hex[:12]
     write_text(file, json.dumps({"project": project, "id": made}) + "\n")

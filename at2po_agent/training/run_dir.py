@@ -25,8 +25,11 @@ import zstandard
 from at2po_agent.atomic_files import plain_json, write_all, write_bytes, write_text, writing
 from at2po_agent.errors import AgentError
 from at2po_agent.settings import ConfigError, to_yaml
+from at2po_agent.stored_files import parse_lines, read_lines, read_value, unchanged
 from at2po_agent.training.config import TrainConfig, load_config
 from at2po_agent.training.metrics import Scores
+from at2po_agent.training.stored_types import StoredManifest, check_metrics, check_tree
+from search_backend.outside import Unusable, read_file
 
 _PARTS = ("trees", "checkpoints")
 RESUMABLE = ("train", "eval", "checkpoint", "log")  # sections that may change when a run goes on
@@ -167,18 +170,8 @@ class RunDirectory:
         return path
 
     def sessions(self) -> list[dict[str, Any]]:
-        """What each process ran on that trained this run, as ``manifest.json`` has it.
-
-        Raises:
-            RunDirError: the file is damaged.
-        """
-        path = self.path / "manifest.json"
-        if not path.exists():
-            return []
-        try:
-            return [dict(session) for session in json.loads(path.read_text(encoding="utf-8"))["sessions"]]
-        except (ValueError, KeyError, TypeError) as error:
-            raise RunDirError(f"{path} is damaged ({error}); put it back or remove it") from error
+        """See ``read_sessions``."""
+        return read_sessions(self.path)
 
     def add_session(self, session: Mapping[str, Any]) -> None:
         """Add what this process runs on to ``manifest.json``."""
@@ -205,7 +198,10 @@ class RunDirectory:
         """Drop a last line that a dying process did not finish."""
         if not self._metrics.exists():
             return
-        data = self._metrics.read_bytes()
+        try:
+            data = read_file(self._metrics)
+        except OSError as error:
+            raise RunDirError(f"{self._metrics} cannot be read: {error.strerror or error}") from error
         whole = data[: data.rfind(b"\n") + 1]
         if len(whole) != len(data):
             write_bytes(self._metrics, whole)
@@ -220,12 +216,24 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
     file = path / "metrics.jsonl"
     if not file.exists():
         return
-    for number, line in enumerate(file.read_text(encoding="utf-8").split("\n")[:-1], 1):
-        try:
-            yield json.loads(line)
-        except json.JSONDecodeError as error:
-            what = f"{file}:{number}: not a line of metrics: {error}"
-            raise RunDirError(f"{what}; put the file back, or remove this line") from error
+    try:
+        yield from read_lines(file, check_metrics, "a line of metrics")
+    except Unusable as error:
+        raise RunDirError(f"{error}; put the file back, or remove this line") from error
+
+
+def read_sessions(path: Path) -> list[dict[str, Any]]:
+    """What each process ran on that trained a run, as its ``manifest.json`` has it; none where there is no file.
+
+    Raises:
+        RunDirError: the file is damaged.
+    """
+    try:
+        return list(read_value(path / "manifest.json", unchanged(StoredManifest))["sessions"])
+    except FileNotFoundError:
+        return []
+    except Unusable as error:
+        raise RunDirError(f"{error}; put it back or remove it") from error
 
 
 def tree_files(path: Path) -> list[Path]:
@@ -256,10 +264,15 @@ def read_trees(file: Path) -> list[dict[str, Any]]:
         RunDirError: it is missing or damaged.
     """
     try:
-        with open(file, "rb") as raw, zstandard.ZstdDecompressor().stream_reader(raw) as stream:
-            return [json.loads(line) for line in io.TextIOWrapper(stream, encoding="utf-8")]
-    except (OSError, ValueError, zstandard.ZstdError) as error:
-        raise RunDirError(f"{file}: the stored trees cannot be read: {error}") from error
+        unpacked = zstandard.ZstdDecompressor().decompressobj()
+        lines = unpacked.decompress(read_file(file)).splitlines()
+        if not unpacked.eof:
+            raise zstandard.ZstdError("the file ends early")
+        return list(parse_lines(file, lines, check_tree, "a stored tree"))
+    except (OSError, zstandard.ZstdError) as error:
+        raise RunDirError(f"{file}: the stored trees cannot be read ({error}): put it back, or remove it") from error
+    except Unusable as error:
+        raise RunDirError(f"{error}; put the file back, or remove it") from error
 
 
 def take_lock(path: Path) -> io.TextIOWrapper:

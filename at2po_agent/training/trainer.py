@@ -12,11 +12,13 @@ from threading import Event
 from time import perf_counter
 from typing import Any
 
+from pydantic import ConfigDict
 from rich.console import Console
 
 from at2po_agent.method.credit import TurnCredit
 from at2po_agent.method.groups import Rollout
 from at2po_agent.method.tree import TurnTree
+from at2po_agent.stored_files import Count, Number, fitting
 from at2po_agent.training import checkpoints
 from at2po_agent.training.collapse import CollapseWatch
 from at2po_agent.training.config import TrainConfig
@@ -32,6 +34,7 @@ from at2po_agent.update.forwarding import RunContext
 from at2po_agent.update.packing import Credited
 from at2po_agent.update.processes import ONE, Processes
 from at2po_agent.update.updater import Updater
+from search_backend.outside import Unusable
 
 
 def train(
@@ -100,14 +103,16 @@ def train_together(config: TrainConfig, recorder: Recorder, stop: Event, process
 class _Position:
     """Where a run is: everything that decides the next step besides weights and optimiser."""
 
-    step: int = 0
-    drawn: int = 0  # questions, those of groups that were left out too: the place in their order
-    seconds: float = 0.0  # of training: rollout, credit and update
-    tokens: int = 0  # generated in training
-    trees: int = 0
-    dropped: int = 0
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    step: Count = 0
+    drawn: Count = 0  # questions, those of groups that were left out too: the place in their order
+    seconds: Number = 0.0  # of training: rollout, credit and update
+    tokens: Count = 0  # generated in training
+    trees: Count = 0
+    dropped: Count = 0
     before: dict[str, Any] | None = None  # the evaluation at the start
-    tape: int | None = None  # bytes of the search tape, where there is one
+    tape: Count | None = None  # bytes of the search tape, where there is one
 
 
 class _Trainer:
@@ -281,7 +286,12 @@ class _Trainer:
         if found is None:  # a new run, or one that was stopped before its first checkpoint
             self.recorder.begin(-1)
             return
-        self.at = _Position(**found.position)
+        try:
+            self.at = fitting(found.position, _Position)
+        except Unusable as error:
+            raise RunDirError(
+                f"{found.path / 'position.json'}: {error}; remove {found.path} to go on from the checkpoint before it"
+            ) from error
         _check_tape(self.at.tape, self.session.tape_position(), found.path)
         found.restore(self.session.model, self.updater)
         self.session.engine.publish(self.session.model, self.at.step)

@@ -7,9 +7,14 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import AfterValidator, ConfigDict
+from typing_extensions import TypedDict
 
 from at2po_agent.errors import AgentError
+from at2po_agent.stored_files import Count, Number, Share, fitting, read_lines, unchanged
+from search_backend.outside import Unusable
 
 EPISODES = "episodes.jsonl"
 
@@ -18,18 +23,41 @@ class RecordError(AgentError):
     """A line of an episodes file cannot be used; the message names file and line."""
 
 
+class _Action(TypedDict, total=False):
+    kind: str  # search, answer, malformed
+    content: str | None
+    why: str | None
+
+
+class _Hit(TypedDict, total=False):
+    id: str
+    title: str
+    score: Number | None
+
+
+class _Message(TypedDict):
+    role: str
+    content: NotRequired[str | None]
+
+
+_EXACT = ConfigDict(extra="forbid")
+
+
 @dataclass(frozen=True)
 class TurnRecord:
     """One turn: what the model wrote, how it was read, and what came back."""
 
+    __pydantic_config__ = _EXACT
+
     text: str  # as the environment read it
-    action: Mapping[str, Any]  # kind (search, answer, malformed), content, why
+    action: Annotated[Mapping[str, Any], AfterValidator(unchanged(_Action))]
     observation: str  # what the model read next; empty after the last turn
-    hits: tuple[Mapping[str, Any], ...] = ()  # id, title, score, best first
+    # Best first.
+    hits: tuple[Annotated[Mapping[str, Any], AfterValidator(unchanged(_Hit))], ...] = ()
     reasoning: str = ""  # what a reasoning model thought apart from its message
-    prompt_tokens: int | None = 0  # as the server counted; None: it did not
-    completion_tokens: int | None = 0
-    seconds: float = 0.0  # from the request to the whole answer, without retries
+    prompt_tokens: Count | None = 0  # as the server counted; None: it did not
+    completion_tokens: Count | None = 0
+    seconds: Number = 0.0  # from the request to the whole answer, without retries
     finish: str = ""  # stop, eos, length
 
 
@@ -37,26 +65,27 @@ class TurnRecord:
 class EpisodeRecord:
     """One episode of one question; ``error`` is set where infrastructure ended it, and then nothing is scored."""
 
+    __pydantic_config__ = _EXACT
+
     question_id: str
-    sample: int  # 0 to r - 1
+    sample: Count  # 0 to r - 1
     question: str
     answers: tuple[str, ...]  # gold, with aliases
     ended: str  # answer, malformed, search_limit, turn_limit, length_limit; error
     prediction: str | None = None
-    em: float | None = None
-    f1: float | None = None
-    contains: float | None = None
+    em: Share | None = None
+    f1: Share | None = None
+    contains: Share | None = None
     gold_titles: tuple[str, ...] = ()  # of the passages that hold the answer, where the benchmark names them
-    recall: float | None = None  # share of the gold titles among the titles that were found
-    searches: int = 0
-    seconds: float = 0.0  # wall time of the episode, waits and retries included
+    recall: Share | None = None  # share of the gold titles among the titles that were found
+    searches: Count = 0
+    seconds: Number = 0.0  # wall time of the episode, waits and retries included
     error: str | None = None
-    logprob: float | None = None  # mean over all generated tokens, nats; of the paths of --tree
+    logprob: Number | None = None  # mean over all generated tokens, nats; of the paths of --tree
     prompt: str = ""  # what the model read first
     turns: tuple[TurnRecord, ...] = ()
-    messages: tuple[
-        Mapping[str, Any], ...
-    ] = ()  # the conversation in chat format, as it was sent; empty for token policies
+    # The conversation in chat format, as it was sent; empty for token policies.
+    messages: tuple[Annotated[Mapping[str, Any], AfterValidator(unchanged(_Message))], ...] = ()
 
     @property
     def key(self) -> tuple[str, int]:
@@ -82,13 +111,9 @@ class EpisodeRecord:
         """Read what ``to_line`` wrote.
 
         Raises:
-            TypeError: it is no object, or a field is missing or unknown.
+            Unusable: it is no object, or a field is missing, unknown or not what it has to be.
         """
-        if not isinstance(data, Mapping):
-            raise TypeError(f"a record is an object, got {type(data).__name__}")
-        turns = tuple(TurnRecord(**{**turn, "hits": tuple(turn.get("hits", ()))}) for turn in data.get("turns", ()))
-        lists = {name: tuple(data[name]) for name in ("answers", "gold_titles", "messages") if name in data}
-        return cls(**{**data, **lists, "turns": turns})
+        return fitting(data, cls)
 
 
 def read_episodes(run: Path) -> Iterator[EpisodeRecord]:
@@ -99,19 +124,14 @@ def read_episodes(run: Path) -> Iterator[EpisodeRecord]:
     Raises:
         RecordError: there is no episodes file, or a whole line of it cannot be read.
     """
-    file = run / EPISODES
-    if not file.is_file():
-        raise RecordError(f"{run} has no {EPISODES}: it is not the directory of an evaluation")
     found: dict[tuple[str, int], EpisodeRecord] = {}
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.endswith(b"\n"):
-                break
-            try:
-                record = EpisodeRecord.from_json(json.loads(line))
-            except (ValueError, TypeError) as error:
-                raise RecordError(f"{file}:{number}: not an episode record ({error})") from error
+    try:
+        for record in read_lines(run / EPISODES, EpisodeRecord.from_json, "an episode record"):
             found[record.key] = record
+    except FileNotFoundError:
+        raise RecordError(f"{run} has no {EPISODES}: it is not the directory of an evaluation") from None
+    except Unusable as error:
+        raise RecordError(f"{error}; put the file back, or take this line out to run that episode again") from error
     yield from found.values()
 
 

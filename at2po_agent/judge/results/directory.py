@@ -20,10 +20,12 @@ from at2po_agent.atomic_files import new_directory, write_all, write_bytes, writ
 from at2po_agent.judge.config import JudgeConfig, load_judge_config
 from at2po_agent.judge.episodes.records import EPISODES, EpisodeRecord, RecordError, in_order, read_episodes
 from at2po_agent.judge.resolve import label
-from at2po_agent.judge.results.manifest import changes
+from at2po_agent.judge.results.manifest import StoredManifest, changes
 from at2po_agent.judge.results.metrics import Summary
 from at2po_agent.settings import to_yaml
+from at2po_agent.stored_files import read_value, unchanged
 from at2po_agent.training.run_dir import RunDirError, take_lock
+from search_backend.outside import Unusable, read_file
 
 CONFIG, MANIFEST, SUMMARY = "config.yaml", "manifest.json", "summary.json"
 
@@ -80,9 +82,7 @@ class JudgeDirectory:
         try:
             return in_order(read_episodes(self.path), read_manifest(self.path).get("questions", ()))
         except RecordError as error:
-            raise RunDirError(
-                f"{error}; the line was changed or damaged, take it out to run that episode again"
-            ) from error
+            raise RunDirError(str(error)) from error
 
     def append(self, records: Iterable[EpisodeRecord]) -> None:
         """Add finished episodes.
@@ -125,7 +125,10 @@ class JudgeDirectory:
     def _repair(self) -> None:
         """Drop a last line that a dying process did not finish, so that the next one starts on a line of its own."""
         file = self.path / EPISODES
-        data = file.read_bytes()
+        try:
+            data = read_file(file)
+        except OSError as error:
+            raise RunDirError(f"{file} cannot be read: {error.strerror or error}") from error
         with writing(file):
             self._episodes.truncate(data.rfind(b"\n") + 1)
 
@@ -146,17 +149,14 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest of an evaluation.
 
     Raises:
-        RunDirError: there is none, or it is no JSON object.
+        RunDirError: there is none, or it is not one.
     """
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        return dict(read_value(path / MANIFEST, unchanged(StoredManifest)))
     except FileNotFoundError:
         raise RunDirError(f"{path} is not the directory of an evaluation: it has no {MANIFEST}") from None
-    except (OSError, ValueError) as error:
-        raise RunDirError(f"{path / MANIFEST} cannot be read: {error}") from error
-    if not isinstance(manifest, dict):
-        raise RunDirError(f"{path / MANIFEST} is no JSON object")
-    return manifest
+    except Unusable as error:
+        raise RunDirError(f"{error}; put the file back, or begin a new evaluation") from error
 
 
 def write_summary(path: Path, summary: Summary) -> None:

@@ -8,14 +8,56 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from typing_extensions import TypedDict
+
 from at2po_agent.judge.config import JudgeConfig
+from at2po_agent.method.expansion import EntropyGuided
 from at2po_agent.provenance import describe_code, differences
+from at2po_agent.stored_files import Number
 from at2po_env.scoring import METRICS
 from at2po_env.search_qa import SearchQAEnv
 
 FORMAT = "at2po-eval/1"
 PACKAGES = ("gymnasium", "numpy", "omegaconf", "openai", "tantivy", "tokenizers", "torch", "transformers")
 _CIRCUMSTANCES = ("code", "created", "price", "search_at")  # of a run: they do not decide what it finds
+
+
+class _Model(TypedDict, total=False):
+    name: str
+
+
+class _Dataset(TypedDict, total=False):
+    split: str
+    digest: str
+
+
+class _Dialect(TypedDict, total=False):
+    name: str
+    digest: str
+
+
+class _Sampling(TypedDict, total=False):
+    temperature: Number | None
+
+
+class _Price(TypedDict, total=False):
+    prompt: Number | None
+    completion: Number | None
+
+
+class StoredManifest(TypedDict, total=False):
+    """Parts of a stored manifest that are read; those of other versions may lack some, or have more."""
+
+    env: str
+    model: _Model
+    dataset: _Dataset
+    search: dict[str, Any]
+    dialect: _Dialect
+    questions: list[str]
+    sampling: _Sampling
+    price: _Price | None
+    limits: dict[str, Any]
+    tree: EntropyGuided
 
 
 def manifest(config: JudgeConfig, env: SearchQAEnv, ids: Sequence[str], model: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from at2po_agent.judge.episodes.records import EpisodeRecord, RecordError, in_or
 from at2po_agent.judge.results.directory import read_manifest
 from at2po_agent.judge.results.metrics import Prices, Summary, samples, summarise
 from at2po_agent.method.expansion import EntropyGuided
+from at2po_agent.stored_files import fitting
 from at2po_agent.training.run_dir import RunDirError
 
 _ID = re.compile(r"(?:.*[:/])?AT2PO-(.+)-v\d+")
@@ -86,7 +87,7 @@ class Finished:
     @property
     def tree(self) -> EntropyGuided | None:
         """The tree that was grown for every question, of an evaluation with ``--tree``."""
-        return EntropyGuided(**self.manifest["tree"]) if "tree" in self.manifest else None
+        return fitting(self.manifest["tree"], EntropyGuided) if "tree" in self.manifest else None
 
     def summarised(self, episodes: Iterable[EpisodeRecord]) -> Summary:
         """The numbers of episodes of this evaluation."""

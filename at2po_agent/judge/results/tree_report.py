@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.table import Table
 from rich.text import Text as Line
+from typing_extensions import TypedDict
 
 from at2po_agent.atomic_files import write_text
 from at2po_agent.intervals import Interval, paired_share_interval, share_interval
@@ -26,12 +27,38 @@ from at2po_agent.judge.results.metrics import Prices, summarise
 from at2po_agent.judge.tree.search import sampled
 from at2po_agent.judge.tree.voting import METHODS, Sampled, budgets, curve, exact_match_at
 from at2po_agent.method.expansion import EntropyGuided
+from at2po_agent.stored_files import Count, Number
 from at2po_agent.terminal import visible
 
 TREE, CURVE = "tree.json", "curve.svg"
 BASELINE = "majority of chains"
 _COLOURS = ("#7f7f7f", "#1f77b4", "#d62728", "#9ecae1", "#fcae91")  # as METHODS; the oracles are pale
 _MARKS = "1cloO"
+
+
+class _Interval(TypedDict):
+    mean: Number
+    low: Number
+    high: Number
+    n: Count
+
+
+class _Method(TypedDict):
+    em: _Interval
+    against_chains: _Interval
+    tokens: Number
+    paths: Number
+
+
+class StoredTree(TypedDict):
+    """A stored ``tree.json``: a ``TreeResult``."""
+
+    questions: Count
+    errors: Count
+    budget: Number
+    methods: dict[str, _Method]
+    at: list[Number]
+    curve: dict[str, list[Number]]
 
 
 @dataclass(frozen=True)

@@ -165,15 +165,19 @@ def most_chains(tree: EntropyGuided) -> int:
 
 def sampled(records: Iterable[EpisodeRecord], shape: EntropyGuided) -> dict[str, Sampled]:
     """What was sampled for every question whose tree and chains are whole."""
-    by_question: dict[str, dict[int, EpisodeRecord]] = {}
+    by_question: dict[str, dict[int, Candidate]] = {}
     for record in records:
-        by_question.setdefault(record.question_id, {})[record.sample] = record
+        paths = by_question.setdefault(record.question_id, {})
+        # A later record of a path replaces an earlier one.
+        paths.pop(record.sample, None)
+        if candidate := _candidate(record):
+            paths[record.sample] = candidate
     found = {}
     for question_id, paths in by_question.items():
-        numbers = sorted(number for number, record in paths.items() if record.error is None)
-        if numbers[: shape.leaves] != list(range(shape.leaves)):
+        numbers = sorted(paths)
+        if len(numbers) < shape.leaves or numbers[shape.leaves - 1] != shape.leaves - 1:
             continue
-        candidates = [_candidate(paths[number]) for number in numbers]
+        candidates = [paths[number] for number in numbers]
         leaves, further = candidates[: shape.leaves], candidates[shape.leaves :]
         one = Sampled(chains=(*leaves[: shape.chains], *further), leaves=tuple(leaves))
         if sum(chain.tokens for chain in one.chains) >= one.budget or len(one.chains) >= most_chains(shape):
@@ -181,9 +185,12 @@ def sampled(records: Iterable[EpisodeRecord], shape: EntropyGuided) -> dict[str,
     return found
 
 
-def _candidate(record: EpisodeRecord) -> Candidate:
-    assert record.em is not None and record.logprob is not None
-    return Candidate(record.prediction, record.em, record.logprob, _generated(record))
+def _candidate(record: EpisodeRecord) -> Candidate | None:
+    """The path of a record; None where infrastructure ended it, or something that ``--tree`` counts is not known."""
+    em, logprob, tokens = record.em, record.logprob, record.completion_tokens
+    if record.error is not None or em is None or logprob is None or tokens is None:
+        return None
+    return Candidate(record.prediction, em, logprob, tokens)
 
 
 def _generated(record: EpisodeRecord) -> int:

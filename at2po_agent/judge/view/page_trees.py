@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,11 @@ from typing import Any
 from at2po_agent.intervals import paired_share_interval
 from at2po_agent.judge.view.page import Heading
 from at2po_agent.method.tree import ROOT, TurnTree
-from at2po_agent.training.metrics import Scores
+from at2po_agent.stored_files import read_value
 from at2po_agent.training.run_dir import RunDirError, evaluation_files, read_metrics, read_trees, step_of, tree_files
+from at2po_agent.training.stored_types import check_scores
 from at2po_env.dialects import NATIVE, TAGS
+from search_backend.outside import Unusable
 
 _CHARTS = (("eval_em", "Exact match, held out", True), ("reward", "Reward", False), ("entropy", "Entropy, nats", False))
 _SPOKEN = (TAGS, NATIVE)  # the dialect of a stored tree is not known; between them these read every one
@@ -45,10 +46,7 @@ def training_page(
     rows, chunks = [], []
     for number, file in enumerate(reversed(files)):
         records = read_trees(file)
-        try:
-            views = [tree_view(record) for record in records]
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise RunDirError(f"{file}: not stored trees: {type(error).__name__}: {error}") from error
+        views = [tree_view(record) for record in records]
         chunks.append(views)
         rows += [_row(number, at, step_of(file), record, views[at]) for at, record in enumerate(records)]
     head = {
@@ -138,7 +136,10 @@ def _result(run: Path) -> dict[str, Any] | None:
     files = evaluation_files(run)
     if len(files) < 2:
         return None
-    first, last = (Scores.from_json(json.loads(file.read_text(encoding="utf-8"))) for file in (files[0], files[-1]))
+    try:
+        first, last = (read_value(file, check_scores) for file in (files[0], files[-1]))
+    except Unusable as error:
+        raise RunDirError(f"{error}; put the file back, or remove it") from error
     before = dict(zip(first.ids, first.values, strict=True))
     after = dict(zip(last.ids, last.values, strict=True))
     common = [id for id in before if id in after]

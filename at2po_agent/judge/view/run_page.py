@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from at2po_agent.judge.episodes.records import EpisodeRecord
 from at2po_agent.judge.results.stored import Finished, facts
-from at2po_agent.judge.results.tree_report import TREE
+from at2po_agent.judge.results.tree_report import TREE, StoredTree
 from at2po_agent.judge.view.page import Heading, write_page
 from at2po_agent.judge.view.page_episodes import episode_chunks, evaluation_head
 from at2po_agent.judge.view.page_trees import chosen_steps, training_page
+from at2po_agent.settings import read_yaml
+from at2po_agent.stored_files import read_value, unchanged
 from at2po_agent.terminal import counted
-from at2po_agent.training.run_dir import RunDirError
+from at2po_agent.training.run_dir import RunDirError, read_sessions
+from search_backend.outside import Unusable
 
 
 def write_report(
@@ -31,7 +31,8 @@ def write_report(
         select: which episodes of an evaluation it holds; the summary is of all of them.
 
     Raises:
-        RunDirError: it is no run directory, or holds nothing to show.
+        RunDirError: it is no run directory, or holds nothing to show, or what it holds is damaged.
+        ConfigError: its configuration is damaged.
         DiskError: the file cannot be written.
     """
     return _training(run, path, trees) if (run / "trees").is_dir() else _evaluation(run, path, select)
@@ -46,7 +47,7 @@ def _evaluation(run: Path, path: Path, select: Callable[[Finished], Sequence[Epi
     said = [finished.model, asked, *([] if temperature is None else [f"temperature {temperature:g}"])]
     subtitle = ", ".join(said)
     heading, drawn = Heading(title, subtitle, finished.demo, list(facts(finished.manifest))), run / TREE
-    tree = json.loads(drawn.read_text(encoding="utf-8")) if drawn.is_file() else None
+    tree = _tree(drawn) if drawn.is_file() else None
     chains = finished.tree.chains if finished.tree else None
     head = evaluation_head(heading, finished.summary, episodes, tree, chains)
     write_page(path, f"{title}, {finished.model}", head, episode_chunks(episodes))
@@ -55,10 +56,11 @@ def _evaluation(run: Path, path: Path, select: Callable[[Finished], Sequence[Epi
 
 def _training(run: Path, path: Path, trees: int) -> str:
     files = chosen_steps(run, trees)
-    config = _config(run)
-    env, algorithm = config.get("env", {}), config.get("algorithm", {})
+    # As it was written: a run of an older version is shown too.
+    config = read_yaml(run / "config.yaml")
+    env, algorithm = _section(config, "env"), _section(config, "algorithm")
     title = f"{env.get('id', run.name)} · {algorithm.get('name', '?')}"
-    subtitle = f"{run.name}, from {config.get('policy', {}).get('path', '?')}, seed {config.get('seed', '?')}"
+    subtitle = f"{run.name}, from {_section(config, 'policy').get('path', '?')}, seed {config.get('seed', '?')}"
     described = [*facts(config), *facts(_last_session(run))]
     heading = Heading(title, subtitle, env.get("split") == "demo", described)
     head, chunks = training_page(run, heading, files)
@@ -66,17 +68,18 @@ def _training(run: Path, path: Path, trees: int) -> str:
     return f"{len(head['trees']):,} trees of {len(files)} steps"
 
 
-def _config(run: Path) -> dict[str, Any]:
-    """As it was written: a run of an older version is shown too."""
+def _tree(file: Path) -> dict[str, Any]:
     try:
-        config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise RunDirError(f"{run} is not a run directory: config.yaml cannot be read ({error})") from error
-    return config if isinstance(config, dict) else {}
+        return dict(read_value(file, unchanged(StoredTree)))
+    except Unusable as error:
+        raise RunDirError(f"{error}; `at2po-agent rescore {file.parent}` writes it again") from error
+
+
+def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    section = config.get(name)
+    return section if isinstance(section, Mapping) else {}
 
 
 def _last_session(run: Path) -> dict[str, Any]:
-    file = run / "manifest.json"
-    sessions = json.loads(file.read_text(encoding="utf-8"))["sessions"] if file.is_file() else []
     # The configuration is shown as ``config.yaml`` has it.
-    return {key: value for key, value in sessions[-1].items() if key != "config"} if sessions else {}
+    return {key: value for session in read_sessions(run)[-1:] for key, value in session.items() if key != "config"}

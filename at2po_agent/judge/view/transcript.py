@@ -75,8 +75,9 @@ def _verdict(episode: EpisodeRecord) -> Line:
         return line.append(f"  {visible(episode.error)}")
     line.append("  answer ").append(visible(episode.prediction or f"none ({episode.ended})"), "bold")
     line.append("  gold ").append(visible(" | ".join(episode.answers)), "green")
-    recall = "" if episode.recall is None else f"  recall {episode.recall:.2f}"
-    return line.append(f"  EM {episode.em:g}  F1 {episode.f1:.2f}{recall}", "dim")
+    scores = (("EM", episode.em, "g"), ("F1", episode.f1, ".2f"), ("recall", episode.recall, ".2f"))
+    known = (f"  {name} {value:{form}}" for name, value, form in scores if value is not None)
+    return line.append("".join(known), "dim")
 
 
 def _turn(number: int, turn: TurnRecord, gold: frozenset[str], passages: bool) -> list[RenderableType]:

@@ -4,12 +4,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from at2po_agent.atomic_files import DiskError
 from at2po_agent.environments import EnvConfig
+from at2po_agent.method.tree import TurnNode, TurnTree
 from at2po_agent.policy.loading import PolicyConfig
 from at2po_agent.settings import ConfigError
 from at2po_agent.training.config import TrainConfig, load_config
@@ -23,6 +25,7 @@ from at2po_agent.training.run_dir import (
     step_of,
     tree_files,
 )
+from at2po_agent.training.stored_trees import tree_record
 from tests.helpers.faults import disk_with_room_for
 
 
@@ -165,19 +168,25 @@ def test_evaluations_keep_the_score_of_every_question(run: RunDirectory):
     assert run.metrics() == [{"step": 20, "eval_em": 0.25, "eval_questions": 4, "eval_f1": 0.5, "time": {"eval": 3.0}}]
 
 
+def stored_tree() -> dict[str, Any]:
+    tree = TurnTree((1,))
+    tree.add(TurnNode(parent=0, group=0, depth=1, action=(2,), logp=(-1.0,), leaf=True, reward=1.0, ended="answer"))
+    return tree_record(tree, question="who?", answers=["a"], advantages=[[0.5]], values=None, decode=str)
+
+
 def test_trees_come_back_and_equal_trees_are_equal_bytes(run: RunDirectory):
-    records = [{"question": "wer‽", "n": [1, 2.5]}, {"question": "b", "n": np.float64(1)}]
+    records = [stored_tree() | {"question": "wer‽", "n": [1, 2.5]}, stored_tree() | {"n": np.float64(1)}]
     path = run.save_trees(7, records)
-    assert read_trees(path) == [{"question": "wer‽", "n": [1, 2.5]}, {"question": "b", "n": 1.0}]
+    assert [(tree["question"], tree["n"]) for tree in read_trees(path)] == [("wer‽", [1, 2.5]), ("who?", 1.0)]
     first = path.read_bytes()
     assert run.save_trees(7, records).read_bytes() == first
 
 
 @pytest.mark.parametrize("damage", [b"not zstd", None])
 def test_damaged_trees_are_named(run: RunDirectory, damage: bytes | None):
-    path = run.save_trees(7, [{"a": 1}])
+    path = run.save_trees(7, [stored_tree()])
     path.write_bytes(path.read_bytes()[:-4] if damage is None else damage)
-    with pytest.raises(RunDirError, match=r"step_000007.jsonl.zst: the stored trees cannot be read"):
+    with pytest.raises(RunDirError, match=r"step_000007.jsonl.zst:.* (be read|not a stored tree)"):
         read_trees(path)
 
 
@@ -233,6 +242,6 @@ def test_an_evaluation_that_is_made_again_is_logged_once(run: RunDirectory):
 @pytest.mark.parametrize("text", ['{"sessions": [', "{}", "[]", '{"sessions": [1]}'])
 def test_a_damaged_manifest_is_named(run: RunDirectory, text: str):
     (run.path / "manifest.json").write_text(text)
-    with pytest.raises(RunDirError, match=r"manifest.json is damaged .*; put it back or remove it"):
+    with pytest.raises(RunDirError, match=r"manifest.json: .*; put it back or remove it"):
         run.add_session({})
     assert (run.path / "manifest.json").read_text() == text

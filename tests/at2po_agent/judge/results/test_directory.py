@@ -74,5 +74,5 @@ def test_a_damaged_line_or_manifest_is_told(config):
     with JudgeDirectory.resume(directory.path, MANIFEST) as again, pytest.raises(RunDirError, match=r"jsonl:1: .*take"):
         again.records()
     (directory.path / "manifest.json").write_text("{")
-    with pytest.raises(RunDirError, match=r"manifest\.json cannot be read"):
+    with pytest.raises(RunDirError, match=r"manifest\.json: not JSON"):
         JudgeDirectory.resume(directory.path, MANIFEST)

@@ -40,5 +40,5 @@ def test_what_is_no_evaluation_is_refused(tmp_path):
     with pytest.raises(RunDirError, match=r"episodes\.jsonl:1: not an episode record"):
         Finished.read(run)
     (run / "manifest.json").write_text("[")
-    with pytest.raises(RunDirError, match="cannot be read"):
+    with pytest.raises(RunDirError, match="not JSON"):
         Finished.read(run)

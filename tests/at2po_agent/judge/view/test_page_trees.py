@@ -96,7 +96,7 @@ def test_what_cannot_be_shown(tmp_path):
     config = TrainConfig(run_dir=str(tmp_path / "x"), env=EnvConfig(id="X-v0"), policy=PolicyConfig(path="p"))
     with RunDirectory.create(config) as other:
         file = other.save_trees(1, [{"tree": {}}])
-    with pytest.raises(RunDirError, match=r"step_000001\.jsonl\.zst: not stored trees"):
+    with pytest.raises(RunDirError, match=r"step_000001\.jsonl\.zst:1: not a stored tree"):
         training_page(run, Heading("t", "s", False, []), [file])
 
 
