@@ -18,6 +18,7 @@ import aiohttp
 from at2po_agent.policy.base import PolicyError, PolicyUnavailable, Request, Sampling
 from at2po_agent.policy.prefixes import Ids
 from at2po_agent.policy.sglang.read_ahead import ReadAhead
+from search_backend.open_files import limit_reached
 from search_backend.outside import (
     MOST_COUNT,
     Unusable,
@@ -224,7 +225,8 @@ class Server:
         except TimeoutError as error:
             raise NoAnswer(f"{self.url} gave no answer in {silence:.0f} s") from error
         except aiohttp.ClientError as error:
-            raise PolicyUnavailable(f"{self.url} cannot be reached: {error or type(error).__name__}") from error
+            why = limit_reached(error) or error or type(error).__name__
+            raise PolicyUnavailable(f"{self.url} cannot be reached: {why}") from error
         except Unusable as error:
             raise BadAnswer(f"{self.url}{path}: {error}") from error
 
