@@ -32,6 +32,7 @@ from search_backend.base import (
 )
 from search_backend.bounded import BoundedResponse
 from search_backend.forks import PerProcess
+from search_backend.open_files import limit_reached
 from search_backend.outside import Unusable
 from search_backend.retry import RETRYABLE, Backoff
 from search_backend.search_r1 import read_hits, read_results
@@ -186,7 +187,7 @@ class _Client:
             raise BadAnswer(f"{self._url}: no answer that can be read ({said})") from error
         except (aiohttp.ClientError, OSError) as error:
             reason = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-            raise SearchUnavailable(f"{self._url}: no connection ({reason})") from error
+            raise SearchUnavailable(f"{self._url}: no connection ({limit_reached(error) or reason})") from error
         if not 200 <= response.status < 300:
             raise self._refused(response, answer)
         return answer

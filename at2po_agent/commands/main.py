@@ -29,6 +29,7 @@ from at2po_agent.commands import (
 from at2po_agent.errors import AgentError
 from at2po_agent.terminal import harmless, say
 from at2po_agent.update.processes import EndedElsewhere
+from search_backend.open_files import limit_reached
 
 PROGRAM = "at2po-agent"
 VERBS = (train, export, show_tree, gates, warm_start, eval, data, index, view, results, retokenise, plan)
@@ -50,6 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except EndedElsewhere:
         return 2
     except Exception as error:
+        if limit := limit_reached(error):
+            say(f"{PROGRAM}: error: {limit}", error=True)
+            return 2
         if not isinstance(error, AgentError) and not isinstance(error, _foreseen()):
             raise
         say(f"{PROGRAM}: error: {error}", error=True)

@@ -10,7 +10,7 @@ from pydantic import Field, Strict
 from typing_extensions import TypedDict
 
 from at2po_agent.method.tree import TurnTree
-from at2po_agent.stored_files import Count, Number, fitting
+from at2po_agent.stored_files import Count, Number, Share, fitting
 from search_backend.outside import Unusable
 
 Index = Annotated[int, Strict(), Field(ge=-1)]  # -1: there is none
@@ -57,7 +57,7 @@ class StoredScores:
 
     step: Count
     ids: list[str]
-    em: list[Number]
+    em: list[Share]
     groups: list[str]
     means: dict[str, Number | None]
     source: str = ""

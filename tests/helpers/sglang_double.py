@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -33,6 +33,8 @@ class Double:
         self.misbehave: list[Behaviour] = []  # each takes one request to /generate
         self.flushes = 0
         self.url = ""
+        # In place of its own answer to every /generate.
+        self.answers: Callable[[web.Request], Awaitable[web.StreamResponse]] | None = None
 
     @property
     def turns(self) -> list[dict[str, Any]]:
@@ -71,6 +73,8 @@ class Double:
         return web.Response(text="Cache flushed.")
 
     async def _generate(self, request: web.Request) -> web.StreamResponse:
+        if self.answers:
+            return await self.answers(request)
         body = await request.json()
         self.requests.append(body)
         if self.misbehave and body["sampling_params"]["max_new_tokens"] > 1:

@@ -21,6 +21,7 @@ from at2po_agent.judge.endpoint.response_cache import ResponseCache
 from at2po_agent.judge.endpoint.thoughts import OpenedThoughts
 from at2po_agent.policy.base import PolicyUnavailable
 from at2po_agent.rollouts.outages import Outages
+from search_backend.open_files import limit_reached
 from search_backend.outside import Unusable, read_json
 from search_backend.retry import OVERLOADED, Backoff
 
@@ -263,6 +264,8 @@ class ChatEndpoint:
         return refusal.kind(f"{self.model.base_url} refuses a request with {said}", refusal.said)
 
     def _cause(self, error: BaseException) -> str:
+        if limit := limit_reached(error):
+            return limit
         cause = error.__cause__ or error
         return self._key.hide_in(f"{type(cause).__name__}: {cause}".rstrip(": "))
 

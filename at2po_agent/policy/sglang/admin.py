@@ -5,15 +5,17 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, Request, build_opener
 
 from at2po_agent.policy.base import PolicyError, PolicyUnavailable
+from search_backend.outside import ERROR_BYTES, Unusable, read_json
 from search_backend.retry import RETRYABLE
 
 _OPENER = build_opener(ProxyHandler({}))  # servers of one's own; a proxy for the web does not know them
+_MOST_BYTES = 16 * 1024 * 1024  # of an answer
 _MEMORY = ("kv_cache", "weights")
 
 
@@ -35,18 +37,22 @@ class SglangAdmin:
         """``POST`` a body, or ``GET`` where there is none; the answer's JSON, {} where it has none."""
         data = None if body is None else json.dumps(body).encode()
         request = Request(self.url + path, data, {"Content-Type": "application/json"})
+        said = "no reason given"
         try:
             with _OPENER.open(request, timeout=timeout or self.timeout) as answer:
-                text = answer.read()
+                text = answer.read(_MOST_BYTES + 1)
         except HTTPError as error:
-            said = error.read().decode(errors="replace")[:500]
+            with suppress(OSError, http.client.HTTPException):
+                said = error.read(ERROR_BYTES).decode(errors="replace")[:500]
             kind = PolicyUnavailable if error.code in RETRYABLE else PolicyError
             raise kind(f"{self.url}{path} answered {error.code}: {said}") from error
         except (URLError, OSError, http.client.HTTPException) as error:
             raise PolicyUnavailable(f"{self.url} cannot be reached: {getattr(error, 'reason', error)}") from error
+        if len(text) > _MOST_BYTES:
+            raise PolicyUnavailable(f"{self.url}{path} answered more than {_MOST_BYTES:,} bytes")
         try:
-            found = json.loads(text or b"{}")
-        except ValueError:
+            found = read_json(text or b"{}")
+        except Unusable:
             return {}  # some calls answer in plain words
         return found if isinstance(found, dict) else {}
 

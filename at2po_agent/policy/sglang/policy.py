@@ -145,6 +145,8 @@ class SGLangPolicy:
         self._session = aiohttp.ClientSession(connector=connector)
         self._servers = [Server(url, self._session, timeout) for url in urls]
         self._fronts = [Router(router, self._servers, self._session, timeout)] if router else self._servers
+        for front in {*self._servers, *self._fronts}:
+            front.vocabulary = self.vocabulary
         self._fleet = Fleet(self._fronts, lambda server: check_distribution(server, self.codec, None))
 
     async def _greet(self, known: KnownPrompt | None) -> None:

@@ -18,10 +18,22 @@ import aiohttp
 from at2po_agent.policy.base import PolicyError, PolicyUnavailable, Request, Sampling
 from at2po_agent.policy.prefixes import Ids
 from at2po_agent.policy.sglang.read_ahead import ReadAhead
+from search_backend.open_files import limit_reached
+from search_backend.outside import (
+    MOST_COUNT,
+    Unusable,
+    count,
+    logprob,
+    read_body,
+    read_error_body,
+    read_json,
+    shown,
+)
 from search_backend.retry import RETRYABLE
 
 _CONNECT_S = 5.0
 _PROBE_S = 10.0
+_MOST_BYTES = 256 * 1024 * 1024  # of an answer; 20 likely tokens at each of 100,000 positions are less
 _FLUSH_S = 5  # for the server to see that the last turn is done
 _WHOLE_SOFTMAX = {
     "top_p": 1.0,
@@ -41,6 +53,10 @@ class NoAnswer(PolicyUnavailable):
 
 class Aborted(PolicyUnavailable):
     """The server gave a turn up before its end, as it does when its weights are updated."""
+
+
+class BadAnswer(PolicyUnavailable):
+    """The server answered what cannot be trained on; another try, or another server, may do better."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +105,7 @@ class Server:
         self.url = url.rstrip("/")
         self.trouble: str | None = None  # why it is not used now
         self.running = 0  # requests under way
+        self.vocabulary = MOST_COUNT  # token ids are below it; set by whoever knows the model
         self._session = session
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=timeout)
         self._ahead = ReadAhead(self._prefill)
@@ -102,6 +119,7 @@ class Server:
         Raises:
             PolicyError: the server refuses the request; ``where`` stands in the message.
             Aborted: the server gave it up.
+            BadAnswer: it answered something else than a turn of the vocabulary with its log-probabilities.
             PolicyUnavailable: there is no answer in time, no connection, or the server is in trouble.
         """
         rid = uuid.uuid4().hex
@@ -116,7 +134,9 @@ class Server:
         self.running += 1
         try:
             await self._ahead.ready(prompt)
-            return _read(await self.post("/generate", body, where), self.url)
+            answer = _read(await self.post("/generate", body, where), self.url)
+            _check(answer, self.url, self.vocabulary, params["max_new_tokens"], top_logprobs)
+            return answer
         except (asyncio.CancelledError, NoAnswer):
             self._abort(rid)
             raise
@@ -135,7 +155,7 @@ class Server:
         try:
             return ServerInfo(
                 weight_version=version,
-                max_prompt_tokens=int(told["max_req_input_len"]),
+                max_prompt_tokens=count(told["max_req_input_len"], "max_req_input_len"),
                 seeds=bool(told["enable_deterministic_inference"]),
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -147,7 +167,10 @@ class Server:
         Raises:
             PolicyUnavailable: it does not answer.
         """
-        return str((await self._get("/model_info")).get("weight_version"))
+        told = await self._get("/model_info")
+        if not isinstance(told, dict):
+            raise BadAnswer(f"{self.url}/model_info answered what is no object but {shown(told)}")
+        return str(told.get("weight_version"))
 
     async def flush(self) -> None:
         """Make the server forget the states of earlier sequences.
@@ -191,13 +214,21 @@ class Server:
         return await self._ask("GET", path, "", timeout=timeout)
 
     async def _ask(self, method: str, path: str, where: str, **options: Any) -> Any:
+        silence = options["timeout"].sock_read
         try:
-            async with self._session.request(method, self.url + path, **options) as response:
-                return await self._answer(response, where)
+            # Unpacked, so that the bound on its bytes is one on memory.
+            headers = {"Accept-Encoding": "identity"}
+            async with self._session.request(method, self.url + path, headers=headers, **options) as response:
+                # An answer comes at once when the turn is done; one that trickles in would never be silent.
+                async with asyncio.timeout(silence):
+                    return await self._answer(response, where)
         except TimeoutError as error:
-            raise NoAnswer(f"{self.url} gave no answer in {options['timeout'].sock_read:.0f} s") from error
+            raise NoAnswer(f"{self.url} gave no answer in {silence:.0f} s") from error
         except aiohttp.ClientError as error:
-            raise PolicyUnavailable(f"{self.url} cannot be reached: {error or type(error).__name__}") from error
+            why = limit_reached(error) or error or type(error).__name__
+            raise PolicyUnavailable(f"{self.url} cannot be reached: {why}") from error
+        except Unusable as error:
+            raise BadAnswer(f"{self.url}{path}: {error}") from error
 
     async def _answer(self, response: aiohttp.ClientResponse, where: str) -> Any:
         if response.status in RETRYABLE:
@@ -205,9 +236,8 @@ class Server:
         if response.status != 200:
             about = f"{where}: " if where else ""
             raise PolicyError(f"{about}{self.url} answers {response.status}: {await _message(response)}")
-        if response.content_type != "application/json":
-            return await response.text()
-        return await response.json()
+        body = await read_body(response.content.iter_any(), "", _MOST_BYTES)
+        return read_json(body) if response.content_type == "application/json" else body.decode(errors="replace")
 
     def _abort(self, rid: str) -> None:
         task = asyncio.get_running_loop().create_task(self.abort(rid))
@@ -220,33 +250,52 @@ def _read(told: Any, url: str) -> Answer:
         meta = told["meta_info"]
         finish = meta["finish_reason"]
         if finish["type"] == "abort":
-            raise Aborted(f"{url} aborted the turn: {finish.get('message') or 'no reason given'}")
-        ids = tuple(told["output_ids"])
-        logprobs = tuple(float(logprob) for logprob, _, _ in meta["output_token_logprobs"])
-        top = meta.get("output_top_logprobs") or ()
+            raise Aborted(f"{url} aborted the turn: {str(finish.get('message') or 'no reason given')[:300]}")
         spans = meta.get("weight_versions") or [{"version": meta["weight_version"]}]
         answer = Answer(
-            ids=ids,
-            logprobs=logprobs,
-            top_logprobs=tuple(tuple((i, logprob) for logprob, i, _ in entry) for entry in top),
+            ids=tuple(count(i, "a token id") for i in told["output_ids"]),
+            logprobs=tuple(logprob(value, "a log-probability") for value, _, _ in meta["output_token_logprobs"]),
+            top_logprobs=tuple(map(_likely, meta.get("output_top_logprobs") or ())),
             finish=finish["type"],
             matched=finish.get("matched"),
-            cached_tokens=int(meta["cached_tokens"]),
+            cached_tokens=count(meta["cached_tokens"], "cached_tokens"),
             weight_versions=tuple(dict.fromkeys(str(span["version"]) for span in spans)),
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise PolicyError(f"{url} answered what is not SGLang's /generate: {type(error).__name__} {error}") from error
-    if ids != tuple(i for _, i, _ in meta["output_token_logprobs"]):
-        raise PolicyError(f"{url} reports log-probabilities of other tokens than it sampled")
+        reported = [i for _, i, _ in meta["output_token_logprobs"]]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        why = f"{type(error).__name__} {error}"
+        raise BadAnswer(f"{url} answered what is not SGLang's /generate: {why}") from error
+    if list(answer.ids) != reported:
+        raise BadAnswer(f"{url} reports log-probabilities of other tokens than it sampled")
     return answer
+
+
+def _likely(entry: Any) -> tuple[tuple[int, float], ...]:
+    return tuple((count(i, "a token id"), logprob(value, "a log-probability")) for value, i, _ in entry)
+
+
+def _check(answer: Answer, url: str, vocabulary: int, most: int, top_logprobs: int) -> None:
+    """Raise BadAnswer unless the answer is one to what was asked."""
+    wrong = ""
+    if not 1 <= len(answer.ids) <= most:
+        wrong = f"{len(answer.ids)} tokens where 1 to {most} were asked for"
+    elif max(answer.ids) >= vocabulary:
+        wrong = f"token {max(answer.ids)}, and the model has {vocabulary}"
+    elif answer.finish not in ("stop", "length") or not isinstance(answer.matched, int | str | None):
+        wrong = f"a turn that ended by {shown(answer.finish)}, {shown(answer.matched)}"
+    elif top_logprobs and (len(answer.top_logprobs) != len(answer.ids) or not all(answer.top_logprobs)):
+        wrong = "no likely tokens for some that it sampled"
+    if wrong:
+        raise BadAnswer(f"{url} answered {wrong}")
 
 
 async def _message(response: aiohttp.ClientResponse) -> str:
     """The reason in an error's body, which is an object or a string depending on the layer that refused."""
+    body = await read_error_body(response.content.iter_any(), "")
     try:
-        told = await response.json(content_type=None)
-    except ValueError:
-        return " ".join((await response.text()).split())[:300] or str(response.reason)
+        told = read_json(body)
+    except Unusable:
+        return " ".join(body.decode(errors="replace").split())[:300] or str(response.reason)
     while isinstance(told, dict):
         told = told.get("error") or told.get("message") or told.get("detail") or "no reason given"
-    return " ".join(str(told).split())
+    return " ".join(str(told).split())[:500]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -95,7 +96,7 @@ def test_a_stop_string_that_the_server_overlooked_ends_the_turn(double: Double, 
         return web.json_response(answer)
 
     double.misbehave.append(told)
-    found = run(policy, ask(), sampling=Sampling(stop=("b!",)))[0]
+    found = run(policy, replace(ask(), max_new_tokens=len(ids)), sampling=Sampling(stop=("b!",)))[0]
     assert (found.ids, found.finish) == (ids[:spelled], "stop")
     assert found.logprobs == tuple(-0.5 - i for i in range(spelled))
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import math
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import aiohttp
 import pytest
 from aiohttp import web
+from hypothesis import HealthCheck, given, settings
 
 from at2po_agent.policy.base import PolicyError, PolicyUnavailable, Request, Sampling
-from at2po_agent.policy.sglang.server import Answer, NoAnswer, Server, ServerInfo, sampling_params
+from at2po_agent.policy.sglang.server import Answer, BadAnswer, NoAnswer, Server, ServerInfo, sampling_params
+from tests.helpers.hostile_json import with_one_part_replaced
 from tests.helpers.servers import free_port
-from tests.helpers.sglang_double import DROP, Double, serving
+from tests.helpers.sglang_double import DROP, Double, V, serving
 
 T = TypeVar("T")
 PROMPT = (10, 11, 12)
@@ -88,9 +93,9 @@ def test_an_older_server_names_only_the_weights_at_the_end(double: Double) -> No
 )
 def test_an_answer_that_cannot_be_trained_on_is_an_error(double: Double, change: Any, message: str) -> None:
     answers(double, change)
-    with pytest.raises(PolicyError, match=message) as caught:
+    with pytest.raises(BadAnswer, match=message) as caught:
         sample(double)
-    assert double.url in str(caught.value) and not isinstance(caught.value, PolicyUnavailable)
+    assert double.url in str(caught.value)
 
 
 def test_a_refusal_says_the_server_s_words(double: Double) -> None:
@@ -154,3 +159,48 @@ def test_another_kind_of_server_is_refused_at_once() -> None:
 
     with serving(Other()) as other, pytest.raises(PolicyError, match="no SGLang server that this version knows"):
         with_server(other.url, lambda server: server.info())
+
+
+ANSWER = Double().answer({"input_ids": list(PROMPT), "sampling_params": {"max_new_tokens": 3}, "top_logprobs_num": 2})
+
+
+@pytest.mark.fault("item 23: an answer of SGLang in which one part is something else")
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(told=with_one_part_replaced(ANSWER))
+def test_whatever_is_answered_is_a_turn_or_an_error(double: Double, told: Any) -> None:
+    async def work(server: Server) -> Answer:
+        server.vocabulary = V
+        return await server.generate(PROMPT, PARAMS, top_logprobs=2)
+
+    text = json.dumps(told)
+    double.misbehave.append(lambda _: web.Response(text=text, content_type="application/json"))
+    try:
+        found = with_server(double.url, work)
+    except PolicyUnavailable:
+        return
+    assert 1 <= len(found.ids) == len(found.logprobs) == len(found.top_logprobs) <= 3
+    assert all(type(i) is int and 0 <= i < V for i in found.ids)
+    assert all(math.isfinite(value) and value <= 0.1 for value in found.logprobs)
+    assert found.finish in ("stop", "length") and found.cached_tokens >= 0
+
+
+@pytest.mark.fault("item 23: an error's body of any length, and an answer that trickles in")
+def test_an_error_is_read_to_a_bound_and_an_answer_in_a_time(double: Double) -> None:
+    double.misbehave.append(lambda _: web.Response(status=400, text="x" * 10_000_000))
+    with pytest.raises(PolicyError, match=r"answers 400: x{300}$"):
+        sample(double)
+
+    async def trickle(request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await answer.prepare(request)
+        with suppress(ConnectionError):
+            for _ in range(100):
+                await answer.write(b" ")
+                await asyncio.sleep(0.1)
+        return answer
+
+    double.answers = trickle
+    with pytest.raises(NoAnswer):
+        sample(double, timeout=0.5)
