@@ -14,13 +14,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from typing_extensions import TypedDict
-
 from at2po_agent.errors import AgentError
-from at2po_agent.stored_files import Count, read_value, unchanged
 from at2po_env.chat import Message, tool_call, turn_text
 from at2po_env.state import Text, ToolMessage, ToolPrompt, UserMessage, plain
-from search_backend.outside import Unusable, well_formed
+from search_backend.outside import Unusable, count, read_file, read_json, well_formed
 
 _ASSISTANT = "@the-assistant-turn@"  # stands for the turn that a message follows; no template writes it
 _QUESTION = {"role": "user", "content": "-"}
@@ -28,10 +25,6 @@ _TURN = {"role": "assistant", "content": _ASSISTANT}
 _CALL = {**_TURN, "tool_calls": [tool_call("@the-query@", 0)]}
 _OPENED = re.compile(r"<think>\s*\Z")  # DeepSeek-R1, QwQ and Qwen3-Thinking write it before the model's turn
 _TAIL = 16  # more ids than that tag and its line feeds have in any vocabulary
-
-
-class _GenerationConfig(TypedDict, total=False):
-    eos_token_id: list[Count] | Count | None
 
 
 class EncodingError(AgentError, ValueError):
@@ -233,7 +226,9 @@ def _generation_eos(path: Path) -> tuple[int, ...]:
     if not path.is_file():
         return ()
     try:
-        eos = read_value(path, unchanged(_GenerationConfig)).get("eos_token_id")
-    except Unusable as error:
-        raise EncodingError(f"{error}; put the model's own file back") from error
-    return tuple(eos) if isinstance(eos, list) else () if eos is None else (eos,)
+        config = read_json(read_file(path))
+        eos = config.get("eos_token_id") if isinstance(config, dict) else config
+        given = eos if isinstance(eos, list) else [] if eos is None else [eos]
+        return tuple(count(id_, "eos_token_id") for id_ in given)
+    except (OSError, Unusable) as error:
+        raise EncodingError(f"{path}: {error}; put the model's own file back") from error

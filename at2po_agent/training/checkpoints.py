@@ -26,7 +26,7 @@ from at2po_agent.atomic_files import new_directory, remove_directories, write_te
 from at2po_agent.errors import AgentError
 from at2po_agent.policy.base import CausalLM, PolicyError
 from at2po_agent.policy.lora import has_lora, load_adapter, save_adapter
-from at2po_agent.stored_files import Count, read_value, unchanged
+from at2po_agent.training.stored_files import Count, read_value, unchanged
 from search_backend.outside import Unusable
 
 FORMAT = 1

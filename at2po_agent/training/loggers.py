@@ -21,8 +21,8 @@ from typing import Any, Protocol
 
 from at2po_agent.atomic_files import write_text
 from at2po_agent.settings import ConfigError
-from at2po_agent.stored_files import read_value, unchanged
 from at2po_agent.training.config import TrainConfig
+from at2po_agent.training.stored_files import read_value, unchanged
 from search_backend.outside import Unusable
 
 WANDB = "wandb.json"  # in a run's directory: project and id of its W&B run

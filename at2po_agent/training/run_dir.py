@@ -25,9 +25,9 @@ import zstandard
 from at2po_agent.atomic_files import plain_json, write_all, write_bytes, write_text, writing
 from at2po_agent.errors import AgentError
 from at2po_agent.settings import ConfigError, to_yaml
-from at2po_agent.stored_files import parse_lines, read_lines, read_value, unchanged
 from at2po_agent.training.config import TrainConfig, load_config
 from at2po_agent.training.metrics import Scores
+from at2po_agent.training.stored_files import parse_lines, read_lines, read_value, unchanged
 from at2po_agent.training.stored_types import StoredManifest, check_metrics, check_tree
 from search_backend.outside import Unusable, read_file
 

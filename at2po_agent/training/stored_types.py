@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any, NotRequired
 
 from pydantic import Field, Strict
 from typing_extensions import TypedDict
 
 from at2po_agent.method.tree import TurnTree
-from at2po_agent.stored_files import Count, Number, Share, fitting
+from at2po_agent.training.metrics import Scores
+from at2po_agent.training.stored_files import Count, Number, fitting
 from search_backend.outside import Unusable
 
 Index = Annotated[int, Strict(), Field(ge=-1)]  # -1: there is none
@@ -51,28 +51,35 @@ class StoredManifest(TypedDict):
     sessions: list[StoredSession]
 
 
-@dataclass(frozen=True)
-class StoredScores:
-    """A file of ``evaluations/``."""
-
+class _Scores(TypedDict):
     step: Count
     ids: list[str]
-    em: list[Share]
+    values: list[Number]
     groups: list[str]
     means: dict[str, Number | None]
-    source: str = ""
+    source: NotRequired[str]
+    metric: NotRequired[str]
+    title: NotRequired[str]
+    share: NotRequired[Annotated[bool, Strict()]]
 
 
-def check_scores(value: Any) -> StoredScores:
-    """The scores of an evaluation.
+def check_scores(value: Any) -> Scores:
+    """The scores of an evaluation: a file of ``evaluations/``.
 
     Raises:
         Unusable: they are none, or not as many as there are questions.
     """
-    found = fitting(value, StoredScores)
-    if not len(found.ids) == len(found.em) == len(found.groups):
-        raise Unusable(f"{len(found.ids)} ids, {len(found.em)} scores and {len(found.groups)} groups do not match")
-    return found
+    named = (
+        {"values" if name == "em" else name: part for name, part in value.items()} if isinstance(value, dict) else value
+    )
+    fitting(named, _Scores)
+    try:
+        scores = Scores.from_json(named)
+    except (TypeError, ValueError) as error:
+        raise Unusable(str(error)) from error
+    if scores.share and not all(0 <= score <= 1 for score in scores.values):
+        raise Unusable(f"a share of {scores.title} is not between 0 and 1")
+    return scores
 
 
 class _Node(TypedDict):

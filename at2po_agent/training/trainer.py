@@ -18,7 +18,6 @@ from rich.console import Console
 from at2po_agent.method.credit import TurnCredit
 from at2po_agent.method.groups import Rollout
 from at2po_agent.method.tree import TurnTree
-from at2po_agent.stored_files import Count, Number, fitting
 from at2po_agent.training import checkpoints
 from at2po_agent.training.collapse import CollapseWatch
 from at2po_agent.training.config import TrainConfig
@@ -27,6 +26,7 @@ from at2po_agent.training.metrics import Result, Scores, engine_metrics, rollout
 from at2po_agent.training.recorder import Recorder, RunRecorder
 from at2po_agent.training.run_dir import RunDirectory, RunDirError
 from at2po_agent.training.session import Session, open_session
+from at2po_agent.training.stored_files import Count, Number, fitting
 from at2po_agent.training.stored_trees import tree_record
 from at2po_agent.training.watch import SkippedUpdates
 from at2po_agent.training.workers import RolloutWorkers

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, ConfigDict
 from typing_extensions import TypedDict
 
 from at2po_agent.errors import AgentError
-from at2po_agent.stored_files import Count, Number, Share, fitting, read_lines, unchanged
+from at2po_agent.training.stored_files import Count, Number, Share, fitting, read_lines, unchanged
 from search_backend.outside import Unusable
 
 EPISODES = "episodes.jsonl"

@@ -23,8 +23,8 @@ from at2po_agent.judge.resolve import label
 from at2po_agent.judge.results.manifest import StoredManifest, changes
 from at2po_agent.judge.results.metrics import Summary
 from at2po_agent.settings import to_yaml
-from at2po_agent.stored_files import read_value, unchanged
 from at2po_agent.training.run_dir import RunDirError, take_lock
+from at2po_agent.training.stored_files import read_value, unchanged
 from search_backend.outside import Unusable, read_file
 
 CONFIG, MANIFEST, SUMMARY = "config.yaml", "manifest.json", "summary.json"

@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 from at2po_agent.judge.config import JudgeConfig
 from at2po_agent.method.expansion import EntropyGuided
 from at2po_agent.provenance import describe_code, differences
-from at2po_agent.stored_files import Number
+from at2po_agent.training.stored_files import Number
 from at2po_env.scoring import METRICS
 from at2po_env.search_qa import SearchQAEnv
 

@@ -13,8 +13,8 @@ from at2po_agent.judge.episodes.records import EpisodeRecord, RecordError, in_or
 from at2po_agent.judge.results.directory import read_manifest
 from at2po_agent.judge.results.metrics import Prices, Summary, samples, summarise
 from at2po_agent.method.expansion import EntropyGuided
-from at2po_agent.stored_files import fitting
 from at2po_agent.training.run_dir import RunDirError
+from at2po_agent.training.stored_files import fitting
 
 _ID = re.compile(r"(?:.*[:/])?AT2PO-(.+)-v\d+")
 

@@ -27,8 +27,8 @@ from at2po_agent.judge.results.metrics import Prices, summarise
 from at2po_agent.judge.tree.search import sampled
 from at2po_agent.judge.tree.voting import METHODS, Sampled, budgets, curve, exact_match_at
 from at2po_agent.method.expansion import EntropyGuided
-from at2po_agent.stored_files import Count, Number
 from at2po_agent.terminal import visible
+from at2po_agent.training.stored_files import Count, Number
 
 TREE, CURVE = "tree.json", "curve.svg"
 BASELINE = "majority of chains"

@@ -9,8 +9,8 @@ from typing import Any
 from at2po_agent.intervals import paired_share_interval
 from at2po_agent.judge.view.page import Heading
 from at2po_agent.method.tree import ROOT, TurnTree
-from at2po_agent.stored_files import read_value
 from at2po_agent.training.run_dir import RunDirError, evaluation_files, read_metrics, read_trees, step_of, tree_files
+from at2po_agent.training.stored_files import read_value
 from at2po_agent.training.stored_types import check_scores
 from at2po_env.dialects import NATIVE, TAGS
 from search_backend.outside import Unusable

@@ -13,9 +13,9 @@ from at2po_agent.judge.view.page import Heading, write_page
 from at2po_agent.judge.view.page_episodes import episode_chunks, evaluation_head
 from at2po_agent.judge.view.page_trees import chosen_steps, training_page
 from at2po_agent.settings import read_yaml
-from at2po_agent.stored_files import read_value, unchanged
 from at2po_agent.terminal import counted
 from at2po_agent.training.run_dir import RunDirError, read_sessions
+from at2po_agent.training.stored_files import read_value, unchanged
 from search_backend.outside import Unusable
 
 
