@@ -69,12 +69,11 @@ def check_scores(value: Any) -> Scores:
     Raises:
         Unusable: they are none, or not as many as there are questions.
     """
-    named = (
-        {"values" if name == "em" else name: part for name, part in value.items()} if isinstance(value, dict) else value
-    )
-    fitting(named, _Scores)
+    if isinstance(value, dict) and "em" in value:  # as earlier versions named the values
+        value = {"values": value["em"], **{name: part for name, part in value.items() if name != "em"}}
+    fitting(value, _Scores)
     try:
-        scores = Scores.from_json(named)
+        scores = Scores.from_json(value)
     except (TypeError, ValueError) as error:
         raise Unusable(str(error)) from error
     if scores.share and not all(0 <= score <= 1 for score in scores.values):

@@ -17,6 +17,8 @@ from at2po_agent.settings import ConfigError
 from at2po_agent.training.config import LogConfig, TrainConfig
 from at2po_agent.training.loggers import GROUPS, History, Row, open_loggers, row
 from at2po_agent.training.metrics import engine_metrics, rollout_metrics
+from at2po_env.search_qa import SearchQAEnv
+from at2po_env.tool_env import ToolEnv
 from tests.helpers.wandb_double import WandbDouble
 
 
@@ -191,7 +193,7 @@ COUNTS = {"prefilled_tokens": 1, "sharable_tokens": 2, "shared_tokens": 1, "stra
 @pytest.mark.fault("item 20: scalars named by what they are, and one W&B run for a resumed run")
 def test_every_metric_has_a_group():
     """A key that ``GROUPS`` lacks fails here; of a whole run, in ``test_trainer``."""
-    rollout = rollout_metrics(Rollout((), {}, 0, 0), [])
+    rollout = rollout_metrics(Rollout((), {}, 0, 0), [], [*SearchQAEnv.metrics, *ToolEnv.metrics])
     engine = engine_metrics(dict.fromkeys(COUNTS, 0), COUNTS)
     names = row(1, {**dict.fromkeys(rollout, 1.0), **dict.fromkeys(engine, 1.0)}, {}).scalars
     assert len(names) == len(rollout) + len(engine)

@@ -30,7 +30,7 @@ def judged(out: Path, *words: object) -> dict[str, float]:
 
 def test_the_evaluation_of_a_run_is_the_trainers_last_one_digit_for_digit(trained, tmp_path):
     path, result = trained
-    last = dict(zip(result.after.ids, result.after.em, strict=True))
+    last = dict(zip(result.after.ids, result.after.values, strict=True))
     assert 0 < sum(last.values()) < len(last)
     assert judged(tmp_path / "a", "-m", path) == last  # environment, questions and batch are the run's own
     assert judged(tmp_path / "b", "-m", result.checkpoint, "-n", 30) == last
@@ -50,7 +50,7 @@ def test_before_is_evaluated_against_after_in_one_command(trained, tmp_path, cap
     assert set(found) == {"builtin-microwiki", "run-step_000002"}
     for name, scores in (("builtin-microwiki", result.before), ("run-step_000002", result.after)):
         em = {record.question_id: record.em for record in read_episodes(found[name])}
-        assert em == dict(zip(scores.ids, scores.em, strict=True))
+        assert em == dict(zip(scores.ids, scores.values, strict=True))
     out = capsys.readouterr().out
     assert "Difference from builtin:microwiki, points" in " ".join(out.split())
     assert "MicroWiki dev: 30 questions that every run scored" in out
@@ -76,7 +76,7 @@ def test_so_is_that_of_the_exported_folder(trained, tmp_path):
     assert cli.main(["export", str(path), str(tmp_path / "policy")]) == 0
     words = ["-e", "microwiki", "-m", tmp_path / "policy", "--split", "dev", "-n", 30, "-c", 8, *ENV]
     found = judged(tmp_path / "out", *words, "limits.max_turn_tokens=24")
-    assert found == dict(zip(result.after.ids, result.after.em, strict=True))
+    assert found == dict(zip(result.after.ids, result.after.values, strict=True))
 
 
 def test_a_torn_batch_is_taken_up_without_repeating_a_record(trained, tmp_path):
