@@ -1,6 +1,12 @@
 """Multi-turn question answering with a search tool, as Gymnasium environments that fork.
 
 core           ``ForkableEnv``: episodes that can be snapshotted, restored and forked at any turn
+tasks          ``TaskEnv``: a forkable environment over a list of tasks, which is what training works with
+tool_env       ``ToolEnv``: any task that is solved by calling plain Python functions
+tools          ``Tool``: a typed function with its JSON schema
+tool_rules     tasks of a ``ToolEnv``, and what their episodes may do
+tool_dialects  how tools are described, called and answered
+episodes       ``Episode``: the snapshot of a ``ToolEnv``
 search_qa      ``SearchQAEnv``: answer a question in turns of thought, search and answer
 state          questions, actions, turns and episodes, as frozen values
 rules          what a turn does to an episode
@@ -13,9 +19,10 @@ rendering      prompts: text of ours and data that is never trusted
 chat           episodes as chat messages
 dataset        ``Dataset`` and ``Benchmark``: questions of a split, and passages to search
 installed      benchmark files in the data directory
+unpacking      files inside folders and archives
 registration   the benchmarks and their Gymnasium ids; to add one, see ``envs``
 spaces         the Gymnasium space of unicode texts
-testing        the contract of a forkable environment, as tests to inherit
+testing        the contracts of forkable environments, as tests to inherit
 """
 
 from at2po_env.core import ForkableEnv
@@ -25,6 +32,9 @@ from at2po_env.registration import BENCHMARKS, default_data_dir, load_benchmark,
 from at2po_env.scoring import Outcome, contains, exact_match, f1
 from at2po_env.search_qa import SearchQAEnv
 from at2po_env.state import Action, EnvError, EpisodeState, Question, Segment, SnapshotError, Text, Turn
+from at2po_env.tasks import Metric, Task, TaskEnv
+from at2po_env.tool_env import ToolEnv
+from at2po_env.tool_rules import Finished, ToolRules, ToolTask
 
 __all__ = [
     "BENCHMARKS",
@@ -36,13 +46,20 @@ __all__ = [
     "Dialect",
     "EnvError",
     "EpisodeState",
+    "Finished",
     "ForkableEnv",
+    "Metric",
     "Outcome",
     "Question",
     "SearchQAEnv",
     "Segment",
     "SnapshotError",
+    "Task",
+    "TaskEnv",
     "Text",
+    "ToolEnv",
+    "ToolRules",
+    "ToolTask",
     "Turn",
     "contains",
     "default_data_dir",

@@ -6,8 +6,12 @@ session        what a run works with: environments, model, engine, algorithm
 engines        the engine that a configuration names
 workers        the processes of a run as rollout workers
 watch          stops a run that cannot learn
+collapse       says when training begins to collapse
 recorder       everything that a run writes down and shows
 run_dir        the run directory
+stored_files   reads stored files and checks them against types
+stored_types   the types of what a run stores
+validation     checks a configuration before anything is loaded
 continuation   is a run that goes on still the same, and whole?
 checkpoints    checkpoints that appear whole or not at all
 export         a checkpoint as a model directory

@@ -32,19 +32,8 @@ _EXAMPLES, _NUMBERS, _EVALUATION = range(3)
 # Groups of the metrics whose own names do not begin with one.
 GROUPS = {
     "rollout": (
-        *(
-            "reward",
-            "em",
-            "f1",
-            "success",
-            "entropy",
-            "turns",
-            "searches",
-            "malformed",
-            "leaves",
-            "trees",
-            "trees_with_signal",
-        ),
+        *("reward", "em", "f1", "success", "entropy", "turns", "searches", "malformed"),
+        *("leaves", "trees", "trees_with_signal"),
         *("trees_dropped", "leaves_dropped", "questions_dropped", "paths_lost", "groups_equal", "groups_surplus"),
         *("unused_tokens", "unique_tokens", "generated_tokens"),
     ),

@@ -1,6 +1,7 @@
 """Requests to an OpenAI-compatible chat endpoint.
 
 client           ``ChatEndpoint``: one request, with retries and limits
+http_client      the HTTP client below it: whole answers within bounds
 conversation     an episode as messages, with actions in tags or as tool calls
 replies          what an endpoint answered
 thoughts         replies that begin inside a thought
