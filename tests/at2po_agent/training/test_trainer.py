@@ -338,3 +338,24 @@ def test_cancelling_ends_after_the_step_under_way_with_a_checkpoint(tmp_path):
     assert stopped.is_set()
     last = max(line["step"] for line in metrics(tmp_path / "run"))
     assert (tmp_path / "run" / "checkpoints" / f"step_{last:06d}" / "checkpoint.json").is_file()
+
+
+def test_a_task_that_is_no_search_is_trained_measured_and_drawn(tmp_path: Path, capsys) -> None:
+    of_tools = [
+        "env.id=examples.number_game:Numbers-v0",
+        "env.kwargs={on_malformed: continue, max_turns: 3}",
+        "rollout.questions=2",
+        "eval.split=test",
+        "eval.questions=3",
+        "train.steps=1",
+    ]
+    result = run(tmp_path / "run", *of_tools)
+    first, step, last = metrics(tmp_path / "run")
+    assert first["eval_success"] == last["eval_success"] == 0 and last["eval_questions"] == 3
+    assert step["success"] == 0 and 1 <= step["turns"] <= 3 and "em" not in step
+    assert result.after is not None and (result.after.metric, result.after.source) == ("success", "numbers test")
+    (session,) = json.loads((tmp_path / "run" / "manifest.json").read_text())["sessions"]
+    assert session["env"]["dataset"]["name"] == "numbers"
+    assert [tool["function"]["name"] for tool in session["env"]["tools"]] == ["add", "double", "stop"]
+    again = run(tmp_path / "run", "train.steps=2", resume=True)
+    assert again.steps == 2 and again.before == result.before
