@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from http.client import HTTPResponse
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, Request, build_opener
@@ -38,12 +40,14 @@ class SglangAdmin:
         data = None if body is None else json.dumps(body).encode()
         request = Request(self.url + path, data, {"Content-Type": "application/json"})
         said = "no reason given"
+        seconds = timeout or self.timeout
+        deadline = time.monotonic() + seconds
         try:
-            with _OPENER.open(request, timeout=timeout or self.timeout) as answer:
-                text = answer.read(_MOST_BYTES + 1)
+            with _OPENER.open(request, timeout=seconds) as answer:
+                text = _read(answer, _MOST_BYTES + 1, deadline)
         except HTTPError as error:
-            with suppress(OSError, http.client.HTTPException):
-                said = error.read(ERROR_BYTES).decode(errors="replace")[:500]
+            with suppress(OSError, http.client.HTTPException), error:
+                said = _read(error, ERROR_BYTES, deadline).decode(errors="replace")[:500]
             kind = PolicyUnavailable if error.code in RETRYABLE else PolicyError
             raise kind(f"{self.url}{path} answered {error.code}: {said}") from error
         except (URLError, OSError, http.client.HTTPException) as error:
@@ -99,3 +103,17 @@ class SglangAdmin:
     def resume_cache(self) -> None:
         """Take the memory of the keys and values back."""
         self.call("/resume_memory_occupation", {"tags": ["kv_cache"]})
+
+
+def _read(answer: HTTPResponse | HTTPError, most: int, deadline: float) -> bytes:
+    """The first ``most`` bytes of a body; the library's own time-out is of each part that arrives.
+
+    Raises:
+        TimeoutError: they were not there at the deadline, on the clock of ``time.monotonic``.
+    """
+    body = bytearray()
+    while len(body) < most and (part := answer.read1(min(most - len(body), 64 * 1024))):
+        body += part
+        if time.monotonic() > deadline:
+            raise TimeoutError("no whole answer in time")
+    return bytes(body)

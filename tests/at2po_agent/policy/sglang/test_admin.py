@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -22,10 +24,18 @@ class Plain(Controlled):
         app = super().app()
         app.router.add_get("/list", self.list)
         app.router.add_get("/words", self.words)
+        app.router.add_get("/trickle/{status}", self.trickle)
         return app
 
     async def list(self, request: web.Request) -> web.Response:
         return web.json_response([1, 2])
+
+    async def trickle(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(status=int(request.match_info["status"]))
+        await response.prepare(request)
+        while True:
+            await response.write(b" ")
+            await asyncio.sleep(0.1)
 
     async def words(self, request: web.Request) -> web.Response:
         return web.Response(text="Cache flushed.")
@@ -78,6 +88,15 @@ def test_a_refusal_is_told_from_trouble_that_passes(server: Plain, status: int, 
     with pytest.raises(PolicyError, match=rf"/pause_generation answered {status}: .*not now") as caught:
         SglangAdmin(server.url).call("/pause_generation", {})
     assert isinstance(caught.value, PolicyUnavailable) == passes
+
+
+@pytest.mark.fault("R4: a body that never ends")
+@pytest.mark.parametrize("status", [200, 503])
+def test_an_answer_that_trickles_in_has_a_deadline(server: Plain, status: int) -> None:
+    started = time.monotonic()
+    with pytest.raises(PolicyUnavailable, match="no whole answer in time" if status == 200 else "answered 503"):
+        SglangAdmin(server.url, timeout=0.5).call(f"/trickle/{status}")
+    assert time.monotonic() - started < 5
 
 
 def test_a_server_that_is_not_there_is_named() -> None:
