@@ -8,6 +8,8 @@ tool_rules     tasks of a ``ToolEnv``, and what their episodes may do
 tool_dialects  how tools are described, called and answered
 episodes       ``Episode``: the snapshot of a ``ToolEnv``
 search_qa      ``SearchQAEnv``: answer a question in turns of thought, search and answer
+snapshots      how snapshots are addressed, and read from JSON
+errors         the errors that the user can put right
 state          questions, actions, turns and episodes, as frozen values
 rules          what a turn does to an episode
 scoring        scores of an answer, and the reward of an episode
@@ -28,10 +30,11 @@ testing        the contracts of forkable environments, as tests to inherit
 from at2po_env.core import ForkableEnv
 from at2po_env.dataset import DataError, DataNotFound, Dataset
 from at2po_env.dialects import DIALECTS, Dialect
+from at2po_env.errors import EnvError, SnapshotError
 from at2po_env.registration import BENCHMARKS, default_data_dir, load_benchmark, make, passages, register
 from at2po_env.scoring import Outcome, contains, exact_match, f1
 from at2po_env.search_qa import SearchQAEnv
-from at2po_env.state import Action, EnvError, EpisodeState, Question, Segment, SnapshotError, Text, Turn
+from at2po_env.state import Action, EpisodeState, Question, Segment, Text, Turn
 from at2po_env.tasks import Metric, Task, TaskEnv
 from at2po_env.tool_env import ToolEnv
 from at2po_env.tool_rules import Finished, ToolRules, ToolTask

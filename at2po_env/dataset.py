@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from at2po_env.state import EnvError, Question, question_to_json
+from at2po_env.errors import EnvError
+from at2po_env.state import Question, question_to_json
 from search_backend.base import Passage
 
 

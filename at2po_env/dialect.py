@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from at2po_env.rendering import cut, followed_by, text_of
-from at2po_env.state import Action, ActionKind, Text, UserMessage, chain
+from at2po_env.snapshots import chain
+from at2po_env.state import Action, ActionKind, Text, UserMessage
 from at2po_env.turn_text import first_span, last_boxed, without_thoughts
 from search_backend.base import Hit
 

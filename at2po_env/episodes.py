@@ -1,7 +1,7 @@
 """``Episode``: the snapshot of environments whose episodes are a list of turns and a state of JSON values.
 
 Like ``EpisodeState`` it is a node of a persistent linked list: taking a snapshot is taking a reference, two futures
-share their past, and the digest is an address of the content. ``ToolEnv`` and ``Forkable`` use it.
+share their past, and the digest is an address of the content. ``ToolEnv`` uses it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from at2po_env.state import Segment, SnapshotError, Text, chain, finite, typed
+from at2po_env.snapshots import chain, finite, read_form, typed
+from at2po_env.state import Text, text_from_json, text_parts, text_to_json
 from at2po_env.tasks import TurnView
 
 FORMAT = "at2po-turns/1"
@@ -86,11 +87,18 @@ class Episode:
         """
         stored = _as_json(state, f"the state of task {self.task_id!r} after turn {self.depth + 1}")
         kept = tuple(sorted((scores or {}).items()))
-        segments = (part for text, data in turn.observation for part in ("data" if data else "scaffold", text))
-        changed = (turn.text, turn.action, repr(turn.reward), stored, repr(ended), repr(kept), *segments)
+        changed = (
+            turn.text,
+            turn.action,
+            repr(turn.reward),
+            stored,
+            repr(ended),
+            repr(kept),
+            *text_parts(turn.observation),
+        )
         return dataclasses.replace(
             self,
-            digest=chain(self.digest, *changed),
+            digest=chain(self.digest, *changed, *text_parts(turn.observation)),
             state=stored,
             parent=self,
             turn=turn,
@@ -138,9 +146,8 @@ class Episode:
         Raises:
             SnapshotError: a field is missing or of the wrong type, or the content does not match the digest.
         """
-        try:
-            if data["format"] != FORMAT:
-                raise SnapshotError(f"snapshot: format is {data['format']!r}, this environment reads {FORMAT!r}")
+
+        def rebuild() -> Episode:
             episode = cls.begin(typed(data["task_id"], str), typed(data["rules"], str), data["state"])
             episode = dataclasses.replace(episode, played=False)
             for link in typed(data["turns"], list, tuple):
@@ -148,17 +155,9 @@ class Episode:
             if data["closed"] is not None:
                 closed = data["closed"]
                 episode = episode.close(typed(closed["reason"], str), finite(closed["reward"]), _scores(closed))
-            stated = data["digest"]
-        except SnapshotError:
-            raise
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError) as error:
-            said = f"{type(error).__name__}: {error}"[:300]
-            raise SnapshotError(f"snapshot: not the JSON form of an episode ({said})") from error
-        if episode.digest != stated:
-            raise SnapshotError(
-                f"snapshot: its content has digest {episode.digest}, but it says {stated!r:.80}: it was changed"
-            )
-        return episode
+            return episode
+
+        return read_form(data, FORMAT, rebuild)
 
 
 _Link = tuple[str, str, EpisodeTurn | None, str | None, tuple[tuple[str, float], ...], float | None]
@@ -185,7 +184,7 @@ def _link_to_json(episode: Episode) -> dict[str, Any]:
     return {
         "text": turn.text,
         "action": json.loads(turn.action),
-        "observation": [[text, data] for text, data in turn.observation],
+        "observation": text_to_json(turn.observation),
         "reward": turn.reward,
         "state": json.loads(episode.state),
         "ended": episode.ended if by_turn else None,
@@ -201,7 +200,7 @@ def _link_from_json(episode: Episode, link: Mapping[str, Any]) -> Episode:
     turn = EpisodeTurn(
         text=typed(link["text"], str),
         action=action_json(typed(link["action"], dict)),
-        observation=tuple(Segment(typed(text, str), typed(data, bool)) for text, data in link["observation"]),
+        observation=text_from_json(link["observation"]),
         reward=finite(link["reward"]),
     )
     return episode.after(turn, link["state"], typed(link["ended"], str, type(None)), _scores(link))

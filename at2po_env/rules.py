@@ -8,7 +8,8 @@ from typing import Any, Literal, get_args
 
 from at2po_env.dialects import DIALECTS, Dialect
 from at2po_env.scoring import REWARDS, Outcome, Reward, judge
-from at2po_env.state import Action, EndReason, EpisodeState, Text, Turn, chain
+from at2po_env.snapshots import chain
+from at2po_env.state import Action, EndReason, EpisodeState, Text, Turn
 from search_backend.base import Hit
 
 OnMalformed = Literal["end", "continue"]

@@ -11,8 +11,9 @@ from gymnasium.error import ResetNeeded
 from at2po_env.core import StepResult
 from at2po_env.dataset import Dataset
 from at2po_env.dialects import Dialect
+from at2po_env.errors import SnapshotError
 from at2po_env.rules import Rules
-from at2po_env.state import Action, EndReason, EpisodeState, Question, SnapshotError, Text, plain
+from at2po_env.state import Action, EndReason, EpisodeState, Question, Text, plain
 from at2po_env.tasks import Metric, Order, Task, TaskEnv, TurnView
 from search_backend.base import Hit, SearchBackend
 from search_backend.outside import well_formed

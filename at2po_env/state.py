@@ -7,24 +7,15 @@ Taking a snapshot is taking a reference, so it costs the same at any depth, and 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
+from at2po_env.snapshots import chain, finite, one_of, read_form, typed
 from search_backend.base import Hit, Passage
 
 FORMAT = "at2po-episode/2"
-
-
-class EnvError(Exception):
-    """The base of this package's errors: something that the user can put right; the message says what and how."""
-
-
-class SnapshotError(EnvError, ValueError):
-    """A snapshot cannot be used: its content was changed, or it belongs to another corpus or other rules."""
 
 
 class Segment(NamedTuple):
@@ -65,6 +56,25 @@ class ToolPrompt(tuple[Segment, ...]):
 def plain(text: Text) -> str:
     """Join the segments of a rendered text."""
     return "".join(segment.text for segment in text)
+
+
+def text_parts(text: Text) -> Iterator[str]:
+    """A rendered text as strings for ``chain``."""
+    return (part for piece, data in text for part in ("data" if data else "scaffold", piece))
+
+
+def text_to_json(text: Text) -> list[list[Any]]:
+    """A rendered text as plain JSON values."""
+    return [[piece, data] for piece, data in text]
+
+
+def text_from_json(stored: Any) -> Text:
+    """Read :func:`text_to_json` back.
+
+    Raises:
+        TypeError, ValueError: it is something else.
+    """
+    return tuple(Segment(typed(piece, str), typed(data, bool)) for piece, data in stored)
 
 
 @dataclass(frozen=True)
@@ -161,10 +171,9 @@ class EpisodeState:
         """The state after one more turn."""
         changed = f"{searches} {notified} {ended} {turn.reward!r}"
         action = repr((turn.action.kind, turn.action.content, turn.action.why))
-        segments = (part for text, data in turn.observation for part in ("data" if data else "scaffold", text))
         found = ((hit.passage, hit.score) for hit in turn.hits)
         hits = (part for p, score in found for part in ("hit", p.id, p.title, p.text, repr(float(score))))
-        digest = chain(self.digest, turn.text, action, changed, *segments, *hits)
+        digest = chain(self.digest, turn.text, action, changed, *text_parts(turn.observation), *hits)
         return EpisodeState(
             self.question,
             digest,
@@ -213,9 +222,8 @@ class EpisodeState:
         Raises:
             SnapshotError: a field is missing or of the wrong type, or the content does not match the digest.
         """
-        try:
-            if data["format"] != FORMAT:
-                raise SnapshotError(f"snapshot: format is {data['format']!r}, this version reads {FORMAT!r}")
+
+        def rebuild() -> EpisodeState:
             state = cls.begin(question_from_json(data["question"]), typed(data["rules"], str))
             state = dataclasses.replace(state, played=False)
             for link in typed(data["turns"], list, tuple):
@@ -223,27 +231,9 @@ class EpisodeState:
             if data["closed"] is not None:
                 closed = data["closed"]
                 state = state.close(one_of(closed["reason"], EndReason), finite(closed["reward"]))
-            stated = data["digest"]
-        except SnapshotError:
-            raise
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError) as error:
-            said = f"{type(error).__name__}: {error}"[:300]
-            raise SnapshotError(f"snapshot: not the JSON form of an episode ({said})") from error
-        if state.digest != stated:
-            raise SnapshotError(
-                f"snapshot: its content has digest {state.digest}, but it says {stated!r:.80}: it was changed"
-            )
-        return state
+            return state
 
-
-def chain(*parts: str) -> str:
-    """SHA-256 hex digest over strings with their lengths, so that no two lists of strings run together."""
-    hasher = hashlib.sha256()
-    for part in parts:
-        encoded = part.encode("utf-8", "surrogatepass")
-        hasher.update(b"%d:" % len(encoded))
-        hasher.update(encoded)
-    return hasher.hexdigest()
+        return read_form(data, FORMAT, rebuild)
 
 
 _Link = tuple[Turn | None, int, bool, EndReason | None, float | None, str]
@@ -283,46 +273,13 @@ def question_from_json(data: Mapping[str, Any]) -> Question:
 _LISTS = ("answers", "supporting_titles")
 
 
-def typed(value: Any, *kinds: type) -> Any:
-    """The value, if it is of one of these types exactly: ``True`` is no ``int``.
-
-    Raises:
-        TypeError: it is not.
-    """
-    if type(value) not in kinds:
-        raise TypeError(f"{value!r:.80} is not {' or '.join(kind.__name__ for kind in kinds)}")
-    return value
-
-
-def finite(value: Any) -> float:
-    """The value as a float.
-
-    Raises:
-        TypeError: it is no number, or not a finite one.
-    """
-    if not math.isfinite(typed(value, float, int)):
-        raise TypeError(f"{value!r} is not a finite number")
-    return float(value)
-
-
-def one_of(value: Any, names: Any) -> Any:
-    """The value, if it is one of the names of a ``Literal``.
-
-    Raises:
-        TypeError: it is not.
-    """
-    if value not in get_args(names):
-        raise TypeError(f"{value!r:.80} is not one of {get_args(names)}")
-    return value
-
-
 def _link_to_json(state: EpisodeState) -> dict[str, Any]:
     turn = state.turn
     assert turn is not None
     return {
         "text": turn.text,
         "action": [turn.action.kind, turn.action.content, turn.action.why],
-        "observation": [[text, data] for text, data in turn.observation],
+        "observation": text_to_json(turn.observation),
         "hits": [[h.passage.id, h.passage.title, h.passage.text, h.score] for h in turn.hits],
         "reward": turn.reward,
         "searches": state.searches,
@@ -337,7 +294,7 @@ def _link_from_json(state: EpisodeState, link: Mapping[str, Any]) -> EpisodeStat
     turn = Turn(
         text=typed(link["text"], str),
         action=Action(one_of(kind, ActionKind), typed(content, *optional), typed(why, *optional)),
-        observation=tuple(Segment(typed(text, str), typed(data, bool)) for text, data in link["observation"]),
+        observation=text_from_json(link["observation"]),
         hits=tuple(
             Hit(Passage(typed(id_, str), typed(title, str), typed(text, str)), finite(score))
             for id_, title, text, score in link["hits"]

@@ -1,8 +1,7 @@
 """``TaskEnv``: a forkable environment over a list of tasks, which is what training, judging and viewing work with.
 
-``SearchQAEnv``, ``ToolEnv`` and ``Forkable`` are such environments. One of your own needs ``begin``, ``step``, ``end``,
-``snapshot``, ``restore``, ``clone``, ``observation``, ``task``, ``manifest``, ``read_snapshot`` and ``transcript``;
-``at2po_env.testing.TaskContract`` tests it.
+``SearchQAEnv`` and ``ToolEnv`` are such environments. One of your own has the abstract methods of this class
+and of ``ForkableEnv``; ``at2po_env.testing.TaskContract`` tests it.
 """
 
 from __future__ import annotations

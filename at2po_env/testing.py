@@ -28,7 +28,8 @@ from typing import Any
 from gymnasium.wrappers import OrderEnforcing, TimeLimit
 
 from at2po_env.core import ForkableEnv, StepResult
-from at2po_env.state import SnapshotError, plain
+from at2po_env.errors import SnapshotError
+from at2po_env.state import plain
 from at2po_env.tasks import TaskEnv
 
 SEED = 7

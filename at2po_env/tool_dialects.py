@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from at2po_env.rendering import followed_by, text_of
-from at2po_env.state import Text, ToolMessage, ToolPrompt, UserMessage, chain
+from at2po_env.snapshots import chain
+from at2po_env.state import Text, ToolMessage, ToolPrompt, UserMessage
 from at2po_env.tool_calls import call_text
 from at2po_env.tools import Tool
 from at2po_env.turn_text import Spoken, first_span, without_thoughts

@@ -25,7 +25,9 @@ from gymnasium.error import ResetNeeded
 from at2po_env.core import StepResult
 from at2po_env.dataset import DataError
 from at2po_env.episodes import Episode, EpisodeTurn, action_json
-from at2po_env.state import SnapshotError, Text, chain, plain
+from at2po_env.errors import SnapshotError
+from at2po_env.snapshots import chain
+from at2po_env.state import Text, plain
 from at2po_env.tasks import Metric, Task, TaskEnv, TurnView
 from at2po_env.tool_dialects import ToolAction
 from at2po_env.tool_rules import EndReason, Finished, Reward, ToolRules, ToolTask

@@ -45,7 +45,7 @@ class ToolRules:
     dialect: ToolDialect
     max_turns: int = 8
     max_result_chars: int = 4000
-    timeout: float | None = None  # seconds of a call; see ``Tool.call`` for what it cannot stop
+    timeout: float | None = None  # seconds of a call; see ``Tool.acall`` for what it cannot stop
     on_malformed: Literal["end", "continue"] = "end"
     ends: tuple[str, ...] = ()  # tools whose call ends the episode
 
@@ -61,9 +61,13 @@ class ToolRules:
         return cls(TOOL_DIALECTS[dialect] if isinstance(dialect, str) else dialect, **rest)
 
     def __post_init__(self) -> None:
+        # A configuration has a list here.
+        object.__setattr__(self, "ends", tuple(self.ends))
         for name in ("max_turns", "max_result_chars"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
+        if self.timeout is not None and not self.timeout > 0:
+            raise ValueError(f"timeout must be above 0 seconds, got {self.timeout!r}")
         if self.on_malformed not in ("end", "continue"):
             raise ValueError(f"on_malformed must be 'end' or 'continue', got {self.on_malformed!r}")

@@ -38,12 +38,14 @@ def reached(end: Finished) -> float:
     return float(end.ended == "done" and end.state["number"] == end.state["goal"])
 
 
-def make_env(split: str = "train", **kwargs: Any) -> ToolEnv:
-    """What ``gymnasium.make`` calls."""
+def make_env(split: str = "train", render_mode: str | None = None, **kwargs: Any) -> ToolEnv:
+    """What ``gymnasium.make`` calls; ``order`` and ``copies`` are the environment's, the rest are its rules."""
+    options: dict[str, Any] = {name: kwargs.pop(name) for name in ("order", "copies") if name in kwargs}
     goals = [goal for goal in range(11, 100) if (goal % 5 == 0) == (split == "test")]
     tasks = [ToolTask(f"to-{goal}", f"{goal}", state={"number": 1, "goal": goal}) for goal in goals]
     rules = ToolRules.of(**{"dialect": "bare", "max_turns": 6, "ends": ("stop",), **kwargs})
-    return ToolEnv([add, double, stop], tasks, reached, rules, name="numbers", split=split)
+    options |= {"name": "numbers", "split": split, "render_mode": render_mode}
+    return ToolEnv([add, double, stop], tasks, reached, rules, **options)
 
 
 gymnasium.register("Numbers-v0", entry_point=f"{__name__}:make_env")

@@ -121,7 +121,7 @@ class Body:
 
     def __init__(self, encoding: str, most: int) -> None:
         self.data = bytearray()
-        self._most = most
+        self._most, self._begun = most, False
         name = encoding.strip().lower()
         if name not in ("", "identity", "gzip", "x-gzip", "deflate"):
             raise Unusable(f"the answer is packed in a way that was not asked for ({shown(encoding)})")
@@ -134,6 +134,7 @@ class Body:
         Raises:
             Unusable: The body is too long, which leaves its start in ``data``, or is not packed as it says.
         """
+        self._begun |= bool(part)
         room = self._most - len(self.data)
         try:
             plain = part if self._unpack is None else self._unpack.decompress(part, room + 1)
@@ -149,7 +150,7 @@ class Body:
         Raises:
             Unusable: A packed body ended early.
         """
-        if self._unpack is not None and not self._unpack.eof and self.data:
+        if self._unpack is not None and not self._unpack.eof and self._begun:
             raise Unusable("the answer cannot be unpacked: it ends early")
         return bytes(self.data)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from at2po_agent.judge.episodes.records import EpisodeRecord
     from at2po_agent.judge.results.stored import Finished
 
-FILTERS = ("correct", "wrong", "malformed", "cut", "error")  # of selection.FILTERS, which is not imported for --help
+FILTERS = ("correct", "wrong", "malformed", "cut", "error")  # of records.FILTERS, which --help does not import
 
 
 def add_parser(commands: Any) -> None:

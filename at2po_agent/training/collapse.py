@@ -96,12 +96,14 @@ def ratio_extremes(steps: Sequence[Metrics]) -> str | None:
 
 def malformed_rising(steps: Sequence[Metrics]) -> str | None:
     """Replies that lose their form."""
-    ends = range(10, len(steps) + 1)
-    shares = [share for end in ends if (share := _malformed_share(steps[end - 10 : end])) is not None]
-    if not shares or _malformed_share(steps[-10:]) is None or shares[-1] < min(shares) + 0.25:
+    # The first window, and those side by side backwards from this step: all that overlap would take a long run long.
+    ends = [*range(len(steps), 9, -10), 10] if len(steps) >= 10 else []
+    shares = [_malformed_share(steps[end - 10 : end]) for end in ends]
+    now, known = shares[0] if shares else None, [share for share in shares if share is not None]
+    if now is None or now < min(known) + 0.25:
         return None
     return (
-        f"malformed replies rise ({shares[-1]:.0%} of the paths, {min(shares):.0%} before): look at the replies "
+        f"malformed replies rise ({now:.0%} of the paths, {min(known):.0%} before): look at the replies "
         "(show-tree), rollout.max_turn_tokens, update.lr, and whether the reward has no part for form"
     )
 

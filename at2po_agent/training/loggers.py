@@ -75,7 +75,7 @@ def row(step: int, metrics: Mapping[str, float | None], timings: Mapping[str, fl
     named = {_name(name): value for name, value in known.items()}
     for name, value in timings.items():
         named[f"time/{name}" if name.endswith("per_second") else f"time/{name}_seconds"] = value
-    return Row(step, "eval_em" in metrics, named)
+    return Row(step, "eval_questions" in metrics, named)
 
 
 def _name(metric: str) -> str:

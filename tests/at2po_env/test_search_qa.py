@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from at2po_env.dataset import Dataset
 from at2po_env.dialects import TAGS
+from at2po_env.errors import SnapshotError
 from at2po_env.search_qa import SearchQAEnv
-from at2po_env.state import Action, EpisodeState, Question, SnapshotError
+from at2po_env.state import Action, EpisodeState, Question
 from at2po_env.testing import TaskContract
 from search_backend.base import Hit, Passage, SearchTimeout, SearchUnavailable
 from tests.helpers.env_doubles import QUESTIONS, FakeSearch, make_env

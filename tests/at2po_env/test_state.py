@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from at2po_env.state import Action, EpisodeState, Question, Segment, SnapshotError, Turn, chain
+from at2po_env.errors import SnapshotError
+from at2po_env.snapshots import chain
+from at2po_env.state import Action, EpisodeState, Question, Segment, Turn
 from search_backend.base import Hit, Passage
 from search_backend.outside import well_formed
 

@@ -10,7 +10,8 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from at2po_env.dataset import DataError
-from at2po_env.state import SnapshotError, ToolMessage, UserMessage, plain
+from at2po_env.errors import SnapshotError
+from at2po_env.state import ToolMessage, UserMessage, plain
 from at2po_env.testing import TaskContract
 from at2po_env.tool_dialects import ToolAction
 from at2po_env.tool_env import ToolEnv

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from at2po_agent.commands import main as cli
-from at2po_env.state import EpisodeState, SnapshotError
+from at2po_env.errors import SnapshotError
+from at2po_env.state import EpisodeState
 from search_backend import Tape
 
 STORED = Path(__file__).parent / "stored"

@@ -15,7 +15,12 @@ from at2po_agent.training.stored_types import check_scores
 from at2po_env.dialects import NATIVE, TAGS
 from search_backend.outside import Unusable
 
-_CHARTS = (("eval_em", "Exact match, held out", True), ("reward", "Reward", False), ("entropy", "Entropy, nats", False))
+_CHARTS = (
+    ("eval_em", "Exact match, held out", True),
+    ("eval_success", "Success, held out", True),
+    ("reward", "Reward", False),
+    ("entropy", "Entropy, nats", False),
+)
 _SPOKEN = (TAGS, NATIVE)  # the dialect of a stored tree is not known; between them these read every one
 
 

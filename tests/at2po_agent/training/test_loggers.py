@@ -183,7 +183,9 @@ def test_scalars_are_named_by_what_they_are():
             "time/tokens_per_second": 9.0,
         },
     )
-    assert row(0, {"eval_em": 0.5}, {"eval": 4.0}) == Row(0, True, {"eval/em": 0.5, "time/eval_seconds": 4.0})
+    evaluated = {"eval_success": 0.5, "eval_questions": 2}
+    named = {"eval/success": 0.5, "eval/questions": 2, "time/eval_seconds": 4.0}
+    assert row(0, evaluated, {"eval": 4.0}) == Row(0, True, named)
     assert row(1, {"of_another_version": 1.0}, {}).scalars == {"other/of_another_version": 1.0}
 
 

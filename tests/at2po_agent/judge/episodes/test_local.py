@@ -37,7 +37,7 @@ def test_the_evaluation_of_a_run_is_the_trainers_last_one_digit_for_digit(traine
     recorded = json.loads((path / "evaluations" / "step_000002.json").read_text())
     (summary,) = (tmp_path / "a").glob("*/summary.json")
     em = json.loads(summary.read_text())["means"]["em"]["mean"]
-    assert em == sum(recorded["em"]) / 30
+    assert em == sum(recorded["values"]) / 30
     (manifest,) = (tmp_path / "a").glob("*/manifest.json")
     assert json.loads(manifest.read_text())["model"]["name"] == "run-step_000002"
 
