@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from at2po_agent.intervals import Interval, mean_interval, share_interval
+from at2po_agent.intervals import Interval, mean_interval, paired_mean_interval, paired_share_interval, share_interval
 from at2po_agent.method.groups import Rollout
 from at2po_agent.rollouts.evaluate import Evaluation
 from at2po_agent.terminal import amount
@@ -117,9 +117,18 @@ class Scores:
         """The mean with its 95 % interval over the questions."""
         return share_interval(self.values) if self.share else mean_interval(self.values)
 
+    def gain(self, before: Sequence[float], after: Sequence[float]) -> Interval:
+        """The mean of ``after − before`` with its 95 % interval; entry ``i`` of both is of the same question."""
+        return paired_share_interval(before, after) if self.share else paired_mean_interval(before, after)
+
     def shown(self, value: float) -> str:
         """A mean of the values, for people."""
         return f"{value:.1%}" if self.share else amount(value)
+
+    @property
+    def heading(self) -> str:
+        """The metric in words, as tables and pages head it."""
+        return "Exact match" if self.metric == "em" else self.title.capitalize()
 
     def __post_init__(self) -> None:
         if not len(self.ids) == len(self.values) == len(self.groups):

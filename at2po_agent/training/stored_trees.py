@@ -82,8 +82,7 @@ def render(record: Mapping[str, Any], *, width: int = 300) -> Tree:
     tree = TurnTree.from_json(record["tree"])
     values = record.get("values")
     advantages = _by_node(tree, record["advantages"])
-    gold = " | ".join(record["answers"])
-    shown = Tree(Line.assemble((visible(record["question"]), "bold"), (f"  gold: {visible(gold)}", "green")))
+    shown = Tree(Line.assemble((visible(record["question"]), "bold"), (f"  {_gold(record)}", "green")))
     shown.add(Line(visible(record["texts"][ROOT]["observation"], width), "dim"))
     branches = {ROOT: shown}
     for n, node in enumerate(tree.nodes):
@@ -141,10 +140,15 @@ def examples(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     }
 
 
+def _gold(record: Mapping[str, Any]) -> str:
+    """The reference answers; empty where the task has none."""
+    return f"gold: {visible(' | '.join(record['answers']))}" if record["answers"] else ""
+
+
 def _path_text(record: Mapping[str, Any], tree: TurnTree, leaf: int) -> str:
     """A path in whole texts: the prompt, and each turn with what came back."""
     texts = record["texts"]
-    lines = [visible(record["question"]), f"gold: {visible(' | '.join(record['answers']))}", ""]
+    lines = [visible(record["question"]), _gold(record), ""]
     lines.append(visible(texts[ROOT]["observation"]))
     for number, n in enumerate(tree.path(leaf), start=1):
         lines += ["", f"turn {number}, {len(tree[n].action)} tokens", visible(texts[n]["action"])]

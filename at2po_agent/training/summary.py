@@ -9,7 +9,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text as Line
 
-from at2po_agent.intervals import paired_mean_interval, paired_share_interval
 from at2po_agent.training.display import clock
 from at2po_agent.training.metrics import Result, Scores
 
@@ -34,8 +33,7 @@ def _table(before: Scores, after: Scores) -> Table:
     last = dict(zip(after.ids, after.values, strict=True))
     group = dict(zip(before.ids, before.groups, strict=True))
     ids = [id for id in before.ids if id in last]
-    what = "Exact match" if after.metric == "em" else after.title.capitalize()
-    table = Table(title=f"{what} on {len(ids)} unseen questions{_of(before)}, greedy", title_justify="left")
+    table = Table(title=f"{after.heading} on {len(ids)} unseen questions{_of(before)}, greedy", title_justify="left")
     gain = "gain, points" if after.share else "gain"
     for name in ("questions", "n", "before", "after", gain, "95 % paired interval"):
         table.add_column(name, justify="left" if name == "questions" else "right", no_wrap=True)
@@ -56,7 +54,7 @@ def _of(scores: Scores) -> str:
 
 
 def _cells(scores: Scores, before: Sequence[float], after: Sequence[float]) -> list[str]:
-    gain = paired_share_interval(before, after) if scores.share else paired_mean_interval(before, after)
+    gain = scores.gain(before, after)
     means = [str(gain.n), scores.shown(fmean(before)), scores.shown(fmean(after))]
     if not scores.share:
         return [*means, f"{gain.mean:+.4g}", f"{gain.low:+.4g} to {gain.high:+.4g}"]

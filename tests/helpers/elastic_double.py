@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,6 +13,7 @@ import pytest
 from search_backend import Manifest
 from search_backend.elastic.address import parse_address
 from search_backend.elastic.backend import ElasticsearchBackend
+from tests.helpers.servers import answering
 
 Item = dict[str, Any]
 HITS = [
@@ -91,12 +91,8 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def served() -> Iterator[ElasticDouble]:
     """A double that answers."""
-    with ElasticDouble() as double:
-        thread = threading.Thread(target=double.serve_forever, args=(0.01,))
-        thread.start()
+    with answering(ElasticDouble()) as double:
         yield double
-        double.shutdown()
-        thread.join()
 
 
 @pytest.fixture

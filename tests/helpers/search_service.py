@@ -12,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from tests.helpers.servers import answering
+
 DOCUMENTS = [
     {"document": {"id": 9, "title": "Grenda", "text": "A village."}, "score": 0.9},
     {"document": {"id": "7", "contents": '"Tivaro"\nA town.'}, "score": 0.5},
@@ -86,12 +88,8 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def service() -> Iterator[Service]:
-    with Service() as service:
-        thread = threading.Thread(target=service.serve_forever, args=(0.01,))
-        thread.start()
+    with answering(Service()) as service:
         yield service
-        service.shutdown()
-        thread.join()
 
 
 @contextlib.contextmanager

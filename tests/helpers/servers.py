@@ -6,18 +6,34 @@ import contextlib
 import os
 import shutil
 import socket
+import socketserver
 import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from tests.helpers.places import SHARED
 
 STARTER = SHARED / "elasticsearch" / "elasticsearch"
+
+
+T = TypeVar("T", bound=socketserver.BaseServer)
+
+
+@contextlib.contextmanager
+def answering(server: T) -> Iterator[T]:
+    """A server of the standard library that answers on a thread of its own, until the end of the block."""
+    with server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
 
 
 def free_port() -> int:

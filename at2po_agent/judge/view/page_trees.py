@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from at2po_agent.intervals import paired_share_interval
 from at2po_agent.judge.view.page import Heading
 from at2po_agent.method.tree import ROOT, TurnTree
 from at2po_agent.training.run_dir import RunDirError, evaluation_files, read_metrics, read_trees, step_of, tree_files
@@ -151,8 +150,10 @@ def _result(run: Path) -> dict[str, Any] | None:
     if not common:
         return None
     start, end = [before[id] for id in common], [after[id] for id in common]
-    gain = paired_share_interval(start, end)
+    gain = last.gain(start, end)
     return {
+        "label": f"{last.heading}, greedy",
+        "share": last.share,
         "before": sum(start) / len(start),
         "after": sum(end) / len(end),
         "gain": {"mean": gain.mean, "low": gain.low, "high": gain.high, "n": gain.n},

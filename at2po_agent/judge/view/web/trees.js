@@ -147,16 +147,17 @@ function chart({ label, share, points }) {
 }
 
 function trainingHead(head) {
-  const { before, after, gain } = head.result ?? {};
-  const hero = gain && h("div", { class: "hero" }, h("p", { class: "label" }, "Exact match, greedy"),
-    h("p", { class: "big" }, (100 * after).toFixed(1), h("small", {}, " %")),
-    h("p", { class: "interval" }, `from ${percent(before)}: ${signed(100 * gain.mean, 1)} points, 95 % paired interval ${signed(100 * gain.low, 1)} to ${signed(100 * gain.high, 1)}, ${count(gain.n, "question")}`));
+  const { before, after, gain, label, share } = head.result ?? {};
+  const change = (value) => share ? signed(100 * value, 1) : signed(value);
+  const hero = gain && h("div", { class: "hero" }, h("p", { class: "label" }, label),
+    h("p", { class: "big" }, share ? [(100 * after).toFixed(1), h("small", {}, " %")] : number(after)),
+    h("p", { class: "interval" }, `from ${share ? percent(before) : number(before)}: ${change(gain.mean)}${share ? " points" : ""}, 95 % paired interval ${change(gain.low)} to ${change(gain.high)}, ${count(gain.n, "question")}`));
   refill(byId("head"), heading(head), h("div", { class: "numbers" }, hero, h("div", { class: "charts" }, head.charts.map(chart))), facts(head.facts));
 }
 
 function treeRow(item) {
   return [icon(item.verdict, item.verdict), h("div", { class: "lines" }, h("p", { class: "question" }, said(item.question)),
-    h("p", { class: "answer" }, `step ${item.step} · ${count(item.leaves, "leaf", "leaves")}, ${item.right} rewarded · gold `, said(item.gold)))];
+    h("p", { class: "answer" }, `step ${item.step} · ${count(item.leaves, "leaf", "leaves")}, ${item.right} rewarded`, item.gold ? [" · gold ", said(item.gold)] : null))];
 }
 
 async function openTree(item) {
@@ -164,7 +165,7 @@ async function openTree(item) {
   const tree = (await chunk(item.chunk))[item.at];
   if (mine !== asked) return;
   reader.show(h("p", { class: "eyebrow" }, `step ${item.step}, tree ${item.index} · `, said(item.id)), h("h2", {}, said(item.question)),
-    h("p", { class: "golds" }, h("i", {}, "gold "), tree.answers.map((answer, at) => [at ? h("i", {}, " or ") : null, said(answer)])),
+    tree.answers.length ? h("p", { class: "golds" }, h("i", {}, "gold "), tree.answers.map((answer, at) => [at ? h("i", {}, " or ") : null, said(answer)])) : null,
     h("details", { class: "prompt" }, h("summary", {}, "What the model read first"), h("p", {}, said(tree.prompt))), treeView(tree));
 }
 

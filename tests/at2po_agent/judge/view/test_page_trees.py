@@ -80,6 +80,7 @@ def test_a_run_is_shown_from_its_last_step(tmp_path):
 def test_the_gain_is_over_the_questions_that_both_evaluations_scored(tmp_path):
     run = write_training(tmp_path / "run")
     result = training_page(run, Heading("t", "s", False, []), chosen_steps(run, 100))[0]["result"]
+    assert (result["label"], result["share"]) == ("Exact match, greedy", True)
     assert (result["before"], result["after"], result["gain"]["mean"], result["gain"]["n"]) == (0.0, 0.5, 0.5, 2)
 
 
