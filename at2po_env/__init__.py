@@ -7,6 +7,7 @@ tools          ``Tool``: a typed function with its JSON schema
 tool_rules     tasks of a ``ToolEnv``, and what their episodes may do
 tool_dialects  how tools are described, called and answered
 episodes       ``Episode``: the snapshot of a ``ToolEnv``
+scripts        scripted play: baselines for gates, teachers to imitate
 search_qa      ``SearchQAEnv``: answer a question in turns of thought, search and answer
 snapshots      how snapshots are addressed, and read from JSON
 errors         the errors that the user can put right

@@ -10,11 +10,14 @@ import copy
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from at2po_env.core import ForkableEnv, SnapshotT
 from at2po_env.spaces import UnicodeText
 from at2po_env.state import Text, plain
+
+if TYPE_CHECKING:
+    from at2po_env.scripts import Baseline
 
 Order = Literal["random", "file"]
 
@@ -123,6 +126,14 @@ class TaskEnv(ForkableEnv[SnapshotT]):
         Raises:
             SnapshotError: it is something else, or was changed.
         """
+
+    def baselines(self, fit: Self) -> tuple[Baseline, ...]:
+        """Ways to play without a model, which ``at2po-agent gates`` measures; none unless an environment has some.
+
+        Args:
+            fit: the same environment over other tasks, from which a guesser may learn.
+        """
+        return ()
 
     @property
     def reward_name(self) -> str:
