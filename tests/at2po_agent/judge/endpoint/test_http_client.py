@@ -2,17 +2,20 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+from typing import TYPE_CHECKING
 
-import httpx2 as httpx
 import pytest
 
 from at2po_agent.judge.endpoint.http_client import BoundedClient
 from search_backend.outside import ERROR_BYTES, Unusable
 from tests.helpers.chat_server import Say
 
+if TYPE_CHECKING:
+    from httpx2 import Response
 
-def get(server, most: int = 1000) -> httpx.Response:
-    async def ask() -> httpx.Response:
+
+def get(server, most: int = 1000) -> Response:
+    async def ask() -> Response:
         async with BoundedClient(most) as client:
             return await client.send(client.build_request("POST", f"{server.url}/chat/completions", json={}))
 
