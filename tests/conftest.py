@@ -57,7 +57,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file that needs servers on one worker, which starts them once (``--dist loadgroup``)."""
+    """Keep the tests of a file that needs servers on one worker, which starts them once (``--dist loadgroup``).
+
+    Files that share servers name a group of their own.
+    """
     for item in items:
-        if item.get_closest_marker("service"):
+        if item.get_closest_marker("service") and not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(item.path.stem + item.path.parent.name))

@@ -1,4 +1,4 @@
-"""A million hostile texts: none becomes more than data, none ends in an exception, every turn has an outcome."""
+"""Hundreds of thousands of hostile texts: none becomes more than data or ends in an exception, each has an outcome."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.helpers import real_tokenizers
 from tests.helpers.hostile import Reader, atoms, open_readers, texts
 from tests.helpers.places import ROOT
 
-SHARES = 4
+SHARES, TEXTS = 2, 200_000
 FUZZED = 100_000
 
 
@@ -39,8 +39,8 @@ def test_hostile_texts_stay_data(readers):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("share", range(SHARES))
-def test_a_million_hostile_texts_stay_data(readers, share):
-    read(readers, seed=1 + share, number=1_000_000 // SHARES, megabytes=4)
+def test_many_hostile_texts_stay_data(readers, share):
+    read(readers, seed=1 + share, number=TEXTS, megabytes=4)
 
 
 @pytest.mark.slow

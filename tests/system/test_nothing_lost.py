@@ -182,8 +182,8 @@ def test_a_checkpoint_that_was_truncated_is_passed_over_and_said(undisturbed, fi
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_at_200_random_moments_loses_nothing(undisturbed, tmp_path):
-    kill_at_random(200, 1, tmp_path, undisturbed)
+def test_a_run_that_is_killed_at_80_random_moments_loses_nothing(undisturbed, tmp_path):
+    kill_at_random(80, 1, tmp_path, undisturbed)
 
 
 @pytest.mark.slow

@@ -81,8 +81,13 @@ def test_two_processes_train_on_what_one_server_samples(own_sglang_url, tmp_path
 
 
 @pytest.fixture(scope="module")
-def own_sglang_url(own_sglang):
-    return own_sglang().url
+def own_server(own_sglang):
+    return own_sglang()
+
+
+@pytest.fixture
+def own_sglang_url(own_server):
+    return own_server.url
 
 
 @pytest.mark.slow
@@ -111,8 +116,8 @@ def test_a_run_starts_a_server_and_ends_it(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_a_run_outlives_the_death_of_its_server(own_sglang, tmp_path):
-    server, killed = own_sglang(), Event()
+def test_a_run_outlives_the_death_of_its_server(own_server, tmp_path):
+    server, killed = own_server, Event()
 
     def outage() -> None:
         while not (tmp_path / "run" / "metrics.jsonl").is_file() or len(metrics(tmp_path / "run")) < 2:

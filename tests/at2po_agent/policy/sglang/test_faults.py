@@ -19,14 +19,14 @@ from tests.helpers.policy_contract import MICROWIKI_CODEC, microwiki
 from tests.helpers.sglang_server import MICROWIKI, SGLang
 from tests.system.test_sglang_service import update
 
-pytestmark = [pytest.mark.service, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.service, pytest.mark.timeout(900), pytest.mark.xdist_group("two_sglangs")]
 
 TREES, LEAVES = 8, 10
 
 
-@pytest.fixture(scope="module")
-def servers(own_sglang: Callable[..., SGLang]) -> tuple[SGLang, SGLang]:
-    return own_sglang(), own_sglang()
+@pytest.fixture
+def servers(two_sglangs: tuple[SGLang, SGLang]) -> tuple[SGLang, SGLang]:
+    return two_sglangs
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -135,8 +135,9 @@ def router(folder: Path, urls: list[str]) -> Iterator[str]:
 @pytest.mark.service
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_trees_grow_on_real_servers_behind_a_real_router(own_sglang: Callable[..., SGLang], tmp_path: Path) -> None:
-    servers, env = [own_sglang(), own_sglang()], microwiki()
+@pytest.mark.xdist_group("two_sglangs")
+def test_trees_grow_on_real_servers_behind_a_real_router(two_sglangs: tuple[SGLang, SGLang], tmp_path: Path) -> None:
+    servers, env = two_sglangs, microwiki()
     urls = [server.url for server in servers]
     with router(tmp_path, urls) as url:
         overrides = [*SGLANG, f"engine.urls=[{','.join(urls)}]", f"engine.router={url}"]
