@@ -12,7 +12,7 @@ from at2po_agent.judge.results.directory import MANIFEST, read_manifest, write_s
 from at2po_agent.judge.results.metrics import Summary
 from at2po_agent.judge.results.stored import Finished
 from at2po_agent.judge.results.tree_report import write_tree
-from at2po_agent.training.run_dir import take_lock
+from at2po_agent.training.run_dir import RunDirError, take_lock
 from at2po_env.scoring import METRICS, contains, exact_match, f1
 
 
@@ -35,7 +35,8 @@ def rescore(path: Path) -> Rescored:
     ended nothing.
 
     Raises:
-        RunDirError: it is not the directory of an evaluation, or an evaluation is running in it.
+        RunDirError: it is not the directory of an evaluation, an evaluation is running in it, or a question has no
+            answer.
         DiskError: something cannot be written; each file is replaced as a whole, and doing it again completes it.
     """
     read_manifest(path)  # what is no evaluation is not locked
@@ -50,7 +51,7 @@ def rescore(path: Path) -> Rescored:
         after = run.summarised(scored)
         write_summary(path, after)
         if run.tree is not None:
-            write_tree(path, str(run.manifest["env"]), run.split, run.model, scored, run.tree)
+            write_tree(path, run.env, run.split, run.model, scored, run.tree)
     return Rescored(
         f"{run.benchmark} {run.split}: {run.model}",
         run.summary,
@@ -66,4 +67,6 @@ def _scored(episode: EpisodeRecord) -> EpisodeRecord:
     if episode.prediction is None:
         return dataclasses.replace(episode, em=0.0, f1=0.0, contains=0.0)
     said, gold = episode.prediction, episode.answers
+    if not gold:
+        raise RunDirError(f"question {episode.question_id!r} is stored without an answer to score against")
     return dataclasses.replace(episode, em=exact_match(said, gold), f1=f1(said, gold), contains=contains(said, gold))

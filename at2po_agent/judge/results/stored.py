@@ -47,11 +47,15 @@ class Finished:
         return cls(path, manifest, episodes)
 
     @property
+    def env(self) -> str:
+        """The Gymnasium id; the directory's name where the manifest lacks it."""
+        return str(self.manifest.get("env", self.path.name))
+
+    @property
     def benchmark(self) -> str:
         """Its name without what all ids share: ``HotpotQA``."""
-        id = str(self.manifest.get("env", self.path.name))
-        known = _ID.fullmatch(id)
-        return known[1] if known else id
+        known = _ID.fullmatch(self.env)
+        return known[1] if known else self.env
 
     @property
     def split(self) -> str:

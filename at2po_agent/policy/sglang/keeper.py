@@ -27,28 +27,30 @@ def main(words: list[str]) -> int:
     if words[0] == "--stop":
         at = words.index("--")
         stop, words = words[1:at], words[at + 1 :]
+    signalled: list[int] = []
+
+    # It raises nothing: an exception in the middle of ``Popen`` would leave a child that nobody knows.
+    def remember(number: int, frame: FrameType | None) -> None:
+        signalled.append(number)
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _leave)
+        signal.signal(number, remember)
     child = subprocess.Popen(words, stdin=subprocess.DEVNULL, start_new_session=True)
     try:
-        _wait(child, in_background=bool(stop))
+        _wait(child, signalled, in_background=bool(stop))
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
         _end(child)
         if stop:
             with suppress(subprocess.TimeoutExpired):
                 subprocess.run(stop, stdin=subprocess.DEVNULL, check=False, timeout=GRACE_S)
+    if signalled:
+        return 128 + signalled[0]
     return child.returncode if child.returncode >= 0 else 128 - child.returncode
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
-
-
-def _wait(child: subprocess.Popen[bytes], in_background: bool) -> None:
-    """Until the trainer closes the pipe, or the server is gone."""
-    while child.poll() is None or (in_background and child.returncode == 0):
+def _wait(child: subprocess.Popen[bytes], signalled: list[int], in_background: bool) -> None:
+    """Until the trainer closes the pipe, a signal asks to end, or the server is gone."""
+    while not signalled and (child.poll() is None or (in_background and child.returncode == 0)):
         readable, _, _ = select.select([0], [], [], _LOOK_S)
         if readable and not os.read(0, 1):
             return

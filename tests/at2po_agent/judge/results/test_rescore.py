@@ -40,6 +40,13 @@ def test_what_is_right_is_not_written_again(tmp_path):
     assert (run / "episodes.jsonl").stat().st_mtime_ns == before.st_mtime_ns
 
 
+def test_a_question_without_an_answer_is_named_and_nothing_is_written(tmp_path):
+    run = write_run(tmp_path / "run", [dataclasses.replace(answered("q1"), answers=())])
+    with pytest.raises(RunDirError, match="question 'q1' is stored without an answer"):
+        rescore(run)
+    assert not (run / "summary.json").exists()
+
+
 def test_a_running_evaluation_is_left_alone(tmp_path):
     run = write_run(tmp_path / "run", [answered("q1")])
     with take_lock(run), pytest.raises(RunDirError, match="in use by another process"):
