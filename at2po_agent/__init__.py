@@ -32,6 +32,8 @@ _HOMES = {
     "ATPO": "method.objective",
     "Actor": "rollouts.grow",
     "AgentError": "errors",
+    "Algorithm": "method.algorithms",
+    "AlgorithmConfig": "method.algorithms",
     "Codec": "policy.codec",
     "Credited": "update.packing",
     "Display": "training.display",
@@ -55,6 +57,8 @@ __all__ = [*_HOMES, "__version__"]
 
 if TYPE_CHECKING:
     from at2po_agent.errors import AgentError as AgentError
+    from at2po_agent.method.algorithms import Algorithm as Algorithm
+    from at2po_agent.method.algorithms import AlgorithmConfig as AlgorithmConfig
     from at2po_agent.method.algorithms import build as build
     from at2po_agent.method.objective import ATPO as ATPO
     from at2po_agent.method.objective import LossInputs as LossInputs

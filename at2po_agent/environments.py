@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +16,7 @@ from at2po_env.core import ForkableEnv
 from at2po_env.dataset import DataError
 from at2po_env.search_qa import SearchQAEnv
 from at2po_env.tasks import TaskEnv
+from search_backend.components import import_module
 
 
 @dataclass(frozen=True)
@@ -36,15 +35,9 @@ def import_tasks(modules: Sequence[str]) -> None:
     Raises:
         ConfigError: there is no such module. What goes wrong inside one keeps its own error.
     """
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # last, so that a file beside the user shadows nothing
     for module in modules:
-        try:
-            importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-                raise
-            raise ConfigError(f"env.imports: there is no module {module!r} in {os.getcwd()} or installed") from error
+        if import_module(module) is None:
+            raise ConfigError(f"env.imports: there is no module {module!r} in {os.getcwd()} or installed")
 
 
 def check_env_id(env_id: str) -> None:

@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from at2po_agent.errors import AgentError
+from search_backend.components import out_of_range
 from search_backend.outside import read_file
 
 Schema = TypeVar("Schema")
@@ -317,14 +318,10 @@ def _near(key: str, root: type) -> str:
 def _check_ranges(section: Any, origin: _Origin, prefix: str = "") -> None:
     for entry in dataclasses.fields(section):
         key, value = f"{prefix}{entry.name}", getattr(section, entry.name)
-        low = entry.metadata.get("at_least")
         if dataclasses.is_dataclass(value):
             _check_ranges(value, origin, f"{key}.")
-        elif low is not None and value is not None and not value >= low:  # so that nan fails too
-            raise ConfigError(f"{origin.of(key)}: {key} is {value}, it must be at least {low}")
-        above = entry.metadata.get("above")
-        if above is not None and not value > above:
-            raise ConfigError(f"{origin.of(key)}: {key} is {value}, it must be above {above}")
+        elif wrong := out_of_range(entry, value):
+            raise ConfigError(f"{origin.of(key)}: {key} is {value}, {wrong}")
 
 
 def _first_line(error: BaseException) -> str:

@@ -6,8 +6,9 @@ import dataclasses
 
 from at2po_env.dialect import Dialect
 from at2po_env.tool_calls import ToolCalls
+from search_backend.components import Kind
 
-__all__ = ["BARE", "CHAT", "DIALECTS", "NATIVE", "SEARCH_R1", "TAGS", "Dialect"]
+__all__ = ["BARE", "CHAT", "DIALECT", "DIALECTS", "NATIVE", "SEARCH_R1", "TAGS", "Dialect"]
 
 _INSTRUCTIONS = """\
 Answer the question below. Think first, inside <think> and </think>. If you lack a fact, search for it by writing \
@@ -101,3 +102,4 @@ only the answer itself, without explanation, like this: <answer>Beijing</answer>
 """Native tool calls, for endpoints and for policies whose chat template has tools."""
 
 DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (TAGS, BARE, CHAT, SEARCH_R1, NATIVE)}
+DIALECT = Kind("dialect", Dialect, DIALECTS)

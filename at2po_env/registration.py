@@ -52,7 +52,7 @@ BENCHMARKS: Mapping[str, BenchmarkEntry] = {
     "microwiki": BenchmarkEntry("AT2PO-MicroWiki-v0", "microwiki", ("multi-hop", GENERATED)),
 }
 
-_OF_RULES = {*inspect.signature(Rules).parameters, *inspect.signature(Rules.of).parameters} - {"limits"}
+_OF_RULES = {*inspect.signature(Rules).parameters, *inspect.signature(Rules.of).parameters} - {"limits", "origins"}
 _OF_ENV = {"order", "copies", "render_mode"}
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
-from at2po_env.dialects import DIALECTS, Dialect
-from at2po_env.scoring import REWARDS, Outcome, Reward, judge
+from at2po_env.dialects import DIALECT, Dialect
+from at2po_env.scoring import REWARD, Outcome, Reward, judge
 from at2po_env.snapshots import chain
 from at2po_env.state import Action, EndReason, EpisodeState, Text, Turn
 from search_backend.base import Hit
+from search_backend.components import Origin
 
 OnMalformed = Literal["end", "continue"]
 NO_TEXT: Text = ()
@@ -32,13 +33,14 @@ class Rules:
     max_turns: int | None = None  # None: every search, the notice and the answer have room
     max_observation_chars: int = 6000  # of titles and texts that one result may show
     on_malformed: OnMalformed = "end"  # the episode, or bring an error and "continue"
+    origins: Mapping[str, Origin] = field(default_factory=dict, compare=False)  # of components that are not built in
 
     @classmethod
     def of(
         cls,
         *,
-        dialect: str | Dialect = "tags",
-        reward: str | Reward = "em_or_format",
+        dialect: str | Mapping[str, Any] | Dialect = "tags",
+        reward: str | Mapping[str, Any] | Reward = "em_or_format",
         require_think: bool = False,
         require_boxed: bool = False,
         **limits: Any,
@@ -46,8 +48,10 @@ class Rules:
         r"""Rules from plain values, as the Gymnasium ids take them.
 
         Args:
-            dialect: a name in ``at2po_env.dialects.DIALECTS``, or a dialect.
-            reward: ``em``, ``f1``, ``em_or_format``, or a function of an :class:`~at2po_env.scoring.Outcome`.
+            dialect: a name in ``at2po_env.dialects.DIALECTS``, ``module:attribute`` of your own, a mapping of ``name``
+                and the fields that differ, or a dialect.
+            reward: ``em``, ``f1``, ``em_or_format``, ``module:attribute`` of your own, a mapping of ``name`` and its
+                settings, or a function of an :class:`~at2po_env.scoring.Outcome`.
             require_think: an action without a thought before it is malformed.
             require_boxed: an answer without ``\boxed{…}`` is malformed.
             **limits: the other fields: ``k``, ``max_searches``, ``max_turns``, …
@@ -56,11 +60,14 @@ class Rules:
             TypeError: there is no such field.
             ValueError: there is no such dialect or reward, or a limit is out of range.
         """
-        spoken = _named(dialect, DIALECTS, "dialect") if isinstance(dialect, str) else dialect
+        spoken: Dialect = DIALECT.made(dialect, "dialect")
         if require_think or require_boxed:
             think, boxed = spoken.require_think or require_think, spoken.require_boxed or require_boxed
             spoken = replace(spoken, require_think=think, require_boxed=boxed)
-        return cls(spoken, _named(reward, REWARDS, "reward") if isinstance(reward, str) else reward, **limits)
+        rewarded: Reward = REWARD.made(reward, "reward")
+        named = {"dialect": DIALECT.origin(dialect), "reward": REWARD.origin(reward)}
+        origins = {kind: origin for kind, origin in named.items() if origin}
+        return cls(spoken, rewarded, origins=origins, **limits)
 
     def __post_init__(self) -> None:
         for name, least in (("k", 1), ("max_searches", 0), ("max_turns", 1), ("max_observation_chars", 1)):
@@ -131,9 +138,3 @@ class Rules:
     def _judge(self, state: EpisodeState, ended: EndReason, action: Action | None, turns: int) -> Outcome:
         prediction = action.content if ended == "answer" and action is not None else None
         return judge(state.question, ended, prediction, state.searches, turns)
-
-
-def _named(name: str, known: Mapping[str, Any], what: str) -> Any:
-    if name not in known:
-        raise ValueError(f"unknown {what} {name!r}: one of {sorted(known)}")
-    return known[name]

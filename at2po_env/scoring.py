@@ -11,8 +11,10 @@ import string
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from at2po_env.state import EndReason, Question
+from search_backend.components import Kind
 
 METRICS = "hotpotqa-squad/1"
 """Names these scores in a manifest; it changes whenever the same answer would be scored differently."""
@@ -103,7 +105,12 @@ class Outcome:
     turns: int
 
 
-Reward = Callable[[Outcome], float]
+class Reward(Protocol):
+    """What an episode earns: a function, or a dataclass of settings with this method."""
+
+    def __call__(self, outcome: Outcome, /) -> float:
+        """The reward, a finite number."""
+        ...
 
 
 def judge(question: Question, ended: EndReason, prediction: str | None, searches: int, turns: int) -> Outcome:
@@ -130,3 +137,4 @@ def em_or_format_reward(outcome: Outcome) -> float:
 
 
 REWARDS: dict[str, Reward] = {"em": em_reward, "f1": f1_reward, "em_or_format": em_or_format_reward}
+REWARD = Kind("reward", Reward, REWARDS)

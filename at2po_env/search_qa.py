@@ -8,14 +8,16 @@ from typing import Any, Self
 
 from gymnasium.error import ResetNeeded
 
+import search_backend
 from at2po_env.core import StepResult
 from at2po_env.dataset import Dataset
-from at2po_env.dialects import Dialect
+from at2po_env.dialects import DIALECTS, Dialect
 from at2po_env.errors import SnapshotError
 from at2po_env.rules import Rules
 from at2po_env.state import Action, EndReason, EpisodeState, Question, Text, plain
 from at2po_env.tasks import Metric, Order, Task, TaskEnv, TurnView
 from search_backend.base import Hit, SearchBackend
+from search_backend.components import described
 from search_backend.outside import well_formed
 from search_backend.tape import Tape
 
@@ -107,9 +109,11 @@ class SearchQAEnv(TaskEnv[EpisodeState]):
         """The questions, the index and the dialect, each with its digest, and where the index was.
 
         ``search_at`` is the search URI, which holds no secret; None where a backend was passed in or made for the data.
+        ``components`` says where dialect, reward and search come from that are not built in.
         """
         data = self.dataset
         asked = self.spec.kwargs.get("search") if self.spec else None
+        searched = search_backend.origin(asked) if isinstance(asked, str) else None
         return {
             "dataset": {
                 "name": data.name,
@@ -120,8 +124,15 @@ class SearchQAEnv(TaskEnv[EpisodeState]):
             },
             "search": {**self.search.manifest.to_json(), "digest": self.search.manifest.digest},
             "search_at": asked if isinstance(asked, str) else None,
-            "dialect": {"name": self.dialect.name, "digest": self.dialect.digest},
+            "dialect": {"name": self.dialect.name, "digest": self.dialect.digest, **self._own_tools()},
+            **described({**self.rules.origins, **({"search": searched} if searched else {})}),
         }
+
+    def _own_tools(self) -> dict[str, Any]:
+        """The tools of a dialect whose name does not tell them."""
+        tools = self.dialect.tools
+        known = DIALECTS.get(self.dialect.name)
+        return {"tools": list(tools)} if tools != (known.tools if known else ()) else {}
 
     @property
     def reward_name(self) -> str:

@@ -19,6 +19,7 @@ from at2po_env.state import Text, ToolMessage, ToolPrompt, UserMessage
 from at2po_env.tool_calls import call_text
 from at2po_env.tools import Tool
 from at2po_env.turn_text import Spoken, first_span, without_thoughts
+from search_backend.components import Kind
 from search_backend.outside import well_formed
 
 CALL = "tool_call"
@@ -189,3 +190,4 @@ NATIVE = ToolDialect(
 
 TOOL_DIALECTS = {dialect.name: dialect for dialect in (TAGS, BARE, CHAT, NATIVE)}
 """The dialects of ``ToolEnv`` by name."""
+TOOL_DIALECT = Kind("tool_dialect", ToolDialect, TOOL_DIALECTS)

@@ -33,6 +33,7 @@ from at2po_env.tool_dialects import ToolAction
 from at2po_env.tool_rules import EndReason, Finished, Reward, ToolRules, ToolTask
 from at2po_env.tools import Tool, ToolFault, result_text
 from search_backend.background import BackgroundLoop
+from search_backend.components import described
 from search_backend.outside import well_formed
 
 _FROM_OUTSIDE = ("length_limit", "turn_limit")
@@ -147,6 +148,7 @@ class ToolEnv(TaskEnv[Episode]):
                 "ends": list(rules.ends),
                 "digest": self._rules_digest,
             },
+            **described(rules.origins),
         }
 
     def step(self, action: str) -> StepResult:

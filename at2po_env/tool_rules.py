@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from at2po_env.tasks import Task
-from at2po_env.tool_dialects import TOOL_DIALECTS, ToolDialect
+from at2po_env.tool_dialects import TOOL_DIALECT, ToolDialect
+from search_backend.components import Origin
 
 EndReason = Literal["answer", "done", "malformed", "turn_limit", "length_limit"]
 
@@ -48,17 +49,23 @@ class ToolRules:
     timeout: float | None = None  # seconds of a call; see ``Tool.acall`` for what it cannot stop
     on_malformed: Literal["end", "continue"] = "end"
     ends: tuple[str, ...] = ()  # tools whose call ends the episode
+    origins: Mapping[str, Origin] = field(default_factory=dict, compare=False)  # of components that are not built in
 
     @classmethod
-    def of(cls, dialect: str | ToolDialect = "tags", **rest: Any) -> ToolRules:
+    def of(cls, dialect: str | Mapping[str, Any] | ToolDialect = "tags", **rest: Any) -> ToolRules:
         """Rules from plain values, as configurations give them.
+
+        Args:
+            dialect: a name, a mapping of ``name`` and the fields that differ, or a dialect; see
+                ``search_backend.components``.
+            **rest: the other fields.
 
         Raises:
             ValueError: there is no such dialect, or a value is out of its range.
         """
-        if isinstance(dialect, str) and dialect not in TOOL_DIALECTS:
-            raise ValueError(f"unknown dialect {dialect!r}: one of {sorted(TOOL_DIALECTS)}")
-        return cls(TOOL_DIALECTS[dialect] if isinstance(dialect, str) else dialect, **rest)
+        spoken = TOOL_DIALECT.made(dialect, "dialect")
+        origins = {"dialect": origin} if (origin := TOOL_DIALECT.origin(dialect)) else {}
+        return cls(spoken, origins=origins, **rest)
 
     def __post_init__(self) -> None:
         # A configuration has a list here.

@@ -13,18 +13,21 @@ retry        the pauses and the HTTP statuses of all retries, in search and abov
 outside      bounds and checks for what comes from outside: bodies, JSON, numbers, files
 open_files   the message where the limit of open files is reached
 background   an event loop on a thread of its own
+components   names that stand for code: built in, of installed packages, or your own
 forks        locks and clients that stay usable in a forked process
 
-To add a backend of your own: a class with the methods of ``SearchBackend``, and ``register_scheme("name", opener)``.
+To add a backend of your own: a class with the methods of ``SearchBackend``, and a function that opens it from a URI:
+``open("my_module:my_function?…")`` calls it, as does ``open("name:…")`` after ``register_scheme("name", opener)`` or
+where an installed package has an entry point ``search.name`` (``search_backend.components``).
 ``tests/helpers/search_contract.py`` has the tests that every backend passes.
 """
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Callable
 from typing import cast
+from urllib.parse import parse_qsl
 
 from search_backend.base import (
     BadAnswer,
@@ -39,6 +42,7 @@ from search_backend.base import (
     SearchUnavailable,
     TapeMiss,
 )
+from search_backend.components import ComponentError, Kind, Origin
 from search_backend.corpus import read_passages
 from search_backend.embedded.backend import EmbeddedIndex
 from search_backend.embedded.cache import build_or_open, cache_dir
@@ -61,6 +65,7 @@ __all__ = [
     "build_or_open",
     "cache_dir",
     "open",
+    "origin",
     "read_passages",
     "register_scheme",
     "tape_uri",
@@ -78,6 +83,8 @@ _OPENERS: dict[str, str | Opener] = {
 }
 # Two characters at least, so that a Windows drive is not taken for a scheme.
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):", re.IGNORECASE)
+_OWN = re.compile(r"([A-Za-z_][\w.]+:[A-Za-z_]\w*)(?:\?.*)?", re.DOTALL)
+_SEARCH = Kind("search", SearchBackend, _OPENERS)
 
 
 def register_scheme(scheme: str, opener: str | Opener) -> None:
@@ -104,20 +111,45 @@ def open(uri: str) -> SearchBackend:
     ``elasticsearch://HOST[:PORT]/INDEX?…`` is an index on a server (``elastic.load.load_index`` fills one).
     ``http://HOST:PORT/retrieve`` is a Search-R1 style service.
     ``tape:FILE?over=URI&mode=record|replay|read-through`` records and replays another backend (``tape_uri`` writes it).
+    ``MODULE:FUNCTION`` or ``MODULE:FUNCTION?…`` is a backend of your own: what the function returns for the whole URI.
 
     Raises:
-        SearchError: The scheme is unknown or the URI is malformed.
+        SearchError: The scheme is unknown or the URI is malformed, or what it names of your own is no search backend.
         CorpusError: What it names on disk cannot be used.
         SearchUnavailable: The service it names cannot be reached.
     """
+    name = _opener_name(uri)
+    try:
+        opener = cast(Opener, _SEARCH.find(name, "search"))
+        backend = opener(uri)
+        if name not in _OPENERS:
+            _SEARCH.check(backend, f"search: what {name} returned")
+    except ComponentError as error:
+        raise SearchError(f"{error} ({_known()})") from error
+    return backend
+
+
+def origin(uri: str) -> Origin | None:
+    """Where the backend of a URI comes from, also where a tape is over it; None where it is built in."""
+    name = _opener_name(uri)
+    if name == "tape":
+        over = dict(parse_qsl(uri.partition("?")[2])).get("over")
+        return origin(over) if over else None
+    return _SEARCH.origin(name)
+
+
+def _opener_name(uri: str) -> str:
+    """The scheme of a URI, or the ``module:function`` that opens it."""
     scheme = _SCHEME.match(uri)
-    known = ", ".join(f"{name}:" for name in sorted(_OPENERS))
+    name = scheme[1].lower() if scheme else None
+    if name and (name in _OPENERS or name in _SEARCH.names()):
+        return name
+    if own := _OWN.fullmatch(uri):
+        return own[1]
     if scheme is None:
-        raise SearchError(f"{uri!r} is not a search URI; for an index on disk write embedded:{uri} (known: {known})")
-    opener = _OPENERS.get(scheme[1].lower())
-    if opener is None:
-        raise SearchError(f"unknown search scheme {scheme[1]!r}; known: {known}")
-    if isinstance(opener, str):
-        module, function = opener.split(":")
-        opener = cast(Opener, getattr(importlib.import_module(module), function))
-    return opener(uri)
+        raise SearchError(f"{uri!r} is not a search URI; for an index on disk write embedded:{uri} ({_known()})")
+    raise SearchError(f"unknown search scheme {scheme[1]!r}; {_known()}")
+
+
+def _known() -> str:
+    return f"known: {', '.join(f'{name}:' for name in sorted(_SEARCH.names()))}, or module:function of your own"

@@ -16,16 +16,18 @@ tree_grpo    2 trees, random, up to 16       z in the tree + z of the question  
 The paper's ablations change one component of ``at2po``: −tree ``expansion: {name: chains, n: 22}``, −entropy
 ``expansion: {name: random}``, −credit ``credit: {name: leaf}``, −ATPO ``objective: {name: gspo}`` or
 ``{name: token_clip}``.
+
+A component of your own is a frozen dataclass: ``expansion: {name: "my_module:MyExpansion", …its fields}``, or a plain
+name where an installed package brings it (``search_backend.components``).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -37,6 +39,7 @@ from at2po_agent.method.groups import AllGroups, DynamicSampling, Groups
 from at2po_agent.method.objective import AEPO, ATPO, GSPO, Objective, TokenClip
 from at2po_agent.method.shaping import NoShaping, OverlongPenalty, Shaping
 from at2po_agent.settings import ConfigError
+from search_backend.components import ComponentError, Kind, Origin, choices
 
 Settings = Mapping[str, Any]
 
@@ -52,10 +55,25 @@ class AlgorithmConfig:
     groups: dict[str, Any] = field(default_factory=dict)  # which groups of a step are trained on
     shaping: dict[str, Any] = field(default_factory=dict)  # of the rewards, before credit
 
+    @classmethod
+    def of(cls, algorithm: Algorithm) -> AlgorithmConfig:
+        """The configuration that ``build`` makes an equal algorithm of, if its components can be imported.
+
+        Raises:
+            ConfigError: a component holds something that no configuration can.
+        """
+        return cls(algorithm.name, **{kind.name: _settings(kind, getattr(algorithm, kind.name)) for kind in KINDS})
+
 
 @dataclass(frozen=True)
 class Algorithm:
-    """Where to sample, what each turn is worth, and what loss follows from it."""
+    """Where to sample, what each turn is worth, and what loss follows from it. ``train`` takes one as it is.
+
+    Every component is a dataclass whose fields are plain settings, so that a run can record it.
+
+    Raises:
+        ConfigError: a component is no dataclass, or lacks what its protocol has.
+    """
 
     name: str
     expansion: Expansion
@@ -63,6 +81,21 @@ class Algorithm:
     objective: Objective
     groups: Groups = field(default_factory=AllGroups)
     shaping: Shaping = field(default_factory=NoShaping)
+
+    def __post_init__(self) -> None:
+        for kind in KINDS:
+            component = getattr(self, kind.name)
+            if not dataclasses.is_dataclass(component) or isinstance(component, type):
+                raise ConfigError(f"algorithm.{kind.name}: {component!r} is no dataclass with its settings")
+            try:
+                kind.check(component, f"algorithm.{kind.name}: {type(component).__qualname__}")
+            except ComponentError as error:
+                raise ConfigError(str(error)) from error
+
+    def origins(self) -> dict[str, Origin]:
+        """Where the components come from that are not built in."""
+        types = {kind.name: type(getattr(self, kind.name)) for kind in KINDS}
+        return {kind.name: Origin.of_type(types[kind.name]) for kind in KINDS if not _name_of(kind, types[kind.name])}
 
     def opened(self, **facts: int) -> Algorithm:
         """The same with what its components leave open (null) filled in from a run.
@@ -78,24 +111,28 @@ class Algorithm:
         )
 
 
-EXPANSIONS: Mapping[str, type[Any]] = MappingProxyType(
-    {
-        "entropy": EntropyGuided,
-        "random": RandomExpansion,
-        "chains": Chains,
-        "tree_grpo": TreeGRPOExpansion,
-        "entropy_balanced": EntropyBalanced,
-    }
+EXPANSIONS = Kind(
+    "expansion",
+    Expansion,
+    MappingProxyType(
+        {
+            "entropy": EntropyGuided,
+            "random": RandomExpansion,
+            "chains": Chains,
+            "tree_grpo": TreeGRPOExpansion,
+            "entropy_balanced": EntropyBalanced,
+        }
+    ),
 )
-CREDITS: Mapping[str, type[Any]] = MappingProxyType(
-    {"turn": TurnCredit, "leaf": LeafCredit, "tree_grpo": TreeGRPOCredit}
+CREDITS = Kind(
+    "credit", Credit, MappingProxyType({"turn": TurnCredit, "leaf": LeafCredit, "tree_grpo": TreeGRPOCredit})
 )
-OBJECTIVES: Mapping[str, type[Any]] = MappingProxyType(
-    {"atpo": ATPO, "gspo": GSPO, "token_clip": TokenClip, "aepo": AEPO}
+OBJECTIVES = Kind(
+    "objective", Objective, MappingProxyType({"atpo": ATPO, "gspo": GSPO, "token_clip": TokenClip, "aepo": AEPO})
 )
-
-GROUPS: Mapping[str, type[Any]] = MappingProxyType({"all": AllGroups, "dynamic": DynamicSampling})
-SHAPINGS: Mapping[str, type[Any]] = MappingProxyType({"none": NoShaping, "overlong": OverlongPenalty})
+GROUPS = Kind("groups", Groups, MappingProxyType({"all": AllGroups, "dynamic": DynamicSampling}))
+SHAPINGS = Kind("shaping", Shaping, MappingProxyType({"none": NoShaping, "overlong": OverlongPenalty}))
+KINDS = (EXPANSIONS, CREDITS, OBJECTIVES, GROUPS, SHAPINGS)
 
 _GROUP_Z = {"name": "leaf", "std": "unbiased"}
 _PLAIN: Mapping[str, Settings] = {"groups": {"name": "all"}, "shaping": {"name": "none"}}
@@ -133,7 +170,7 @@ def build(
     """A named algorithm with the paper's defaults, and what is changed about its components.
 
     Args:
-        name: one of ``ALGORITHMS``.
+        name: one of ``ALGORITHMS``; or any other where expansion, credit and objective are all named.
         expansion: settings that replace the algorithm's own; with another ``name`` that component's own defaults count.
         credit: likewise.
         objective: likewise.
@@ -144,55 +181,52 @@ def build(
         ConfigError: an unknown name or setting, or a value of the wrong type or out of range; the message names the
             key as it is written in a configuration file, and what would be right.
     """
-    defaults = {**_PLAIN, **ALGORITHMS[_known(name, ALGORITHMS, "algorithm.name")]}
-    return Algorithm(
-        name,
-        _component("expansion", EXPANSIONS, defaults, expansion),
-        _component("credit", CREDITS, defaults, credit),
-        _component("objective", OBJECTIVES, defaults, objective),
-        _component("groups", GROUPS, defaults, groups),
-        _component("shaping", SHAPINGS, defaults, shaping),
-    )
+    changes = dict(zip((kind.name for kind in KINDS), (expansion, credit, objective, groups, shaping), strict=True))
+    try:
+        defaults = {**_PLAIN, **_composition(name, changes)}
+        return Algorithm(name, **{kind.name: _component(kind, defaults, changes[kind.name] or {}) for kind in KINDS})
+    except ComponentError as error:
+        raise ConfigError(str(error)) from error
 
 
-def _component(
-    section: str, registry: Mapping[str, type[Any]], defaults: Mapping[str, Settings], changes: Settings | None
-) -> Any:
-    """Build one component: the algorithm's defaults hold unless another component is named."""
-    own, changes = defaults[section], changes or {}
-    section = f"algorithm.{section}"
-    name = _known(changes.get("name", own["name"]), registry, f"{section}.name")
-    component = registry[name]
-    settings = {**(own if name == own["name"] else {}), **changes}
-    settings.pop("name", None)
-    fields = {f.name: None for f in dataclasses.fields(component)}
-    for key in settings:
-        if key not in fields:
-            raise ConfigError(f"{section}.{key}: {name} has no such setting; {_choices(key, fields)}")
+def _composition(name: str, changes: Mapping[str, Settings | None]) -> Mapping[str, Settings]:
+    """The components of a named algorithm; of a name that is not known, those that it names itself."""
+    if name in ALGORITHMS:
+        return ALGORITHMS[name]
+    own = {section: settings for section, settings in changes.items() if settings and "name" in settings}
+    if own.keys() >= {"expansion", "credit", "objective"}:
+        return own
+    raise ConfigError(f"algorithm.name: there is no {name!r}; {choices(name, ALGORITHMS)}")
+
+
+def _component(kind: Kind, defaults: Mapping[str, Settings], changes: Settings) -> Any:
+    """Make one component: the algorithm's defaults hold unless another component is named."""
+    own = defaults[kind.name]
+    kept = own if changes.get("name", own["name"]) == own["name"] else {}
+    return kind.make({**kept, **changes}, f"algorithm.{kind.name}")
+
+
+def _settings(kind: Kind, component: Any) -> dict[str, Any]:
+    """A component as a configuration names it, with every field."""
+    own = type(component)
+    name = _name_of(kind, own) or f"{own.__module__}:{own.__qualname__}"
+    fields = [entry.name for entry in dataclasses.fields(component) if entry.init]
+    values = {key: getattr(component, key) for key in fields}
     try:
-        typed = OmegaConf.merge(OmegaConf.structured(component), settings)
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{section}.{error.full_key}: {str(error).splitlines()[0]}") from error
-    try:
-        return component(**cast(dict[str, Any], OmegaConf.to_container(typed)))
-    except ValueError as error:
-        raise ConfigError(f"{section}: {error}") from error
+        OmegaConf.structured(component)
+    except (NameError, OmegaConfBaseException) as error:
+        why = f"{name} has a field that no configuration can hold: {str(error).splitlines()[0]}"
+        raise ConfigError(f"algorithm.{kind.name}: {why}") from error
+    return {"name": name, **values}
+
+
+def _name_of(kind: Kind, component: type) -> str | None:
+    return next((name for name, known in kind.builtin.items() if known is component), None)
 
 
 def _filled(section: str, component: Any, facts: Mapping[str, int]) -> Any:
-    open_fields = {f.name for f in dataclasses.fields(component) if getattr(component, f.name) is None}
+    open_fields = {f.name for f in dataclasses.fields(component) if f.init and getattr(component, f.name) is None}
     try:
         return dataclasses.replace(component, **{name: facts[name] for name in sorted(open_fields & facts.keys())})
     except ValueError as error:
         raise ConfigError(f"algorithm.{section}: {error}") from error
-
-
-def _known(name: Any, registry: Mapping[str, Any], key: str) -> str:
-    if not isinstance(name, str) or name not in registry:
-        raise ConfigError(f"{key}: there is no {name!r}; {_choices(str(name), registry)}")
-    return name
-
-
-def _choices(word: str, known: Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches(word, known, n=1)
-    return (f"did you mean {near[0]}? " if near else "") + f"known: {', '.join(known) or 'none'}"

@@ -53,9 +53,9 @@ def check_unchanged(run: Path, before: Session, now: Session, accept: Collection
 
 
 def changed_code(before: Session, now: Session) -> list[str]:
-    """Differences in packages, Python and commit between two sessions; a run may go on with them."""
-    names = ("packages", "python", "git")
-    return list(differences({name: before.get(name) for name in names}, {name: now.get(name) for name in names}))
+    """Differences in packages, Python, commit and components of one's own between two sessions; a run may go on."""
+    names = ("packages", "python", "git", "components", "env.components")
+    return list(differences({name: _at(before, name) for name in names}, {name: _at(now, name) for name in names}))
 
 
 def missing_files(run: Path, sessions: Sequence[Session], step: int) -> Iterator[str]:

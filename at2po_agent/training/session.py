@@ -13,7 +13,6 @@ import transformers
 from transformers import PreTrainedModel
 
 from at2po_agent.environments import make_env
-from at2po_agent.method import algorithms
 from at2po_agent.method.algorithms import Algorithm
 from at2po_agent.policy.base import Sampling
 from at2po_agent.policy.codec import Codec
@@ -28,6 +27,7 @@ from at2po_agent.training.engines import open_engine
 from at2po_agent.training.validation import validate
 from at2po_agent.update.processes import ONE, Processes
 from at2po_env.tasks import TaskEnv
+from search_backend.components import described
 
 PACKAGES = ("gymnasium", "numpy", "omegaconf", "tantivy", "tokenizers", "torch", "transformers")
 
@@ -58,6 +58,7 @@ class Session:
             },
             "machine": {"cpu": platform.processor() or platform.machine(), "torch_threads": torch.get_num_threads()},
             **describe_code(PACKAGES),
+            **described(self.algorithm.origins()),
         }
 
     def tape_position(self) -> int | None:
@@ -76,6 +77,7 @@ def open_session(
     folder: Path = Path("engine"),
     note: Callable[[str], None] = lambda text: None,
     processes: Processes = ONE,
+    algorithm: Algorithm | None = None,
 ) -> Session:
     """Open environments, policy, algorithm and engine; what can be wrong with them is said here, before any work.
 
@@ -84,18 +86,18 @@ def open_session(
         folder: where an engine in other processes keeps its logs, and weights on their way to it; made when needed.
         note: told about what takes long, and about a search or an engine that does not answer.
         processes: those that open one each.
+        algorithm: what ``config.algorithm`` describes; made of that where it is not given.
 
     Raises:
         ConfigError: the environment is unknown or cannot be trained on, or a component's settings are wrong.
         PolicyError: there is no such policy, or the engine cannot be used.
         DataNotFound: the benchmark's data is not installed.
     """
-    validate(config)
+    algorithm = validate(config, algorithm)
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(config.deterministic)
     transformers.utils.logging.disable_progress_bar()  # the display has its own
-    algorithm = algorithms.build(**vars(config.algorithm))
     env = make_env(config.env.id, config.env.split, config.env.kwargs)
     eval_env = make_env(config.env.id, config.eval.split, {**config.env.kwargs, **config.eval.kwargs})
     rollout = config.rollout

@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Event
 from time import perf_counter
@@ -15,9 +15,12 @@ from typing import Any
 from pydantic import ConfigDict
 from rich.console import Console
 
+from at2po_agent.atomic_files import plain_json
+from at2po_agent.method.algorithms import Algorithm, AlgorithmConfig
 from at2po_agent.method.credit import TurnCredit
 from at2po_agent.method.groups import Rollout
 from at2po_agent.method.tree import TurnTree
+from at2po_agent.settings import ConfigError
 from at2po_agent.training import checkpoints
 from at2po_agent.training.collapse import CollapseWatch
 from at2po_agent.training.config import TrainConfig
@@ -38,7 +41,12 @@ from search_backend.outside import Unusable
 
 
 def train(
-    config: TrainConfig, *, run: RunDirectory | None = None, display: Display | None = None, stop: Event | None = None
+    config: TrainConfig,
+    *,
+    run: RunDirectory | None = None,
+    display: Display | None = None,
+    stop: Event | None = None,
+    algorithm: Algorithm | None = None,
 ) -> Result:
     """Train until a limit of ``config.train`` is reached, or ``stop`` is set.
 
@@ -51,6 +59,8 @@ def train(
         display: told about every step; default: nothing is shown.
         stop: set from elsewhere; the step under way is finished first, an evaluation is left at its next batch and made
             again when the run goes on.
+        algorithm: what trains, in the place of ``config.algorithm``, which becomes its description. A run that goes on
+            is given an equal one, or none where its components can be imported.
 
     Raises:
         AgentError: the configuration, the policy or the run directory cannot be used, or a run that goes on has other
@@ -58,22 +68,36 @@ def train(
         TrainingError: a reward is not finite, or every update of some steps in a row was skipped.
         EnvError: the benchmark's data cannot.
     """
+    if algorithm is not None:
+        config = replace(config, algorithm=AlgorithmConfig.of(algorithm))
     if run is None:
         with RunDirectory.create(config) as created:
-            return train(config, run=created, display=display, stop=stop)
+            return train(config, run=created, display=display, stop=stop, algorithm=algorithm)
+    if algorithm is not None and plain_json(run.config.algorithm) != plain_json(config.algorithm):
+        raise ConfigError(
+            f"{run.path} has another algorithm in its config.yaml than the one that was given: go on with that, or "
+            "make the run with algorithm=AlgorithmConfig.of(algorithm) in its configuration"
+        )
     display = display or Display(config.train.steps, console=Console(quiet=True))
-    return train_together(config, RunRecorder(run, display), stop or Event(), ONE)
+    return train_together(config, RunRecorder(run, display), stop or Event(), ONE, algorithm)
 
 
 async def atrain(
-    config: TrainConfig, *, run: RunDirectory | None = None, display: Display | None = None, stop: Event | None = None
+    config: TrainConfig,
+    *,
+    run: RunDirectory | None = None,
+    display: Display | None = None,
+    stop: Event | None = None,
+    algorithm: Algorithm | None = None,
 ) -> Result:
     """``train`` on a thread beside the running loop.
 
     Cancelling it sets ``stop`` and waits for the step under way and its checkpoint.
     """
     stop = stop or Event()
-    work = asyncio.ensure_future(asyncio.to_thread(train, config, run=run, display=display, stop=stop))
+    work = asyncio.ensure_future(
+        asyncio.to_thread(train, config, run=run, display=display, stop=stop, algorithm=algorithm)
+    )
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
@@ -82,13 +106,16 @@ async def atrain(
         raise
 
 
-def train_together(config: TrainConfig, recorder: Recorder, stop: Event, processes: Processes) -> Result:
+def train_together(
+    config: TrainConfig, recorder: Recorder, stop: Event, processes: Processes, algorithm: Algorithm | None = None
+) -> Result:
     """``train`` by all ``processes``, which call this at the same time: each samples and updates on its share.
 
     Every process has all trees of a step, so that all take the same decisions; the first one records them. Where
     ``stop`` is set in one process, all stop.
     """
-    with closing(open_session(config, recorder.path / "engine", recorder.note, processes)) as session:
+    folder = recorder.path / "engine"
+    with closing(open_session(config, folder, recorder.note, processes, algorithm)) as session:
         manifest = session.manifest()
         processes.lead(lambda: recorder.check(manifest))
         trainer = _Trainer(config, recorder, stop, session, processes)

@@ -6,21 +6,29 @@ import importlib.util
 
 from at2po_agent.environments import check_env_id, import_tasks
 from at2po_agent.method import algorithms
+from at2po_agent.method.algorithms import Algorithm
 from at2po_agent.policy.engine import EngineConfig
 from at2po_agent.policy.loading import resolve_policy
 from at2po_agent.settings import ConfigError
 from at2po_agent.training.config import TrainConfig
 
 
-def validate(config: TrainConfig) -> None:
+def validate(config: TrainConfig, algorithm: Algorithm | None = None) -> Algorithm:
     """Check that everything a configuration names exists, and that its settings go together; this needs no torch.
+
+    Args:
+        config: of a run.
+        algorithm: what ``config.algorithm`` describes, where it is there already.
+
+    Returns:
+        The algorithm, else made of the configuration.
 
     Raises:
         ConfigError: an environment, algorithm or component that is not known, a package that is not installed, or
             settings that contradict each other.
         PolicyError: there is no such policy.
     """
-    algorithms.build(**vars(config.algorithm))
+    algorithm = algorithm or algorithms.build(**vars(config.algorithm))
     import_tasks(config.env.imports)
     check_env_id(config.env.id)
     resolve_policy(config.policy.path)
@@ -33,6 +41,7 @@ def validate(config: TrainConfig) -> None:
     for key, value, package, extra in optional:
         if value and importlib.util.find_spec(package) is None:
             raise ConfigError(f"{key} needs the package {package}: pip install 'at2po[{extra}]', or leave {key} out")
+    return algorithm
 
 
 def _check_engine(engine: EngineConfig, deterministic: bool) -> None:

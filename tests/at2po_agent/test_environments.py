@@ -18,7 +18,7 @@ def test_it_makes_what_gymnasium_knows_without_wrappers():
         ("AT2PO-Nothing-v0", "dev", {}, "env.id: .*AT2PO-Nothing"),
         ("AT2PO-MicroWiki-v0", "dev", {"worlds": "tiny"}, "has no argument 'worlds'.*world"),
         ("AT2PO-MicroWiki-v0", "night", {"world": "tiny"}, "night"),
-        ("AT2PO-MicroWiki-v0", "dev", {"world": "tiny", "dialect": "latin"}, "unknown dialect 'latin'"),
+        ("AT2PO-MicroWiki-v0", "dev", {"world": "tiny", "dialect": "latin"}, "dialect: there is no 'latin'"),
         ("AT2PO-MicroWiki-v0", "dev", {"world": "tiny", "split": "test"}, "the split has a setting of its own"),
     ],
 )

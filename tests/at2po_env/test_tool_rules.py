@@ -16,7 +16,7 @@ def test_rules_are_made_of_plain_values_as_configurations_have_them() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"dialect": "morse"}, "unknown dialect 'morse': one of"),
+        ({"dialect": "morse"}, "dialect: there is no 'morse'; known: tags"),
         ({"max_turns": 0}, "max_turns must be an integer >= 1"),
         ({"max_result_chars": True}, "max_result_chars must be"),
         ({"timeout": 0}, "timeout must be above 0"),

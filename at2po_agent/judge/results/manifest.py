@@ -19,7 +19,7 @@ from at2po_env.search_qa import SearchQAEnv
 
 FORMAT = "at2po-eval/1"
 PACKAGES = ("gymnasium", "numpy", "omegaconf", "openai", "tantivy", "tokenizers", "torch", "transformers")
-_CIRCUMSTANCES = ("code", "created", "price", "search_at")  # of a run: they do not decide what it finds
+_CIRCUMSTANCES = ("code", "components", "created", "price", "search_at")  # of a run: they do not decide what it finds
 
 
 class _Model(TypedDict, total=False):
@@ -34,6 +34,7 @@ class _Dataset(TypedDict, total=False):
 class _Dialect(TypedDict, total=False):
     name: str
     digest: str
+    tools: list[dict[str, Any]]
 
 
 class _Sampling(TypedDict, total=False):

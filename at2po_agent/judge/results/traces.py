@@ -48,10 +48,12 @@ def export_traces(run: Finished, out: Path, only: str | None = None) -> int:
 
 def trace(run: Finished, episode: EpisodeRecord) -> dict[str, Any]:
     """One episode of a run as a line of the file."""
-    dialect = DIALECTS.get(str(run.manifest.get("dialect", {}).get("name")))
+    spoken = run.manifest.get("dialect", {})
+    known = DIALECTS.get(str(spoken.get("name")))
+    tools = spoken.get("tools") or (known.tools if known else ())
     return {
         "messages": _chat(episode) if episode.messages else _inline(episode),
-        **({"tools": list(dialect.tools)} if dialect and dialect.tools else {}),
+        **({"tools": list(tools)} if tools else {}),
         "metadata": _metadata(run, episode),
     }
 
