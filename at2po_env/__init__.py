@@ -7,6 +7,9 @@ tools          ``Tool``: a typed function with its JSON schema
 tool_rules     tasks of a ``ToolEnv``, and what their episodes may do
 tool_dialects  how tools are described, called and answered
 episodes       ``Episode``: the snapshot of a ``ToolEnv``
+forkable       ``Forkable``: environments that others wrote, forked by copies or by replay
+fork_rules     tasks of a ``Forkable``, and how its turns are read and its observations written
+live_games     the live environments behind a ``Forkable``
 scripts        scripted play: baselines for gates, teachers to imitate
 search_qa      ``SearchQAEnv``: answer a question in turns of thought, search and answer
 snapshots      how snapshots are addressed, and read from JSON
@@ -32,6 +35,9 @@ from at2po_env.core import ForkableEnv
 from at2po_env.dataset import DataError, DataNotFound, Dataset
 from at2po_env.dialects import DIALECTS, Dialect
 from at2po_env.errors import EnvError, SnapshotError
+from at2po_env.fork_rules import ForkRules
+from at2po_env.forkable import Forkable, ReplayDiverged
+from at2po_env.live_games import ForkError
 from at2po_env.registration import BENCHMARKS, default_data_dir, load_benchmark, make, passages, register
 from at2po_env.scoring import Outcome, contains, exact_match, f1
 from at2po_env.search_qa import SearchQAEnv
@@ -51,10 +57,14 @@ __all__ = [
     "EnvError",
     "EpisodeState",
     "Finished",
+    "ForkError",
+    "ForkRules",
+    "Forkable",
     "ForkableEnv",
     "Metric",
     "Outcome",
     "Question",
+    "ReplayDiverged",
     "SearchQAEnv",
     "Segment",
     "SnapshotError",
