@@ -12,7 +12,7 @@ from at2po_env.scripts import Baseline
 from at2po_env.tool_env import ToolEnv
 from at2po_env.tool_rules import Finished, ToolRules, ToolTask
 
-from .maze_players import baselines
+from .maze_players import Traveller, baselines
 from .maze_world import GATE, OPEN, Maze, MazeConfig, mazes
 
 MAX_TURNS = 12
@@ -86,6 +86,8 @@ class MazeEnv(ToolEnv):
     Raises:
         ValueError: an argument is out of range; the message says what fits.
     """
+
+    teacher = Traveller
 
     def __init__(
         self,

@@ -9,13 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from at2po_env.scripts import Baseline, Player, Script
+from at2po_env.scripts import Baseline, Player, Script, Teacher
 from at2po_env.tasks import TaskEnv
+from at2po_env.tool_dialects import ToolAction
 from at2po_env.tool_env import ToolEnv
 
 from .maze_world import ASTRAY, GATE, ONWARD, SMITH
 
-TAKE, UNLOCK, LEAVE = "<take></take>", "<unlock></unlock>", "<leave></leave>"
+TAKE, UNLOCK, LEAVE = (ToolAction("call", tool) for tool in ("take", "unlock", "leave"))
+
+
+def go(place: str) -> ToolAction:
+    """The action that goes to a town."""
+    return ToolAction("call", "go", {"place": place})
 
 
 @dataclass(frozen=True)
@@ -26,12 +32,6 @@ class View:
     keys: int
     rooms: dict[str, dict[str, Any]]
 
-    @classmethod
-    def of(cls, env: TaskEnv[Any]) -> View:
-        """What the episode of an environment has come to."""
-        assert isinstance(env, ToolEnv)
-        return cls(**json.loads(env.episode.state))
-
     @property
     def ways(self) -> dict[str, str]:
         """The ways from here: town → sign."""
@@ -39,7 +39,7 @@ class View:
         return ways
 
     @property
-    def to_do(self) -> str | None:
+    def to_do(self) -> ToolAction | None:
         """What can be done here besides going on."""
         here = self.rooms[self.at]
         if "out" in here:
@@ -69,28 +69,35 @@ class View:
         return GATE in self.rooms[town]["ways"].values()
 
 
-def go(place: str) -> str:
-    """The action that goes to a town."""
-    return f"<go>{place}</go>"
+def script(env: TaskEnv[Any], act: Callable[[View], ToolAction]) -> Script:
+    """Play what ``act`` does in the maze as it is then, in the dialect of the environment."""
+    assert isinstance(env, ToolEnv)
+    return lambda: env.rules.dialect.write(act(View(**json.loads(env.episode.state))), env.tools)
 
 
 @dataclass(frozen=True)
-class Traveller:
-    """A player who knows the maze, and makes mistakes; without any it is the oracle."""
+class Traveller(Teacher):
+    """A player who knows the maze, and makes mistakes; without any it is the oracle.
+
+    Raises:
+        ValueError: a probability is not from 0 to 1.
+    """
 
     misread: tuple[str, ...] = ()  # signs of dead ends that it takes for ones that lead on
     wrong_way: float = 0.0  # of following such a sign
     stray: float = 0.0  # of following any other sign of a dead end
     forget_key: float = 0.0  # of passing a smith by; at the locked gate it turns back for the key
 
+    def __post_init__(self) -> None:
+        self.check_shares("wrong_way", "stray", "forget_key")
+
     def __call__(self, env: TaskEnv[Any], rng: np.random.Generator) -> Script:
-        """Begin an episode."""
+        """Begin to play the episode that ``env`` was reset to."""
         been: set[str] = set()
         forgotten = False
 
-        def act() -> str:
+        def act(view: View) -> ToolAction:
             nonlocal forgotten
-            view = View.of(env)
             if view.at not in been:
                 forgotten = forgotten or (SMITH in view.ways.values() and rng.random() < self.forget_key)
             been.add(view.at)
@@ -104,7 +111,7 @@ class Traveller:
                 place = astray[0]
             return go(place)
 
-        return act
+        return script(env, act)
 
     def _chance(self, sign: str) -> float:
         return self.wrong_way if sign in self.misread else self.stray
@@ -114,8 +121,7 @@ def explorer(env: TaskEnv[Any], rng: np.random.Generator) -> Script:
     """Look for the way out town by town, without knowing what signs mean; a key is carried to a gate seen before."""
     been: set[str] = set()
 
-    def act() -> str:
-        view = View.of(env)
+    def act(view: View) -> ToolAction:
         been.add(view.at)
         if view.to_do is not None:
             return view.to_do
@@ -124,36 +130,33 @@ def explorer(env: TaskEnv[Any], rng: np.random.Generator) -> Script:
         new = [place for place, sign in view.ways.items() if place not in been and sign != GATE]
         return go(str(rng.choice(new)) if new else view.towards(lambda town: town not in been))
 
-    return act
+    return script(env, act)
 
 
 def random_walk(env: TaskEnv[Any], rng: np.random.Generator) -> Script:
     """Do anything that can be done in a town."""
 
-    def act() -> str:
-        view = View.of(env)
+    def act(view: View) -> ToolAction:
         can = [go(place) for place, sign in view.ways.items() if sign != GATE]
-        return str(rng.choice([*can, view.to_do] if view.to_do else can))
+        if view.to_do is not None:
+            can.append(view.to_do)
+        return can[rng.integers(len(can))]
 
-    return act
+    return script(env, act)
 
 
 def always_way(number: int) -> Player:
     """Always take the way at one place in the list, and what lies in it."""
 
     def player(env: TaskEnv[Any], rng: np.random.Generator) -> Script:
-        def act() -> str:
-            view = View.of(env)
-            return view.to_do or go(list(view.ways)[number])
-
-        return act
+        return script(env, lambda view: view.to_do or go(list(view.ways)[number]))
 
     return player
 
 
-def always(action: str) -> Player:
+def always(action: ToolAction) -> Player:
     """Always the same action."""
-    return lambda env, rng: lambda: action
+    return lambda env, rng: script(env, lambda view: action)
 
 
 def baselines() -> tuple[Baseline, ...]:
@@ -161,7 +164,7 @@ def baselines() -> tuple[Baseline, ...]:
     constant = {
         "always the first way": always_way(0),
         "always the last way": always_way(-1),
-        **{f"always {action}": always(action) for action in (TAKE, UNLOCK, LEAVE)},
+        **{f"always {action.tool}": always(action) for action in (TAKE, UNLOCK, LEAVE)},
     }
     return (
         Baseline("constant", constant, 0.0, 0.1, ""),

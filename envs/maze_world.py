@@ -130,7 +130,8 @@ def _maze(config: MazeConfig, towns: list[str], dice: Dice) -> Maze:
         _connect(ways, path[before + 1 + dice.below(gate - before)], keys[-1], SMITH)
     rooms: dict[str, dict[str, Any]] = {
         # By name, as the state of an episode keeps them too: their order tells nothing.
-        town: {"ways": dict(sorted(leading.items()))} for town, leading in ways.items()
+        town: {"ways": dict(sorted(leading.items()))}
+        for town, leading in ways.items()
     }
     for town in keys:
         rooms[town]["key"] = True

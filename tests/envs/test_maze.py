@@ -35,9 +35,12 @@ def seen(env: MazeEnv, action: str) -> str:
     return env.step(action)[0].removeprefix("<result> ").removesuffix(" </result>")
 
 
+SMALL = MazeEnv("dev", rooms=8)
+
+
 class TestMaze(TaskContract):
     def make_env(self) -> MazeEnv:
-        return MazeEnv("test", max_turns=30)
+        return SMALL.clone()
 
     def actions(self) -> list[str]:
         return ["<go>nowhere</go>", "I wonder <take></take>", "<leave></leave>", "<answer>no</answer>"]
@@ -53,11 +56,11 @@ def test_gymnasium_makes_it_and_finds_nothing_wrong() -> None:
 
 def test_a_maze_is_walked_from_the_start_to_the_way_out() -> None:
     env = make()
-    assert plain(env.observation()) == "Find the way out of the maze. Yozel. smith Kemir, mine Sopir, gate Savak\n"
+    assert plain(env.observation()) == "Find the way out of the maze. Yozel. smith Kemir, gate Savak, mine Sopir\n"
     assert [seen(env, action) for action in SOLVED] == [
         "Kemir, key. back Yozel",
         "taken",
-        "Yozel. smith Kemir, mine Sopir, gate Savak",
+        "Yozel. smith Kemir, gate Savak, mine Sopir",
         "open",
         "Savak. pond Jotel, church Yoron, back Yozel",
         "Yoron. pond Draron, church Ratim, back Savak",
@@ -80,7 +83,7 @@ def test_nothing_is_rewarded_before_the_end() -> None:
         ("<go>Savak</go>", "error: go: ValueError: locked"),
         ("<go>Yozel</go>", "error: go: ValueError: no such way"),
         ("<go>Dukul</go>", "error: go: ValueError: no such way"),
-        ("<go></go>", "error: go: place: Field required"),
+        ("<go></go>", "error: go: ValueError: no such way"),
         ('<go>{"place": ["Kemir"]}</go>', "error: go: place: Input should be a valid string"),
         ("<take></take>", "error: take: ValueError: no key"),
         ("<unlock></unlock>", "error: unlock: ValueError: no key"),
@@ -104,7 +107,7 @@ def test_a_gate_needs_its_key_and_a_key_is_had_once() -> None:
         env.step(action)
     assert seen(env, "<unlock></unlock>") == "error: unlock: ValueError: no gate"
     env.step("<go>Savak</go>")
-    assert seen(env, "<go>Yozel</go>") == "Yozel. smith Kemir, mine Sopir, open Savak"
+    assert seen(env, "<go>Yozel</go>") == "Yozel. smith Kemir, open Savak, mine Sopir"
 
 
 def test_an_answer_a_malformed_turn_and_too_many_turns_end_without_a_reward() -> None:
@@ -135,7 +138,7 @@ def test_limits_that_no_maze_fits_are_errors_that_say_what_would() -> None:
         MazeEnv("test", colour="red")
 
 
-@pytest.mark.parametrize("dialect", ["tags", "chat"])
+@pytest.mark.parametrize("dialect", ["tags", "chat", "native"])
 def test_it_is_played_in_other_dialects(dialect: str) -> None:
     env = MazeEnv("dev", dialect=dialect)
     assert play(env, "dev-0", Traveller(), np.random.default_rng(0))["success"] == 1.0

@@ -11,9 +11,8 @@ from envs.maze_world import ASTRAY
 
 def success(player: Player, tasks: int = 100, **kwargs: int) -> float:
     env = MazeEnv("dev", **kwargs)
-    return float(
-        np.mean([play(env, task, player, np.random.default_rng(i))["success"] for i, task in enumerate(env.tasks[:tasks])])
-    )
+    ends = [play(env, task, player, np.random.default_rng(i)) for i, task in enumerate(env.tasks[:tasks])]
+    return float(np.mean([end["success"] for end in ends]))
 
 
 def test_every_baseline_is_in_its_range() -> None:
@@ -28,7 +27,7 @@ def test_the_oracle_takes_no_turn_too_many(rooms: int, doors: int) -> None:
     env = MazeEnv("dev", rooms=rooms, doors=doors, max_turns=40)
     for number, task in enumerate(env.tasks[:50]):
         info = play(env, task, Traveller(), np.random.default_rng(number))
-        assert (info["success"], f"{info["turns"]:.0f} turns") == (1.0, env.task(task).group)
+        assert (info["success"], f"{info['turns']:.0f} turns") == (1.0, env.task(task).group)
 
 
 @pytest.mark.parametrize("player", [explorer, Traveller(ASTRAY, 1.0, 1.0, 1.0)])
