@@ -18,14 +18,14 @@ from .maze_world import GATE, OPEN, Maze, MazeConfig, mazes
 MAX_TURNS = 12
 
 
-def go(place: str, state: dict[str, Any]) -> str:
-    """Go to a town that a way leads to."""
+def go(way: str, state: dict[str, Any]) -> str:
+    """Go the way that has this sign."""
     ways = state["rooms"][state["at"]]["ways"]
-    if place not in ways:
+    if way not in ways:
         raise ValueError("no such way")
-    if ways[place] == GATE:
+    if way == GATE:
         raise ValueError("locked")
-    state["at"] = place
+    state["at"] = ways[way]
     return described(state)
 
 
@@ -40,12 +40,12 @@ def take(state: dict[str, Any]) -> str:
 def unlock(state: dict[str, Any]) -> str:
     """Unlock the gate that is here; it uses up a key."""
     ways = state["rooms"][state["at"]]["ways"]
-    if GATE not in ways.values():
+    if GATE not in ways:
         raise ValueError("no gate")
     if not state["keys"]:
         raise ValueError("no key")
     state["keys"] -= 1
-    ways.update({place: OPEN for place, sign in ways.items() if sign == GATE})
+    ways[OPEN] = ways.pop(GATE)
     return "open"
 
 
@@ -57,11 +57,10 @@ def leave(state: dict[str, Any]) -> str:
 
 
 def described(state: dict[str, Any]) -> str:
-    """The town where the episode is, as the model reads it: ``Kobel, key. mill Falim, barn Datol, back Zuran``."""
+    """The town where the episode is, as the model reads it: ``Kobel, key: back, barn, mill``."""
     room = state["rooms"][state["at"]]
     things = "".join(f", {thing}" for thing in ("key", "out") if thing in room)
-    ways = ", ".join(f"{sign} {place}" for place, sign in room["ways"].items())
-    return f"{state['at']}{things}. {ways}"
+    return f"{state['at']}{things}: {', '.join(sorted(room['ways']))}"
 
 
 def got_out(end: Finished) -> float:
@@ -116,4 +115,5 @@ class MazeEnv(ToolEnv):
 def _task(task_id: str, maze: Maze) -> ToolTask:
     state = {"at": maze.start, "keys": 0, "rooms": maze.rooms}
     text = f"Find the way out of the maze. {described(state)}\n"
-    return ToolTask(task_id, text, group=f"{maze.needed} turns", state=state)
+    # Padded, because tables sort groups by their text.
+    return ToolTask(task_id, text, group=f"{maze.needed:2} turns", state=state)

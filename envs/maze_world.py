@@ -36,7 +36,7 @@ class Maze:
     """A maze. The solution walks ``length`` ways, and for every gate one to the smith and one back from there."""
 
     start: str
-    rooms: Mapping[str, Mapping[str, Any]]  # town → ways (town → sign), and key or out where it has one
+    rooms: Mapping[str, Mapping[str, Any]]  # town → ways (sign → town), and key or out where it has one
     length: int  # ways from the start to the way out
     doors: int
 
@@ -129,7 +129,7 @@ def _maze(config: MazeConfig, towns: list[str], dice: Dice) -> Maze:
         keys.append(next(unused))
         _connect(ways, path[before + 1 + dice.below(gate - before)], keys[-1], SMITH)
     rooms: dict[str, dict[str, Any]] = {
-        # By name, as the state of an episode keeps them too: their order tells nothing.
+        # By sign, as the state of an episode keeps them too: their order tells nothing.
         town: {"ways": dict(sorted(leading.items()))}
         for town, leading in ways.items()
     }
@@ -140,5 +140,5 @@ def _maze(config: MazeConfig, towns: list[str], dice: Dice) -> Maze:
 
 
 def _connect(ways: dict[str, dict[str, str]], town: str, other: str, sign: str) -> None:
-    ways[town][other] = sign
-    ways[other][town] = BACK
+    ways[town][sign] = other
+    ways[other][BACK] = town

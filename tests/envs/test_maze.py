@@ -14,14 +14,14 @@ from envs.maze import MazeEnv
 from envs.maze_players import Traveller
 
 SOLVED = [
-    "<go>Kemir</go>",
+    "<go>smith</go>",
     "<take></take>",
-    "<go>Yozel</go>",
+    "<go>back</go>",
     "<unlock></unlock>",
-    "<go>Savak</go>",
-    "<go>Yoron</go>",
-    "<go>Ratim</go>",
-    "<go>Dukul</go>",
+    "<go>open</go>",
+    "<go>church</go>",
+    "<go>church</go>",
+    "<go>ferry</go>",
 ]
 
 
@@ -56,20 +56,20 @@ def test_gymnasium_makes_it_and_finds_nothing_wrong() -> None:
 
 def test_a_maze_is_walked_from_the_start_to_the_way_out() -> None:
     env = make()
-    assert plain(env.observation()) == "Find the way out of the maze. Yozel. smith Kemir, gate Savak, mine Sopir\n"
+    assert plain(env.observation()) == "Find the way out of the maze. Yozel: gate, mine, smith\n"
     assert [seen(env, action) for action in SOLVED] == [
-        "Kemir, key. back Yozel",
+        "Kemir, key: back",
         "taken",
-        "Yozel. smith Kemir, gate Savak, mine Sopir",
+        "Yozel: gate, mine, smith",
         "open",
-        "Savak. pond Jotel, church Yoron, back Yozel",
-        "Yoron. pond Draron, church Ratim, back Savak",
-        "Ratim. ferry Dukul, barn Trabur, back Yoron",
-        "Dukul, out. back Ratim",
+        "Savak: back, church, pond",
+        "Yoron: back, church, pond",
+        "Ratim: back, barn, ferry",
+        "Dukul, out: back",
     ]
     _, reward, terminated, _, info = env.step("<leave></leave>")
     assert (reward, terminated, info["ended"], info["success"], info["turns"]) == (1.0, True, "done", 1.0, 9)
-    assert env.task("test-3").group == "9 turns"
+    assert env.task("test-3").group == " 9 turns"
 
 
 def test_nothing_is_rewarded_before_the_end() -> None:
@@ -80,11 +80,11 @@ def test_nothing_is_rewarded_before_the_end() -> None:
 @pytest.mark.parametrize(
     ("action", "observation"),
     [
-        ("<go>Savak</go>", "error: go: ValueError: locked"),
-        ("<go>Yozel</go>", "error: go: ValueError: no such way"),
-        ("<go>Dukul</go>", "error: go: ValueError: no such way"),
+        ("<go>gate</go>", "error: go: ValueError: locked"),
+        ("<go>church</go>", "error: go: ValueError: no such way"),
+        ("<go>Savak</go>", "error: go: ValueError: no such way"),
         ("<go></go>", "error: go: ValueError: no such way"),
-        ('<go>{"place": ["Kemir"]}</go>', "error: go: place: Input should be a valid string"),
+        ('<go>{"way": ["smith"]}</go>', "error: go: way: Input should be a valid string"),
         ("<take></take>", "error: take: ValueError: no key"),
         ("<unlock></unlock>", "error: unlock: ValueError: no key"),
         ("<leave></leave>", "error: leave: ValueError: no way out"),
@@ -106,12 +106,12 @@ def test_a_gate_needs_its_key_and_a_key_is_had_once() -> None:
     for action in SOLVED[2:4]:
         env.step(action)
     assert seen(env, "<unlock></unlock>") == "error: unlock: ValueError: no gate"
-    env.step("<go>Savak</go>")
-    assert seen(env, "<go>Yozel</go>") == "Yozel. smith Kemir, open Savak, mine Sopir"
+    env.step("<go>open</go>")
+    assert seen(env, "<go>back</go>") == "Yozel: mine, open, smith"
 
 
 def test_an_answer_a_malformed_turn_and_too_many_turns_end_without_a_reward() -> None:
-    for action in ("<answer>out</answer>", "nothing", "<go>Kemir"):
+    for action in ("<answer>out</answer>", "nothing", "<go>smith"):
         _, reward, terminated, _, _ = make().step(action)
         assert (reward, terminated) == (0.0, True)
     env = make()
@@ -124,11 +124,11 @@ def test_forks_walk_different_ways_from_one_town() -> None:
     for action in SOLVED[:5]:
         env.step(action)
     lost, found = env.fork(2)
-    assert seen(lost, "<go>Jotel</go>") == "Jotel. back Savak"
+    assert seen(lost, "<go>pond</go>") == "Jotel: back"
     for action in SOLVED[5:]:
         found.step(action)
     assert found.step("<leave></leave>")[1] == 1.0
-    assert seen(env, "<go>Yoron</go>") == "Yoron. pond Draron, church Ratim, back Savak"
+    assert seen(env, "<go>church</go>") == "Yoron: back, church, pond"
 
 
 def test_limits_that_no_maze_fits_are_errors_that_say_what_would() -> None:

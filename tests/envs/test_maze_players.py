@@ -27,7 +27,7 @@ def test_the_oracle_takes_no_turn_too_many(rooms: int, doors: int) -> None:
     env = MazeEnv("dev", rooms=rooms, doors=doors, max_turns=40)
     for number, task in enumerate(env.tasks[:50]):
         info = play(env, task, Traveller(), np.random.default_rng(number))
-        assert (info["success"], f"{info['turns']:.0f} turns") == (1.0, env.task(task).group)
+        assert (info["success"], f"{info['turns']:2.0f} turns") == (1.0, env.task(task).group)
 
 
 @pytest.mark.parametrize("player", [explorer, Traveller(ASTRAY, 1.0, 1.0, 1.0)])
