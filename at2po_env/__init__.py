@@ -12,6 +12,7 @@ fork_rules     tasks of a ``Forkable``, and how its turns are read and its obser
 live_games     the live environments behind a ``Forkable``
 scripts        scripted play: baselines for gates, teachers to imitate
 search_qa      ``SearchQAEnv``: answer a question in turns of thought, search and answer
+search_baselines  its guessers, and its oracle
 snapshots      how snapshots are addressed, and read from JSON
 errors         the errors that the user can put right
 state          questions, actions, turns and episodes, as frozen values

@@ -1,4 +1,4 @@
-"""The benchmarks and the generated world: data only, one short file each.
+"""The benchmarks, the generated world, and the task families that are no search: one short file each.
 
 hotpotqa, twowiki, musique, bamboogle   questions of several hops
 nq, triviaqa, popqa                     questions of one hop
@@ -9,8 +9,12 @@ microwiki             a generated encyclopedia with questions of one to four hop
 microwiki_world       its things, facts and passages
 microwiki_text        its English
 microwiki_questions   its questions, and the searches that answer them
+maze                  rooms and keys: a task of eight turns and more with its reward at the end
+maze_world            its layout, made from a seed
+maze_players          its baselines, and a traveller with faults to imitate
 
 To add a benchmark: a module here that exposes ``BENCHMARK``, and a line in ``at2po_env.registration.BENCHMARKS``.
+To add a task family: its environment here, and a line in ``at2po_env.registration.TASK_FAMILIES``.
 """
 
 AT2PO_BENCHMARKS = "at2po"

@@ -13,7 +13,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.wrappers import RecordEpisodeStatistics, TimeLimit
 
 import at2po_env
-from at2po_env.registration import BENCHMARKS, load_benchmark
+from at2po_env.registration import BENCHMARKS, TASK_FAMILIES, load_benchmark
 from search_backend import EmbeddedIndex, SearchUnavailable
 from tests.helpers.env_doubles import TOWERS, FakeSearch
 from tests.helpers.places import ROOT
@@ -290,3 +290,11 @@ def test_every_benchmark_is_registered_in_its_groups():
         assert gymnasium.spec(entry.id).kwargs == {"benchmark": name}
         assert load_benchmark(name).name == name
         assert entry.groups
+
+
+@pytest.mark.parametrize("family", list(TASK_FAMILIES))
+def test_every_task_family_is_made_by_its_id_in_every_split(family):
+    tasks = [gymnasium.make(family, split=split).unwrapped.manifest()["dataset"] for split in ("train", "dev", "test")]
+    assert len({described["digest"] for described in tasks}) == 3
+    with pytest.raises(ValueError, match="there are train, dev, test"):
+        gymnasium.make(family, split="demo")
