@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -98,3 +99,11 @@ def make_search_env(env_id: str, split: str, kwargs: Mapping[str, Any]) -> Searc
     if not isinstance(env, SearchQAEnv):
         raise ConfigError(f"env.id: {env_id} is not about search questions, and this needs a SearchQAEnv")
     return env
+
+
+def takes(env_id: str, argument: str) -> bool:
+    """Whether the environment of a registered id can be given an argument of this name."""
+    entry_point = gymnasium.spec(env_id).entry_point
+    make = gymnasium.envs.registration.load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
+    parameters = inspect.signature(make).parameters.values() if make is not None else ()
+    return any(one.name == argument or one.kind is one.VAR_KEYWORD for one in parameters)

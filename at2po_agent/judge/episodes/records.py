@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired
 
@@ -63,7 +63,11 @@ class TurnRecord:
 
 @dataclass(frozen=True)
 class EpisodeRecord:
-    """One episode of one question; ``error`` is set where infrastructure ended it, and then nothing is scored."""
+    """One episode of one task; ``error`` is set where infrastructure ended it, and then nothing is scored.
+
+    Search questions have their scores in fields of their own, as evaluations had them before there were other tasks;
+    every other task has ``metrics``.
+    """
 
     __pydantic_config__ = _EXACT
 
@@ -78,7 +82,7 @@ class EpisodeRecord:
     contains: Share | None = None
     gold_titles: tuple[str, ...] = ()  # of the passages that hold the answer, where the benchmark names them
     recall: Share | None = None  # share of the gold titles among the titles that were found
-    searches: Count = 0
+    searches: Count | None = 0  # None: the task is no search
     seconds: Number = 0.0  # wall time of the episode, waits and retries included
     error: str | None = None
     logprob: Number | None = None  # mean over all generated tokens, nats; of the paths of --tree
@@ -86,6 +90,17 @@ class EpisodeRecord:
     turns: tuple[TurnRecord, ...] = ()
     # The conversation in chat format, as it was sent; empty for token policies.
     messages: tuple[Annotated[Mapping[str, Any], AfterValidator(unchanged(_Message))], ...] = ()
+    metrics: Mapping[str, Number] = field(default_factory=dict)  # the environment's, in its order
+
+    @property
+    def measured(self) -> Mapping[str, float | None]:
+        """What the environment measured, the metric that results are quoted in first."""
+        return self.metrics or {"em": self.em, "f1": self.f1, "contains": self.contains, "recall": self.recall}
+
+    @property
+    def score(self) -> float | None:
+        """The first metric; None where nothing was scored."""
+        return next(iter(self.measured.values()))
 
     @property
     def key(self) -> tuple[str, int]:
@@ -104,7 +119,10 @@ class EpisodeRecord:
 
     def to_line(self) -> str:
         """The record as one line of JSON, with its line feed."""
-        return json.dumps(dataclasses.asdict(self), ensure_ascii=False, allow_nan=False) + "\n"
+        stored = dataclasses.asdict(self)
+        if not self.metrics:  # a search question is written as ever
+            del stored["metrics"]
+        return json.dumps(stored, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> EpisodeRecord:
@@ -161,8 +179,8 @@ def cut(episode: EpisodeRecord) -> bool:
 Verdict = Literal["correct", "wrong", "malformed", "error"]
 
 FILTERS: Mapping[str, Callable[[EpisodeRecord], bool]] = {
-    "correct": lambda episode: episode.em == 1,
-    "wrong": lambda episode: episode.error is None and episode.em != 1,
+    "correct": lambda episode: episode.score == 1,
+    "wrong": lambda episode: episode.error is None and episode.score != 1,
     "malformed": lambda episode: malformed(episode),
     "cut": lambda episode: cut(episode),
     "error": lambda episode: episode.error is not None,
@@ -174,6 +192,6 @@ def verdict(episode: EpisodeRecord) -> Verdict:
     """The one word for an episode: what kept it from a score, from being right, or that it is right."""
     if episode.error is not None:
         return "error"
-    if episode.em == 1:
+    if episode.score == 1:
         return "correct"
     return "malformed" if episode.ended == "malformed" else "wrong"
