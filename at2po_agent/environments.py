@@ -103,7 +103,11 @@ def make_search_env(env_id: str, split: str, kwargs: Mapping[str, Any]) -> Searc
 
 def takes(env_id: str, argument: str) -> bool:
     """Whether the environment of a registered id can be given an argument of this name."""
-    entry_point = gymnasium.spec(env_id).entry_point
+    try:
+        entry_point = gymnasium.spec(env_id.rpartition(":")[2]).entry_point
+    except gymnasium.error.Error:
+        # An id without its version: making it says what it does not take.
+        return True
     make = gymnasium.envs.registration.load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
     parameters = inspect.signature(make).parameters.values() if make is not None else ()
     return any(one.name == argument or one.kind is one.VAR_KEYWORD for one in parameters)

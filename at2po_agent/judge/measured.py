@@ -23,7 +23,7 @@ MEASURES: Mapping[str, Measure] = {
     "contains": _of("contains"),
     "malformed": lambda episode: float(malformed(episode)),
     "cut": lambda episode: float(cut(episode)),
-    "searches": lambda episode: episode.searches,
+    "searches": _of("searches"),
     "turns": lambda episode: len(episode.turns),
     "recall": _of("recall"),
     "prompt_tokens": lambda episode: episode.prompt_tokens,

@@ -29,8 +29,7 @@ def scores(env: TaskEnv[Any], info: Mapping[str, Any], turns: Sequence[TurnView]
     """
     ended = "ended" in info
     if not isinstance(env, SearchQAEnv):
-        measured = {metric.name: float(info[metric.name]) for metric in env.metrics} if ended else {}
-        return {"metrics": measured, "searches": None}
+        return {"metrics": {metric.name: float(info[metric.name]) for metric in env.metrics} if ended else {}}
     titles = env.question(info["task_id"]).supporting_titles
     wanted = set(titles)
     found = {hit["title"] for turn in turns for hit in turn.hits}

@@ -17,6 +17,7 @@ from at2po_agent.training.stored_files import Count, Number, Share, fitting, rea
 from search_backend.outside import Unusable
 
 EPISODES = "episodes.jsonl"
+_OF_SEARCH = ("em", "f1", "contains", "gold_titles", "recall", "searches")  # fields that other tasks leave out
 
 
 class RecordError(AgentError):
@@ -82,7 +83,7 @@ class EpisodeRecord:
     contains: Share | None = None
     gold_titles: tuple[str, ...] = ()  # of the passages that hold the answer, where the benchmark names them
     recall: Share | None = None  # share of the gold titles among the titles that were found
-    searches: Count | None = 0  # None: the task is no search
+    searches: Count = 0
     seconds: Number = 0.0  # wall time of the episode, waits and retries included
     error: str | None = None
     logprob: Number | None = None  # mean over all generated tokens, nats; of the paths of --tree
@@ -95,7 +96,8 @@ class EpisodeRecord:
     @property
     def measured(self) -> Mapping[str, float | None]:
         """What the environment measured, the metric that results are quoted in first."""
-        return self.metrics or {"em": self.em, "f1": self.f1, "contains": self.contains, "recall": self.recall}
+        search = {"em": self.em, "f1": self.f1, "contains": self.contains, "recall": self.recall}
+        return self.metrics or {**search, "searches": self.searches}
 
     @property
     def score(self) -> float | None:
@@ -120,8 +122,8 @@ class EpisodeRecord:
     def to_line(self) -> str:
         """The record as one line of JSON, with its line feed."""
         stored = dataclasses.asdict(self)
-        if not self.metrics:  # a search question is written as ever
-            del stored["metrics"]
+        for name in _OF_SEARCH if self.metrics else ("metrics",):
+            del stored[name]
         return json.dumps(stored, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
