@@ -17,7 +17,6 @@ import at2po_env  # noqa: F401 (registers the Gymnasium ids)
 from at2po_agent.settings import ConfigError
 from at2po_env.core import ForkableEnv
 from at2po_env.dataset import DataError
-from at2po_env.search_qa import SearchQAEnv
 from at2po_env.tasks import TaskEnv
 
 
@@ -84,20 +83,6 @@ def make_env(env_id: str, split: str, kwargs: Mapping[str, Any]) -> TaskEnv[Any]
     if not isinstance(env, TaskEnv):
         kind = "forkable, but has no tasks" if isinstance(env, ForkableEnv) else "not forkable"
         raise ConfigError(f"env.id: {env_id} is {kind}: a TaskEnv is needed (see at2po_env/tasks.py)")
-    return env
-
-
-def make_search_env(env_id: str, split: str, kwargs: Mapping[str, Any]) -> SearchQAEnv:
-    """Make an environment of search questions, for what works on no other.
-
-    Raises:
-        ConfigError: as ``make_env``, or the environment is no ``SearchQAEnv``.
-        DataNotFound: the benchmark's data is not installed.
-        DataError: a record of its files is bad.
-    """
-    env = make_env(env_id, split, kwargs)
-    if not isinstance(env, SearchQAEnv):
-        raise ConfigError(f"env.id: {env_id} is not about search questions, and this needs a SearchQAEnv")
     return env
 
 

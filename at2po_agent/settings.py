@@ -87,6 +87,38 @@ def load(schema: type[Schema], path: str | Path | None, overrides: Sequence[str]
     return config
 
 
+def made_of(schema: type[Schema], settings: Mapping[str, Any], section: str, name: str = "") -> Schema:
+    """Make a component, which is a dataclass, of the settings that a configuration has for it.
+
+    Args:
+        schema: the dataclass.
+        settings: its fields that are not at their defaults.
+        section: where the settings stand in the configuration, for messages.
+        name: of the component in messages; that of the dataclass where it is empty.
+
+    Raises:
+        ConfigError: a setting is unknown, of the wrong type or out of range; the message names its key.
+    """
+    known = {entry.name: None for entry in dataclasses.fields(cast(Any, schema))}
+    for key in settings:
+        if key not in known:
+            raise ConfigError(f"{section}.{key}: {name or schema.__name__} has no such setting; {choices(key, known)}")
+    try:
+        typed = OmegaConf.merge(OmegaConf.structured(schema), settings)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{section}.{error.full_key}: {_first_line(error)}") from error
+    try:
+        return schema(**cast(dict[str, Any], OmegaConf.to_container(typed)))
+    except ValueError as error:
+        raise ConfigError(f"{section}: {error}") from error
+
+
+def choices(word: str, known: Mapping[str, Any]) -> str:
+    """What could have been meant by a word that is not known."""
+    near = difflib.get_close_matches(word, known, n=1)
+    return (f"did you mean {near[0]}? " if near else "") + f"known: {', '.join(known) or 'none'}"
+
+
 def read_overrides(overrides: Sequence[str]) -> dict[str, Any]:
     """``key=value`` words as one mapping, for settings that have no schema; ``a.b=1`` means ``a={b: 1}``.
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from at2po_env.tasks import Baseline, Player, Script, TaskEnv
+from at2po_env.tasks import Baseline, Player, Script, TaskEnv, Teacher
 
-__all__ = ["Baseline", "Player", "Script", "play"]
+__all__ = ["Baseline", "Player", "Script", "Teacher", "play"]
 
 
 def play(env: TaskEnv[Any], task_id: str, player: Player, rng: np.random.Generator) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from at2po_env.errors import SnapshotError
 from at2po_env.rules import Rules
 from at2po_env.scripts import Baseline
 from at2po_env.search_baselines import search_baselines
+from at2po_env.search_teacher import SearchTeacher
 from at2po_env.state import Action, EndReason, EpisodeState, Question, Text, plain
 from at2po_env.tasks import Bounds, Metric, Order, Task, TaskEnv, TurnView
 from search_backend.base import Hit, SearchBackend
@@ -42,6 +43,7 @@ class SearchQAEnv(TaskEnv[EpisodeState]):
 
     task_word = "question"
     answer_key = "prediction"
+    teacher = SearchTeacher
     metrics = (Metric("em", share=True, title="EM", words="exact match"), Metric("f1", title="F1"), Metric("searches"))
 
     def __init__(

@@ -7,7 +7,7 @@ and of ``ForkableEnv``; ``at2po_env.testing.TaskContract`` tests it.
 from __future__ import annotations
 
 import copy
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -96,6 +96,29 @@ class Baseline:
     how: str = ""  # for the caption of the table; empty: the name of the best player
 
 
+class Teacher(ABC):
+    """A player with faults on purpose, whose episodes a policy imitates: what ``warm-start`` fits a model to.
+
+    Make it a frozen dataclass: its fields are its faults, none of which it has by default, and the keys of ``teacher``
+    in a configuration.
+    """
+
+    @abstractmethod
+    def __call__(self, env: Any, rng: np.random.Generator) -> Script:
+        """Begin to play the episode that ``env`` was reset to, as a ``Player``."""
+
+    def record(self, env: Any) -> dict[str, Any]:
+        """What it teaches wrongly in an environment, as JSON values for ``warmstart.json``."""
+        return {}
+
+    def check_shares(self, *names: str) -> None:
+        """Raise a ValueError that names the field where one is no probability."""
+        for name in names:
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} is {value}, it must be from 0 to 1")
+
+
 class TaskEnv(ForkableEnv[SnapshotT]):
     """A forkable environment over a list of tasks.
 
@@ -129,6 +152,9 @@ class TaskEnv(ForkableEnv[SnapshotT]):
 
     bounds: Bounds | None = None
     """For the most that an evaluation can cost; None where it is not known."""
+
+    teacher: type[Teacher] | None = None
+    """Plays episodes for a policy to imitate, with faults; None where ``warm-start`` has nobody to imitate."""
 
     def __init__(
         self, tasks: Sequence[str], *, order: Order = "random", copies: int = 1, render_mode: str | None = None

@@ -21,14 +21,10 @@ The paper's ablations change one component of ``at2po``: −tree ``expansion: {n
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, cast
-
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from typing import Any
 
 from at2po_agent.method.credit import Credit, LeafCredit, TreeGRPOCredit, TurnCredit
 from at2po_agent.method.expansion import Chains, EntropyGuided, Expansion, RandomExpansion
@@ -36,7 +32,7 @@ from at2po_agent.method.expansion_rivals import EntropyBalanced, TreeGRPOExpansi
 from at2po_agent.method.groups import AllGroups, DynamicSampling, Groups
 from at2po_agent.method.objective import AEPO, ATPO, GSPO, Objective, TokenClip
 from at2po_agent.method.shaping import NoShaping, OverlongPenalty, Shaping
-from at2po_agent.settings import ConfigError
+from at2po_agent.settings import ConfigError, choices, made_of
 
 Settings = Mapping[str, Any]
 
@@ -165,18 +161,7 @@ def _component(
     component = registry[name]
     settings = {**(own if name == own["name"] else {}), **changes}
     settings.pop("name", None)
-    fields = {f.name: None for f in dataclasses.fields(component)}
-    for key in settings:
-        if key not in fields:
-            raise ConfigError(f"{section}.{key}: {name} has no such setting; {_choices(key, fields)}")
-    try:
-        typed = OmegaConf.merge(OmegaConf.structured(component), settings)
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{section}.{error.full_key}: {str(error).splitlines()[0]}") from error
-    try:
-        return component(**cast(dict[str, Any], OmegaConf.to_container(typed)))
-    except ValueError as error:
-        raise ConfigError(f"{section}: {error}") from error
+    return made_of(component, settings, section, name)
 
 
 def _filled(section: str, component: Any, facts: Mapping[str, int]) -> Any:
@@ -189,10 +174,5 @@ def _filled(section: str, component: Any, facts: Mapping[str, int]) -> Any:
 
 def _known(name: Any, registry: Mapping[str, Any], key: str) -> str:
     if not isinstance(name, str) or name not in registry:
-        raise ConfigError(f"{key}: there is no {name!r}; {_choices(str(name), registry)}")
+        raise ConfigError(f"{key}: there is no {name!r}; {choices(str(name), registry)}")
     return name
-
-
-def _choices(word: str, known: Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches(word, known, n=1)
-    return (f"did you mean {near[0]}? " if near else "") + f"known: {', '.join(known) or 'none'}"
