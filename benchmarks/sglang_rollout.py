@@ -118,8 +118,7 @@ class Bench:
     def __init__(self, url: str, questions: int) -> None:
         self.url = url
         self.codec = Codec.from_dir(resolve_policy("builtin:microwiki"))
-        kwargs = {"k": 1, "dialect": "bare", "max_searches": 6, "world": "tiny"}
-        self.env: SearchQAEnv = make("microwiki", split="dev", **kwargs)
+        self.env: SearchQAEnv = make("microwiki", split="dev", k=1, dialect="bare", max_searches=6, world="tiny")
         self.ids = [question.id for question in self.env.questions[:questions]]
 
     def grow(self, expansion: Expansion, *, barrier: bool) -> Timed:
