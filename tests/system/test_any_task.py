@@ -9,11 +9,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import pytest
 
 from at2po_agent.commands.main import main
 from at2po_agent.judge.episodes.records import read_episodes
 from at2po_agent.judge.results.stored import Finished
+from at2po_env.tool_env import ToolEnv
+from at2po_env.tool_rules import ToolRules, ToolTask
+from tests.at2po_agent.judge.tree.test_policy import said
 from tests.helpers.chat_server import ChatServer, Say
 from tests.helpers.number_player import adds_and_stops
 
@@ -158,3 +162,47 @@ def test_gates_without_baselines_need_a_policy(capsys: pytest.CaptureFixture[str
 
 def test_a_task_is_begun_by_its_id(runs: dict[str, Path]) -> None:
     assert [record.question_id for record in Finished.read(runs["tags"]).episodes][:2] == ["to-15", "to-20"]
+
+
+def _sums(split: str, **rules: Any) -> ToolEnv:
+    def add(a: int, b: int) -> int:
+        """Add two numbers."""
+        return a + b
+
+    tasks = [ToolTask(f"{n}", f"{n} + 1", answers=(f"{n + 1}",)) for n in range(2)]
+    reward = lambda end: float(end.answer in end.task.answers)  # noqa: E731
+    return ToolEnv([add], tasks, reward, ToolRules.of(**rules), name="sums", split=split)
+
+
+def test_a_tree_is_grown_where_tasks_have_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gymnasium.register("Sums-v0", entry_point=_sums)
+    shape = ["expansion.chains=2", "expansion.per_round=1", "expansion.rounds=1"]
+    try:
+        with ChatServer(lambda asked: said(f"<answer>{1 + asked.body.get('seed', 0) % 2}", tokens=4)) as server:
+            where = ["eval", "--tree", "-e", "Sums-v0", "-m", "m", "-b", server.url, f"out={tmp_path}"]
+            assert main([*where, *shape]) == 0
+        (run,) = tmp_path.iterdir()
+        out = capsys.readouterr().out
+        assert "success" in out and "majority of leaves" in out and "generated tokens a task" in out
+        assert "(success upwards)" in (run / "curve.svg").read_text()
+        assert all(record.prediction in ("1", "2") for record in read_episodes(run))
+        stored = (run / "tree.json").read_text()
+        assert main(["rescore", str(run)]) == 0 and (run / "tree.json").read_text() == stored
+    finally:
+        del gymnasium.registry["Sums-v0"]
+
+
+def test_an_environment_without_a_chat_form_is_refused_at_an_endpoint(capsys: pytest.CaptureFixture[str]) -> None:
+    def silent(split: str) -> ToolEnv:
+        env = _sums(split)
+        env.chat, env.manifest = None, lambda: {"dataset": {"name": "sums", "split": split}}  # type: ignore[method-assign]
+        return env
+
+    gymnasium.register("Silent-v0", entry_point=silent)
+    try:
+        assert main(["eval", "-e", "Silent-v0", "-m", "m", "-b", "http://127.0.0.1:9/v1"]) == 2
+        assert "Silent-v0 cannot be played by a chat endpoint: its environment has no TaskEnv.chat" in (
+            capsys.readouterr().err
+        )
+    finally:
+        del gymnasium.registry["Silent-v0"]

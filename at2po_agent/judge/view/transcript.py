@@ -38,7 +38,9 @@ def episode_table(episodes: Sequence[EpisodeRecord], title: str, width: int, fir
         "prediction": 16,
     }
     widths |= {"gold": 16, "turns": 5}
-    shown = [at for at, name in enumerate(widths) if width >= _ROOM or name not in ("id", "gold", "turns")]
+    hidden = {"gold"} if not any(episode.answers for episode in episodes) else set()
+    hidden |= {"id", "gold", "turns"} if width < _ROOM else set()
+    shown = [at for at, name in enumerate(widths) if name not in hidden]
     names = [list(widths)[at] for at in shown]
     widths["question"] = max(20, width - sum(widths[name] for name in names) - 3 * len(names) - 1)
     for name in names:

@@ -31,7 +31,7 @@ function evaluationHead(head) {
 const sharedSeconds = (value) => h("div", { class: "measure" }, h("dt", {}, "Seconds, of batches"), h("dd", {}, h("b", {}, number(value))));
 
 function episodeRow(item) {
-  const unanswered = Object.keys(item.metrics).length ? item.ended : `no answer (${item.ended})`; // not every task wants one
+  const unanswered = Object.keys(item.metrics).length ? ENDS[item.ended] ?? item.ended : `no answer (${item.ended})`; // not every task wants one
   const answer = item.verdict === "error" ? item.error : item.prediction ?? unanswered;
   return [icon(item.verdict, VERDICTS[item.verdict]), h("div", { class: "lines" }, h("p", { class: "question" }, said(item.question)),
     h("p", { class: "answer" }, said(answer, item.verdict),
@@ -80,7 +80,7 @@ function turnView(turn, at) {
 }
 
 function verdict(item, episode) {
-  const own = Object.entries(item.metrics).map(([name, value]) => `${name} ${number(value)}`);
+  const own = Object.entries(item.metrics).map(([name, value]) => `${name} ${Number.isInteger(value) ? value : number(value)}`);
   const scores = item.verdict === "error" ? null
     : h("span", { class: "scores" }, own.length ? own.join("  ") : `EM ${item.em}  F1 ${item.f1.toFixed(2)}`,
         episode.recall === null ? null : `  recall ${episode.recall.toFixed(2)}`);
