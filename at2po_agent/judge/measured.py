@@ -35,6 +35,7 @@ MEASURES: Mapping[str, Measure] = {
 SHARES = frozenset({"em", "f1", "contains", "malformed", "cut", "recall"})
 """Measures that lie between 0 and 1: their intervals are those of shares, and they are shown in percent."""
 
+_OF_SEARCH = {"em", "f1", "contains", "searches", "recall"}  # of MEASURES
 _WORDS = {"f1": "F1", "contains": "contains the gold answer"}
 
 
@@ -54,7 +55,9 @@ class Measured:
     def stored(cls, manifest: Mapping[str, Any]) -> Measured:
         """Those that a manifest names; earlier versions, and search questions, name none."""
         metrics, word = manifest.get("metrics"), str(manifest.get("task_word", "question"))
-        return cls(tuple(Metric(**one) for one in metrics), word) if isinstance(metrics, list) else cls(task_word=word)
+        if isinstance(metrics, list) and metrics:
+            return cls(tuple(Metric(one["name"], one["share"], one["title"], one["words"]) for one in metrics), word)
+        return cls(task_word=word)
 
     @property
     def first(self) -> Metric:
@@ -64,7 +67,9 @@ class Measured:
     @property
     def measures(self) -> dict[str, Measure]:
         """Everything that has a mean, by name: metrics that only these tasks have come first."""
-        return {metric.name: _of(metric.name) for metric in self.own} | dict(MEASURES)
+        left_out = set() if self.metrics == SEARCH_METRICS else _OF_SEARCH - {metric.name for metric in self.metrics}
+        general = {name: measure for name, measure in MEASURES.items() if name not in left_out}
+        return {metric.name: _of(metric.name) for metric in self.own} | general
 
     @property
     def own(self) -> tuple[Metric, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from at2po_env.scoring import METRICS
 from at2po_env.search_qa import SearchQAEnv
@@ -14,7 +14,7 @@ SEARCH_METRICS: tuple[Metric, ...] = SearchQAEnv.metrics
 
 def measures(env: TaskEnv[Any]) -> str | list[dict[str, Any]]:
     """What a manifest says is measured: the version of the scores of answers, or the metrics of another task."""
-    if isinstance(env, SearchQAEnv):
+    if _answers_questions(env):
         return METRICS
     return [{"name": m.name, "share": m.share, "title": m.title, "words": m.words} for m in env.metrics]
 
@@ -28,7 +28,7 @@ def scores(env: TaskEnv[Any], info: Mapping[str, Any], turns: Sequence[TurnView]
         turns: that were taken.
     """
     ended = "ended" in info
-    if not isinstance(env, SearchQAEnv):
+    if not _answers_questions(env):
         return {"metrics": {metric.name: float(info[metric.name]) for metric in env.metrics} if ended else {}}
     titles = env.question(info["task_id"]).supporting_titles
     wanted = set(titles)
@@ -39,3 +39,8 @@ def scores(env: TaskEnv[Any], info: Mapping[str, Any], turns: Sequence[TurnView]
         "recall": len(wanted & found) / len(wanted) if wanted and ended else None,
         "searches": info["searches"],
     }
+
+
+def _answers_questions(env: TaskEnv[Any]) -> TypeGuard[SearchQAEnv]:
+    """Whether an environment is of search questions, and measures what these do; a subclass may have other metrics."""
+    return isinstance(env, SearchQAEnv) and env.metrics == SEARCH_METRICS

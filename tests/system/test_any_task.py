@@ -118,7 +118,7 @@ def test_compare_is_by_the_first_metric_or_any_other(runs: dict[str, Path], caps
     assert main(["compare", *pair, "--metric", "reward"]) == 0
     assert "reward" in capsys.readouterr().out
     assert main(["compare", *pair, "--metric", "em"]) == 2
-    assert "em is not known" in capsys.readouterr().err
+    assert "there is no 'em'; there are success, reward, malformed" in capsys.readouterr().err
     assert main(["compare", pair[0], str(runs["native"])]) == 2
     assert "action_format: tags → native" in capsys.readouterr().err
 

@@ -24,7 +24,7 @@ function evaluationHead(head) {
     head.chains ? h("p", { class: "interval" }, "These numbers are of the chains that each tree began with.") : null,
     head.summary.errors ? h("p", { class: "warning" }, `${count(head.summary.errors, "episode")} ended by infrastructure, not scored`) : null);
   refill(byId("head"), heading(head), h("div", { class: "numbers" }, hero, h("dl", { class: "measures" }, tiles)),
-    treeResult(head.tree), facts(head.facts));
+    treeResult(head), facts(head.facts));
 }
 
 /** Episodes of a local model run in batches: one has a share of its batch's time, which has no interval. */
