@@ -93,17 +93,22 @@ def _played_again(run: Finished) -> list[EpisodeRecord]:
 
 
 def _taken(env: TaskEnv[Any], episode: EpisodeRecord, run: Path) -> EpisodeRecord:
-    _, info = env.reset(options={"task_id": episode.question_id})
+    changed = "its environment was changed, and a new evaluation has to play it"
+    try:
+        _, info = env.reset(options={"task_id": episode.question_id})
+    except KeyError as error:
+        raise RunDirError(f"{run}: there is no task {episode.question_id!r} any more: {changed}") from error
     for number, turn in enumerate(episode.turns, start=1):
         if "ended" not in info:
             info = env.step(turn.text)[4]
         if len(env.transcript(env.snapshot())) < number or _seen(env) != turn.observation:
-            raise RunDirError(
-                f"{run}: turn {number} of {episode.question_id} brings something else than when it was played: its "
-                "environment was changed, and a new evaluation has to play it"
-            )
+            what = f"turn {number} of {episode.question_id} brings something else than when it was played"
+            raise RunDirError(f"{run}: {what}: {changed}")
     if "ended" not in info:
-        info = env.end(episode.ended)[4]
+        try:
+            info = env.end(episode.ended)[4]
+        except ValueError as error:
+            raise RunDirError(f"{run}: {episode.question_id} does not end as it did: {changed}") from error
     measured = {metric.name: float(info[metric.name]) for metric in env.metrics}
     return dataclasses.replace(episode, ended=info["ended"], metrics=measured)
 

@@ -201,9 +201,9 @@ def write_tree(path: Path, records: Sequence[EpisodeRecord], shape: EntropyGuide
         return None
     result = tree_result(list(whole.values()), len({record.question_id for record in records} - set(whole)))
     manifest = read_manifest(path)
-    of = {"env": manifest["env"], "split": manifest["dataset"]["split"]}
+    of = {"env": manifest.get("env"), "split": manifest.get("dataset", {}).get("split")}
     write_text(path / TREE, json.dumps(of | result.to_json(), indent=1) + "\n")
-    title = f"{of['env']} {of['split']}: {manifest['model']['name']}"
+    title = f"{of['env']} {of['split']}: {manifest.get('model', {}).get('name')}"
     write_text(path / CURVE, svg(result, title, Measured.stored(manifest)))
     return result
 
