@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,6 @@ import at2po_env  # noqa: F401 (registers the Gymnasium ids)
 from at2po_agent.settings import ConfigError
 from at2po_env.core import ForkableEnv
 from at2po_env.dataset import DataError
-from at2po_env.search_qa import SearchQAEnv
 from at2po_env.tasks import TaskEnv
 from search_backend.components import import_module
 
@@ -79,15 +79,13 @@ def make_env(env_id: str, split: str, kwargs: Mapping[str, Any]) -> TaskEnv[Any]
     return env
 
 
-def make_search_env(env_id: str, split: str, kwargs: Mapping[str, Any]) -> SearchQAEnv:
-    """Make an environment of search questions, for what works on no other.
-
-    Raises:
-        ConfigError: as ``make_env``, or the environment is no ``SearchQAEnv``.
-        DataNotFound: the benchmark's data is not installed.
-        DataError: a record of its files is bad.
-    """
-    env = make_env(env_id, split, kwargs)
-    if not isinstance(env, SearchQAEnv):
-        raise ConfigError(f"env.id: {env_id} is not about search questions, and this needs a SearchQAEnv")
-    return env
+def takes(env_id: str, argument: str) -> bool:
+    """Whether the environment of a registered id can be given an argument of this name."""
+    try:
+        entry_point = gymnasium.spec(env_id.rpartition(":")[2]).entry_point
+    except gymnasium.error.Error:
+        # An id without its version: making it says what it does not take.
+        return True
+    make = gymnasium.envs.registration.load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
+    parameters = inspect.signature(make).parameters.values() if make is not None else ()
+    return any(one.name == argument or one.kind is one.VAR_KEYWORD for one in parameters)

@@ -98,6 +98,11 @@ def amount(value: float) -> str:
     return text.rstrip("0").rstrip(".") if decimals else text
 
 
+def percent(share: float) -> str:
+    """``12.3%``."""
+    return f"{share:.1%}"
+
+
 def counted(number: int, noun: str) -> str:
     """``1 question``, ``2 questions``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

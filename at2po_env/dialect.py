@@ -10,7 +10,8 @@ from typing import Any
 
 from at2po_env.rendering import cut, followed_by, text_of
 from at2po_env.snapshots import chain
-from at2po_env.state import Action, ActionKind, Text, UserMessage
+from at2po_env.state import Action, ActionKind, Text, UserMessage, plain
+from at2po_env.tasks import Chat
 from at2po_env.turn_text import first_span, last_boxed, without_thoughts
 from search_backend.base import Hit
 
@@ -63,6 +64,13 @@ class Dialect:
         """Tools that the model is told of beside the prompt, as OpenAI's JSON schemas; none here."""
         return ()
 
+    @property
+    def chat(self) -> Chat | None:
+        """How a chat endpoint is talked to; None where results are parts of the model's own message."""
+        # To cut a native call short would hide it from the endpoint's parser.
+        stop = (f"</{self.answer}>",) if self.tools else self.stop
+        return Chat(stop, self.think, self.tools) if self.as_messages else None
+
     def prompt(self, question: str) -> Text:
         """What the model reads first."""
         instructions = self.instructions + (self.boxed_instruction if self.require_boxed else "")
@@ -88,6 +96,11 @@ class Dialect:
         if not hits:
             pieces.append((self.nothing_found, False))
         return self.placed(text_of(*pieces, (self.result_close, False)), "search")
+
+    def result_bytes(self, k: int, max_chars: int) -> int:
+        """Bytes of UTF-8 that no result of ``k`` hits exceeds."""
+        around = len((self.hit_open + self.title_close + self.hit_close).encode()) + 2
+        return 4 * max_chars + k * around + len(plain(self.result((), 1)).encode())
 
     def placed(self, observation: Text, after: ActionKind) -> Text:
         """What followed an action of a kind, as what it is in this dialect: inline text, or a ``UserMessage``."""

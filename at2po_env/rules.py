@@ -85,6 +85,17 @@ class Rules:
         return self.max_searches + 2 if self.max_turns is None else self.max_turns
 
     @property
+    def limits(self) -> dict[str, Any]:
+        """The limits by name, as manifests hold them."""
+        return {
+            "k": self.k,
+            "max_searches": self.max_searches,
+            "max_turns": self.turn_limit,
+            "max_observation_chars": self.max_observation_chars,
+            "on_malformed": self.on_malformed,
+        }
+
+    @property
     def reward_name(self) -> str:
         """The reward function by module and name."""
         return f"{getattr(self.reward, '__module__', '')}.{getattr(self.reward, '__qualname__', repr(self.reward))}"

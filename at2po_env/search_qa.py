@@ -18,7 +18,7 @@ from at2po_env.scripts import Baseline
 from at2po_env.search_baselines import search_baselines
 from at2po_env.search_teacher import SearchTeacher
 from at2po_env.state import Action, EndReason, EpisodeState, Question, Text, plain
-from at2po_env.tasks import Metric, Order, Task, TaskEnv, TurnView
+from at2po_env.tasks import Bounds, Metric, Order, Task, TaskEnv, TurnView
 from search_backend.base import Hit, SearchBackend
 from search_backend.components import described
 from search_backend.outside import well_formed
@@ -44,6 +44,7 @@ class SearchQAEnv(TaskEnv[EpisodeState]):
     """
 
     task_word = "question"
+    answer_key = "prediction"
     teacher = SearchTeacher
     metrics = (Metric("em", share=True, title="EM", words="exact match"), Metric("f1", title="F1"), Metric("searches"))
 
@@ -62,6 +63,9 @@ class SearchQAEnv(TaskEnv[EpisodeState]):
         )
         self.rules = Rules.of() if rules is None else rules
         self.stop = self.rules.dialect.stop
+        self.chat, self.limits = self.rules.dialect.chat, self.rules.limits
+        longest = self.rules.dialect.result_bytes(self.rules.k, self.rules.max_observation_chars)
+        self.bounds = Bounds(self.rules.turn_limit, longest)
         self.closes_search = False  # whoever opened the search closes it; ``make`` hands that over
         self.dataset = dataset
         self.search = search
@@ -161,6 +165,10 @@ class SearchQAEnv(TaskEnv[EpisodeState]):
             TurnView(turn.text, turn.action.to_json(), turn.observation, turn.reward, hits_to_json(turn.hits))
             for turn in snapshot.turns()
         )
+
+    def read_action(self, text: str) -> dict[str, Any]:
+        """How the dialect reads a turn."""
+        return self.dialect.parse(text).to_json()
 
     def step(self, action: str) -> StepResult:
         """Take one turn.

@@ -10,6 +10,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
@@ -58,6 +59,23 @@ class TurnView:
     observation: Text  # what the model read next; () after the last turn
     reward: float = 0.0
     hits: tuple[Mapping[str, Any], ...] = ()  # of a search: id, title, score, best first
+
+
+@dataclass(frozen=True)
+class Chat:
+    """How episodes are held with a chat endpoint: what is observed comes as messages of the user, or of the tool."""
+
+    stop: tuple[str, ...]  # strings that end the model's message; not those of a native call, which has no end of ours
+    think: str = "think"  # the tag of thoughts
+    tools: tuple[Mapping[str, Any], ...] = ()  # that the endpoint calls natively, as JSON schemas; () acts in text
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What no episode exceeds."""
+
+    turns: int
+    observation: int  # bytes of UTF-8
 
 
 Script = Callable[[], str]
@@ -123,6 +141,18 @@ class TaskEnv(ForkableEnv[SnapshotT]):
     task_word = "task"
     """What a task is called in messages and tables: ``question`` where it is one."""
 
+    answer_key = "answer"
+    """Where ``info`` holds the answer that ended an episode; it may be None, or missing."""
+
+    chat: Chat | None = None
+    """How a chat endpoint plays; None where observations are parts of the model's own message."""
+
+    limits: Mapping[str, Any] = MappingProxyType({})
+    """Limits of an episode by name, as JSON values, for manifests and plans."""
+
+    bounds: Bounds | None = None
+    """For the most that an evaluation can cost; None where it is not known."""
+
     teacher: type[Teacher] | None = None
     """Plays episodes for a policy to imitate, with faults; None where ``warm-start`` has nobody to imitate."""
 
@@ -184,6 +214,10 @@ class TaskEnv(ForkableEnv[SnapshotT]):
         """
         return ()
 
+    def read_action(self, text: str) -> dict[str, Any]:
+        """How a turn that was not taken would be read, as ``TurnView.action``; not at all unless it is overridden."""
+        return {"kind": "", "content": None, "why": None}
+
     @property
     def reward_name(self) -> str:
         """What computes the reward, for messages about it."""
@@ -201,7 +235,7 @@ class TaskEnv(ForkableEnv[SnapshotT]):
     def info(self) -> dict[str, Any]:
         """What ``reset`` and ``step`` return beside the observation: ``task_id``, and JSON values of your own.
 
-        When the episode has ended, also ``ended`` (why, in a word) and the ``metrics``.
+        When the episode has ended, also ``ended`` (why, in a word), the ``metrics``, and the answer if it has one.
         """
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:

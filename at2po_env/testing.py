@@ -29,7 +29,7 @@ from gymnasium.wrappers import OrderEnforcing, TimeLimit
 
 from at2po_env.core import ForkableEnv, StepResult
 from at2po_env.errors import SnapshotError
-from at2po_env.state import plain
+from at2po_env.state import ToolMessage, UserMessage, plain
 from at2po_env.tasks import TaskEnv
 
 SEED = 7
@@ -235,6 +235,21 @@ class TaskContract(ForkContract):
         assert [turn.text for turn in turns] == self.actions()
         assert [plain(turn.observation) for turn in turns] == seen
         assert json.dumps([dict(turn.action) for turn in turns], allow_nan=False)
+
+    def test_what_a_chat_endpoint_reads_comes_as_messages(self) -> None:
+        env = self._reset()
+        for action in self.actions() if env.chat is not None else ():
+            env.step(action)
+            if "ended" not in env.info():
+                assert isinstance(env.observation(), UserMessage | ToolMessage)
+
+    def test_limits_are_json_and_bounds_hold(self) -> None:
+        env = self._reset()
+        assert json.loads(json.dumps(dict(env.limits), allow_nan=False)) == dict(env.limits)
+        turns = [env.step(action)[0] for action in self.actions()]
+        if env.bounds is not None:
+            assert len(turns) <= env.bounds.turns
+            assert all(len(observation.encode()) <= env.bounds.observation for observation in turns)
 
     def test_the_manifest_is_json_and_says_which_tasks_these_are(self) -> None:
         one, two = self.make_env().manifest(), self.make_env().manifest()

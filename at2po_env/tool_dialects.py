@@ -16,6 +16,7 @@ from typing import Any, Literal
 from at2po_env.rendering import followed_by, text_of
 from at2po_env.snapshots import chain
 from at2po_env.state import Text, ToolMessage, ToolPrompt, UserMessage
+from at2po_env.tasks import Chat
 from at2po_env.tool_calls import call_text
 from at2po_env.tools import Tool
 from at2po_env.turn_text import Spoken, first_span, without_thoughts
@@ -23,6 +24,7 @@ from search_backend.components import Kind
 from search_backend.outside import well_formed
 
 CALL = "tool_call"
+_BYTES_OF_COMPLAINT = 200  # of what is wrong with a turn, beside the names of tools
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,19 @@ class ToolDialect:
         """Strings at which generation of a turn stops; each belongs to the turn that it ends."""
         names = [CALL] if self.native else [tool.name for tool in tools]
         return tuple(f"</{name}>" for name in (*names, self.answer))
+
+    def chat(self, tools: Sequence[Tool]) -> Chat | None:
+        """How a chat endpoint is talked to; None where results are parts of the model's own message."""
+        if not self.as_messages:
+            return None
+        if self.native:  # to cut a call short would hide it from the endpoint's parser
+            return Chat((f"</{self.answer}>",), self.think, tuple(tool.schema for tool in tools))
+        return Chat(self.stop(tools), self.think)
+
+    def result_bytes(self, tools: Sequence[Tool], max_chars: int) -> int:
+        """Bytes of UTF-8 that no result of at most ``max_chars`` characters exceeds, nor what is said of a turn."""
+        said = _BYTES_OF_COMPLAINT + sum(len(tool.name) + len("<> or ") for tool in tools)
+        return max(4 * max_chars, said) + len((self.result_open + self.result_close).encode())
 
     def prompt(self, task: str, tools: Sequence[Tool]) -> Text:
         """What the model reads first."""

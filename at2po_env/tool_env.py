@@ -28,7 +28,7 @@ from at2po_env.episodes import Episode, EpisodeTurn, action_json
 from at2po_env.errors import SnapshotError
 from at2po_env.snapshots import chain
 from at2po_env.state import Text, plain
-from at2po_env.tasks import Metric, Task, TaskEnv, TurnView
+from at2po_env.tasks import Bounds, Metric, Task, TaskEnv, TurnView
 from at2po_env.tool_dialects import ToolAction
 from at2po_env.tool_rules import EndReason, Finished, Reward, ToolRules, ToolTask
 from at2po_env.tools import Tool, ToolFault, result_text
@@ -78,7 +78,10 @@ class ToolEnv(TaskEnv[Episode]):
         super().__init__([task.id for task in tasks], **options)
         self.rules = ToolRules.of() if rules is None else rules
         self.tools = {tool.name: tool for tool in map(Tool.of, tools)}
-        self.stop = self.rules.dialect.stop(tuple(self.tools.values()))
+        called = tuple(self.tools.values())
+        self.stop, self.chat = self.rules.dialect.stop(called), self.rules.dialect.chat(called)
+        self.limits = self.rules.limits
+        self.bounds = Bounds(self.rules.max_turns, self.rules.dialect.result_bytes(called, self.rules.max_result_chars))
         self.name, self.split = name, split
         self._by_id = {task.id: task for task in tasks}
         self._reward = reward
@@ -140,16 +143,13 @@ class ToolEnv(TaskEnv[Episode]):
             },
             "tools": [tool.schema for tool in self.tools.values()],
             "dialect": {"name": rules.dialect.name, "digest": rules.dialect.digest},
-            "rules": {
-                "max_turns": rules.max_turns,
-                "max_result_chars": rules.max_result_chars,
-                "timeout": rules.timeout,
-                "on_malformed": rules.on_malformed,
-                "ends": list(rules.ends),
-                "digest": self._rules_digest,
-            },
+            "rules": {**rules.limits, "ends": list(rules.ends), "digest": self._rules_digest},
             **described(rules.origins),
         }
+
+    def read_action(self, text: str) -> dict[str, Any]:
+        """How the dialect reads a turn."""
+        return self.rules.dialect.parse(text, self.tools).to_json()
 
     def step(self, action: str) -> StepResult:
         """Take one turn.

@@ -67,6 +67,16 @@ class ToolRules:
         origins = {"dialect": origin} if (origin := TOOL_DIALECT.origin(dialect)) else {}
         return cls(spoken, origins=origins, **rest)
 
+    @property
+    def limits(self) -> dict[str, Any]:
+        """The limits by name, as manifests hold them."""
+        return {
+            "max_turns": self.max_turns,
+            "max_result_chars": self.max_result_chars,
+            "timeout": self.timeout,
+            "on_malformed": self.on_malformed,
+        }
+
     def __post_init__(self) -> None:
         # A configuration has a list here.
         object.__setattr__(self, "ends", tuple(self.ends))

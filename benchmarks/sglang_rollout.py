@@ -33,7 +33,6 @@ from time import perf_counter
 import aiohttp
 import numpy as np
 
-from at2po_agent.environments import make_search_env
 from at2po_agent.method.expansion import Chains, EntropyGuided, Expansion
 from at2po_agent.method.groups import Rollout
 from at2po_agent.policy.base import Completion, Request, Sampling
@@ -44,6 +43,7 @@ from at2po_agent.policy.sglang.policy import SGLangPolicy
 from at2po_agent.policy.sglang.server import Server, sampling_params
 from at2po_agent.rollouts.batch import rollout
 from at2po_agent.rollouts.grow import Actor, Limits
+from at2po_env.registration import make
 from at2po_env.search_qa import SearchQAEnv
 from at2po_env.state import Segment
 from search_backend import Hit, SearchBackend
@@ -118,8 +118,7 @@ class Bench:
     def __init__(self, url: str, questions: int) -> None:
         self.url = url
         self.codec = Codec.from_dir(resolve_policy("builtin:microwiki"))
-        kwargs = {"k": 1, "dialect": "bare", "max_searches": 6, "world": "tiny"}
-        self.env: SearchQAEnv = make_search_env("AT2PO-MicroWiki-v0", "dev", kwargs)
+        self.env: SearchQAEnv = make("microwiki", split="dev", k=1, dialect="bare", max_searches=6, world="tiny")
         self.ids = [question.id for question in self.env.questions[:questions]]
 
     def grow(self, expansion: Expansion, *, barrier: bool) -> Timed:

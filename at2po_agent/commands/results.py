@@ -13,19 +13,21 @@ from at2po_agent.terminal import say
 if TYPE_CHECKING:
     from at2po_agent.judge.results.rescore import Rescored
 
-MEASURES = ("em", "f1", "contains", "searches", "turns", "completion_tokens")
-
 
 def add_parser(commands: Any) -> None:
     """Add the three to the subparsers of the command."""
     compare = commands.add_parser("compare", help="evaluations side by side, with paired differences")
     compare.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="the first one's model is the baseline")
-    compare.add_argument("--metric", choices=MEASURES, default="em")
+    compare.add_argument(
+        "--metric", metavar="NAME", help="such as f1, turns or completion_tokens; default: the tasks' first"
+    )
     compare.add_argument("--format", choices=("rich", "markdown", "latex"), default="rich")
     compare.add_argument("--anyway", action="store_true", help="compare also what differs in what matters, and say so")
     compare.set_defaults(command=_compare)
 
-    rescore = commands.add_parser("rescore", help="score an evaluation's stored predictions again, offline")
+    rescore = commands.add_parser(
+        "rescore", help="score an evaluation's stored answers, or turns, again without a model"
+    )
     rescore.add_argument("run", type=Path, metavar="RUN", help="the directory of an evaluation")
     rescore.set_defaults(command=_rescore)
 
@@ -60,15 +62,16 @@ def _print_rescored(found: Rescored) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from at2po_agent.terminal import SafeConsole
+    from at2po_agent.terminal import SafeConsole, amount, percent
 
     table = Table(title=Text(found.of), title_justify="left")
     for name in ("", "stored", "now", "95 % interval"):
         table.add_column(name, justify="right" if name else "left")
-    for name in ("em", "f1", "contains"):
-        old, new = found.before.means.get(name), found.after.means.get(name)
+    for metric in found.metrics:
+        old, new = found.before.means.get(metric.name), found.after.means.get(metric.name)
+        form = percent if metric.share else amount
         if old and new:
-            table.add_row(name, f"{old.mean:.1%}", f"{new.mean:.1%}", f"[{new.low:.1%}, {new.high:.1%}]")
+            table.add_row(metric.name, form(old.mean), form(new.mean), f"[{form(new.low)}, {form(new.high)}]")
     console = SafeConsole(width=None if sys.stdout.isatty() else 160)
     console.print(table)
     verb = "has" if found.changed == 1 else "have"

@@ -77,16 +77,21 @@ def _selected(run: Finished, chosen: str | None, question: str | None) -> list[E
 
 
 def _list(console: Console, run: Finished, episodes: Sequence[EpisodeRecord]) -> None:
-    from at2po_agent.intervals import share_interval
-    from at2po_agent.judge.results.metrics import MEASURES, by_question, question_means
+    from at2po_agent.intervals import mean_interval, share_interval
+    from at2po_agent.judge.results.metrics import by_question, question_means
     from at2po_agent.judge.view.transcript import episode_table
+    from at2po_agent.terminal import amount, percent
 
     console.print(episode_table(episodes, _title(run, episodes), console.width))
-    scored = question_means(by_question(run.samples).values(), MEASURES["em"])
+    measured = run.measured
+    scored = question_means(by_question(run.samples).values(), measured.measures[measured.first.name])
     if scored:
-        em = share_interval(scored)
+        mean = share_interval(scored) if measured.first.share else mean_interval(scored)
         of = "" if run.tree is None else " of the chains that each tree began with,"
-        console.print(f"EM{of} {em.mean:.1%} [{em.low:.1%}, {em.high:.1%}] over {em.n} questions", markup=False)
+        form = percent if measured.first.share else amount
+        middle, low, high = map(form, (mean.mean, mean.low, mean.high))
+        over = f"{mean.n} {measured.task_word}s"
+        console.print(f"{measured.first}{of} {middle} [{low}, {high}] over {over}", markup=False)
 
 
 def _title(run: Finished, episodes: Sequence[EpisodeRecord]) -> str:

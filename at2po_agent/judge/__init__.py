@@ -2,6 +2,9 @@
 
 config       every setting of an evaluation
 resolve      which model and which environments a configuration names
+opening      its environment, opened as it is configured
+measured     what is measured: the environment's metrics, and what every episode has
+search_qa    scores of search questions, which have fields of their own in records
 evaluation   one evaluation, from its configuration to its summary
 dry_run      what an evaluation would do
 display      progress while it runs

@@ -8,26 +8,31 @@ from statistics import fmean
 
 from rich.console import Console
 
-from at2po_agent.intervals import share_interval
+from at2po_agent.intervals import mean_interval, share_interval
 from at2po_agent.judge.episodes.records import EpisodeRecord, cut, total
+from at2po_agent.judge.measured import Measured
 from at2po_agent.rollouts.grow import TokenLimits
-from at2po_agent.terminal import Screen, counted
+from at2po_agent.terminal import Screen, amount, counted, percent
 from at2po_agent.training.display import clock
+from at2po_env.tasks import Metric
 
 PLAIN_SECONDS = 10.0  # between lines that nobody redraws
 _REDRAW_SECONDS = 0.5
 _REASONS = 5  # of errors that are said; every episode's own is in its record
 
+_EXACT_MATCH = Measured().first
+
 
 class EvaluationDisplay(Screen):
-    """Episodes done, EM so far with its interval, tokens per second, errors and time left; a context manager.
+    """Episodes done, the first metric with its interval, tokens per second, errors and time left; a context manager.
 
     Args:
         title: what is evaluated.
         total: episodes in all.
         console: where to.
         now: seconds, monotonic.
-        chains: that trees begin with, where episodes are paths of trees: EM is of these.
+        chains: that trees begin with, where episodes are paths of trees: the metric is of these.
+        metric: that results are quoted in.
     """
 
     def __init__(
@@ -37,10 +42,11 @@ class EvaluationDisplay(Screen):
         console: Console | None = None,
         now: Callable[[], float] = time.monotonic,
         chains: int | None = None,
+        metric: Metric = _EXACT_MATCH,
     ) -> None:
         super().__init__(console)
-        self._title, self._total, self._now, self._chains = title, total, now, chains
-        self._em: dict[str, list[float]] = {}
+        self._title, self._total, self._now, self._chains, self._metric = title, total, now, chains, metric
+        self._scores: dict[str, list[float]] = {}
         self._errors = self._done = self._fresh = 0
         self._tokens: int | None = 0
         self._reasons: set[str] = set()
@@ -81,9 +87,10 @@ class EvaluationDisplay(Screen):
         left = (self._total - self._done) * seconds / self._fresh if self._fresh else float("inf")
         speed = [] if self._tokens is None else [f"{self._tokens / seconds:,.0f} tokens/s"]
         parts = [*speed, f"{self._errors} errors", f"{clock(left)} left"]
-        if self._em:
-            em = share_interval([fmean(values) for values in self._em.values()])
-            parts.insert(0, f"EM {em.mean:.1%} [{em.low:.1%}, {em.high:.1%}]")
+        if self._scores:
+            interval, form = (share_interval, percent) if self._metric.share else (mean_interval, amount)
+            score = interval([fmean(values) for values in self._scores.values()])
+            parts.insert(0, f"{self._metric} {form(score.mean)} [{form(score.low)}, {form(score.high)}]")
         return "  ".join(parts)
 
     def say_cut(self, records: Iterable[EpisodeRecord], limits: TokenLimits) -> None:
@@ -105,7 +112,7 @@ class EvaluationDisplay(Screen):
 
     def _add(self, record: EpisodeRecord) -> None:
         self._done += 1
-        if record.error is not None or record.em is None:
+        if record.error is not None or record.score is None:
             self._errors += 1
         elif self._chains is None or record.sample < self._chains:
-            self._em.setdefault(record.question_id, []).append(record.em)
+            self._scores.setdefault(record.question_id, []).append(record.score)

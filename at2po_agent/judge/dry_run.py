@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -14,15 +14,14 @@ from at2po_agent.judge.endpoint.conversation import converse
 from at2po_agent.judge.episodes.records import EpisodeRecord
 from at2po_agent.judge.tree.search import most_chains, sampled
 from at2po_agent.terminal import counted
-from at2po_env.search_qa import SearchQAEnv
 from at2po_env.state import plain
+from at2po_env.tasks import TaskEnv
 
-_BYTES = 4  # of a character, at most
 _TEMPLATE = 64  # tokens that a chat template may add to a message, generously
 
 
 def print_plan(
-    config: JudgeConfig, env: SearchQAEnv, ids: Sequence[str], console: Console, earlier: Iterable[EpisodeRecord] = ()
+    config: JudgeConfig, env: TaskEnv[Any], ids: Sequence[str], console: Console, earlier: Iterable[EpisodeRecord] = ()
 ) -> None:
     """Print what would be evaluated, the first prompt, and how many tokens it can cost at most.
 
@@ -33,35 +32,52 @@ def print_plan(
         console: where it is printed.
         earlier: what is recorded of it; questions of which nothing is missing cost nothing.
     """
-    rules, data, model = env.rules, env.dataset, config.model
+    described, model, word = env.manifest(), config.model, env.task_word
     whole, ids = len(ids), _left(config, ids, earlier)
     if not ids:
-        console.print(f"nothing is left to do: {counted(whole, 'question')} recorded", markup=False, highlight=False)
+        console.print(f"nothing is left to do: {counted(whole, word)} recorded", markup=False, highlight=False)
         return
     where = f"at {model.base_url}" if model.base_url else "in this process"
-    prompt, completion = token_bound(config, env, ids)
-    search = env.search.manifest
+    most, split = token_bound(config, env, ids), described["dataset"]["split"]
     lines = {
-        "environment": f"{config.envs[0]}: {data.split}, {whole:,} of {len(data.questions):,} questions",
-        "recorded": f"{counted(whole - len(ids), 'question')}, not asked again",
-        "episodes": _episodes(config, len(ids)),
+        "environment": f"{config.envs[0]}: {split}, {whole:,} of {counted(len(env.tasks), word)}",
+        "recorded": f"{counted(whole - len(ids), word)}, not asked again",
+        "episodes": _episodes(config, len(ids), word),
         "model": f"{model.name} {where}",
         "sampling": f"temperature {config.temperature:g}, seed {config.seed}",
-        "dialect": f"{env.dialect.name} ({env.dialect.digest[:12]})",
-        "search": f"{search.backend}, {search.passages:,} passages ({search.digest[:12]}), top {rules.k}",
-        "limits": f"{rules.max_searches} searches and {rules.turn_limit} turns an episode, "
-        f"{config.limits.max_turn_tokens} tokens a turn, {config.limits.max_response_tokens} in all",
-        "at most": f"{prompt:,} prompt and {completion:,} completion tokens (one per byte, every turn used)",
+        **_talk_and_search(described, env.limits),
+        "limits": f"{_limits(env.limits)}{config.limits.max_turn_tokens} tokens a turn, "
+        f"{config.limits.max_response_tokens} in all",
+        "at most": "not known: the environment names no bounds (TaskEnv.bounds)",
     }
+    if most is not None:
+        lines["at most"] = f"{most[0]:,} prompt and {most[1]:,} completion tokens (one per byte, every turn used)"
     if whole == len(ids):
         del lines["recorded"]
-    if model.price_prompt is not None and model.price_completion is not None:
-        cost = (prompt * model.price_prompt + completion * model.price_completion) / 1e6
+    if most is not None and model.price_prompt is not None and model.price_completion is not None:
+        cost = (most[0] * model.price_prompt + most[1] * model.price_completion) / 1e6
         lines["cost"] = f"at most {cost:,.2f}"
     for name, text in lines.items():
         console.print(f"{name:>12}  {text}", markup=False, highlight=False, soft_wrap=True)
     console.print("first prompt:", markup=False, highlight=False)
     console.print(_first_prompt(config, env, ids[0]), markup=False, highlight=False, soft_wrap=True)
+
+
+def _talk_and_search(described: Mapping[str, Any], limits: Mapping[str, Any]) -> dict[str, str]:
+    """Lines of what an environment has of a dialect and a search."""
+    lines = {}
+    if dialect := described.get("dialect"):
+        lines["dialect"] = f"{dialect['name']} ({dialect['digest'][:12]})"
+    if search := described.get("search"):
+        found = f"{search['passages']:,} passages ({search['digest'][:12]})"
+        lines["search"] = f"{search['backend']}, {found}, top {limits.get('k')}"
+    return lines
+
+
+def _limits(limits: Mapping[str, Any]) -> str:
+    named = (("max_searches", "searches"), ("max_turns", "turns"))
+    counts = " and ".join(f"{limits[name]} {noun}" for name, noun in named if name in limits)
+    return f"{counts} an episode, " if counts else ""
 
 
 def _left(config: JudgeConfig, ids: Sequence[str], earlier: Iterable[EpisodeRecord]) -> list[str]:
@@ -73,19 +89,19 @@ def _left(config: JudgeConfig, ids: Sequence[str], earlier: Iterable[EpisodeReco
     return [id_ for id_ in ids if scored[id_] < config.samples]
 
 
-def _episodes(config: JudgeConfig, questions: int) -> str:
+def _episodes(config: JudgeConfig, tasks: int, word: str) -> str:
     if not config.tree:
-        return f"{questions * config.samples:,} ({config.samples} a question, {config.concurrency} at a time)"
+        return f"{tasks * config.samples:,} ({config.samples} a {word}, {config.concurrency} at a time)"
     tree = config.expansion
     return (
-        f"{questions * tree.leaves:,} in trees ({tree.chains} chains and {tree.rounds} rounds of {tree.per_round} "
+        f"{tasks * tree.leaves:,} in trees ({tree.chains} chains and {tree.rounds} rounds of {tree.per_round} "
         f"branches a question) and as many tokens in further chains, at most {most_chains(tree)} chains a question"
     )
 
 
-def _first_prompt(config: JudgeConfig, env: SearchQAEnv, question_id: str) -> str:
+def _first_prompt(config: JudgeConfig, env: TaskEnv[Any], question_id: str) -> str:
     own = env.clone()
-    own.reset(options={"question_id": question_id})
+    own.reset(options={"task_id": question_id})
     if config.model.base_url is None:
         return plain(own.observation())
     conversation = converse(own)
@@ -95,24 +111,26 @@ def _first_prompt(config: JudgeConfig, env: SearchQAEnv, question_id: str) -> st
     return json.dumps(asked, indent=1, ensure_ascii=False)
 
 
-def token_bound(config: JudgeConfig, env: SearchQAEnv, ids: Sequence[str]) -> tuple[int, int]:
-    """Prompt and completion tokens that the evaluation cannot exceed.
+def token_bound(config: JudgeConfig, env: TaskEnv[Any], ids: Sequence[str]) -> tuple[int, int] | None:
+    """Prompt and completion tokens that the evaluation cannot exceed; None where the environment names no bounds.
 
-    No tokenizer makes more than one token of a byte. Every request sends the conversation again: the question, and
+    No tokenizer makes more than one token of a byte. Every request sends the conversation again: the prompt, and
     what was generated and observed before, which ``max_response_tokens`` and one more observation bound.
     """
-    rules, limits = env.rules, config.limits
-    questions = {question.id: question for question in env.questions}
-    prompts = sum(_size(plain(env.dialect.prompt(questions[id_].question))) for id_ in ids)
-    scaffold = plain(env.dialect.result((), 1))
-    observed = _BYTES * rules.max_observation_chars + rules.k * (
-        _size(env.dialect.hit_open + env.dialect.title_close + env.dialect.hit_close) + 2
-    )
-    observed += _size(scaffold) + 2 * _TEMPLATE
+    bounds, limits = env.bounds, config.limits
+    if bounds is None:
+        return None
+    own, prompts = env.clone(), 0
+    for id_ in ids:
+        own.begin(id_)
+        prompts += _size(plain(own.observation())) + _TEMPLATE
+    if env.chat is not None and env.chat.tools:
+        prompts += len(ids) * _size(json.dumps(env.chat.tools))
+    observed = bounds.observation + 2 * _TEMPLATE
     turn = limits.max_turn_tokens + observed
-    before = [min(at * turn, limits.max_response_tokens + observed) for at in range(rules.turn_limit)]
-    generated = min(rules.turn_limit * limits.max_turn_tokens, limits.max_response_tokens)
-    prompt = rules.turn_limit * (prompts + _TEMPLATE * len(ids)) + len(ids) * sum(before)
+    before = [min(at * turn, limits.max_response_tokens + observed) for at in range(bounds.turns)]
+    generated = min(bounds.turns * limits.max_turn_tokens, limits.max_response_tokens)
+    prompt = bounds.turns * prompts + len(ids) * sum(before)
     tree = config.expansion
     samples = tree.leaves - tree.chains + most_chains(tree) if config.tree else config.samples
     return samples * prompt, samples * len(ids) * generated

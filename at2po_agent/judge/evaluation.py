@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from at2po_agent import signals
-from at2po_agent.environments import check_env_id, import_tasks, make_search_env
-from at2po_agent.judge.config import DIALECT_OF, JudgeConfig
+from at2po_agent.environments import check_env_id, import_tasks
+from at2po_agent.judge.config import JudgeConfig
 from at2po_agent.judge.display import EvaluationDisplay
 from at2po_agent.judge.dry_run import print_plan
 from at2po_agent.judge.endpoint.client import ChatEndpoint
@@ -19,6 +19,8 @@ from at2po_agent.judge.endpoint.key import Key
 from at2po_agent.judge.endpoint.response_cache import ResponseCache
 from at2po_agent.judge.episodes.play import run_episodes
 from at2po_agent.judge.episodes.records import EpisodeRecord, read_episodes
+from at2po_agent.judge.measured import Measured
+from at2po_agent.judge.opening import open_env
 from at2po_agent.judge.resolve import default_split, env_ids, identity, label, load_resolved, starting_policy
 from at2po_agent.judge.results.comparison import compare
 from at2po_agent.judge.results.diagnosis import diagnosis
@@ -31,12 +33,11 @@ from at2po_agent.judge.results.tree_report import conclude_tree
 from at2po_agent.judge.tree.search import check_tree, sampled, search_trees
 from at2po_agent.policy.loading import resolve_policy
 from at2po_agent.rollouts.outages import Outages
-from at2po_agent.settings import ConfigError
 from at2po_agent.terminal import SafeConsole, say_loading
 from at2po_env.dataset import DataNotFound
 from at2po_env.installed import WAYS
 from at2po_env.registration import check_data
-from at2po_env.search_qa import SearchQAEnv
+from at2po_env.tasks import TaskEnv
 
 if TYPE_CHECKING:
     from at2po_agent.judge.episodes.local import LocalModel
@@ -100,10 +101,10 @@ def _evaluate(jobs: Sequence[tuple[JudgeConfig, Path | None]], dry_run: bool) ->
         check_env_id(job.envs[0])
     _check_data([job for job, _ in jobs])
     with ExitStack() as stack:
-        opened = [(job, stack.enter_context(closing(_open_env(job))), run) for job, run in jobs]
+        opened = [(job, stack.enter_context(closing(open_env(job))), run) for job, run in jobs]
         if dry_run:
             for job, env, run in opened:
-                print_plan(job, env, _questions(job, env), SafeConsole(), read_episodes(run) if run else ())
+                print_plan(job, env, _tasks(job, env), SafeConsole(), read_episodes(run) if run else ())
             return 0, []
         worst, runs = 0, []
         for _, same_model in groupby(opened, key=lambda one: one[0].model):
@@ -144,27 +145,6 @@ def _check_data(jobs: Sequence[JudgeConfig]) -> None:
         raise DataNotFound(f"{len(lacking)} of {len(jobs)} environments lack data, and nothing was run:{lines}\n{WAYS}")
 
 
-def _open_env(config: JudgeConfig) -> SearchQAEnv:
-    kwargs: dict[str, Any] = dict(config.env)
-    if config.search is not None:
-        kwargs["search"] = config.search
-    remote = config.model.base_url is not None
-    if remote:
-        kwargs.setdefault("dialect", DIALECT_OF[config.format])
-    assert config.split is not None
-    env = make_search_env(config.envs[0], config.split, kwargs)
-    if remote and not env.dialect.as_messages:
-        env.close()
-        raise ConfigError(
-            f"env.dialect is {env.dialect.name!r}, which shows results inside the assistant's message; a chat endpoint "
-            f"needs one that shows them as messages: {' or '.join(DIALECT_OF.values())}"
-        )
-    if remote and bool(env.dialect.tools) != (config.format == "native"):
-        env.close()
-        raise ConfigError(f"format is {config.format!r}, and env.dialect {env.dialect.name!r} is of the other one")
-    return env
-
-
 @contextmanager
 def _open_model(config: JudgeConfig) -> Iterator[LocalModel | None]:
     """The model in this process; None for one at an endpoint, whose key is there."""
@@ -179,28 +159,29 @@ def _open_model(config: JudgeConfig) -> Iterator[LocalModel | None]:
         yield model
 
 
-def _questions(config: JudgeConfig, env: SearchQAEnv) -> list[str]:
+def _tasks(config: JudgeConfig, env: TaskEnv[Any]) -> list[str]:
     """The first ones of the split, as the trainer takes them."""
-    return [question.id for question in env.questions[: config.questions]]
+    return list(env.tasks[: config.questions])
 
 
 class _Evaluation:
     """One environment's evaluation."""
 
     def __init__(
-        self, config: JudgeConfig, env: SearchQAEnv, run: Path | None, model: LocalModel | None, who: dict[str, Any]
+        self, config: JudgeConfig, env: TaskEnv[Any], run: Path | None, model: LocalModel | None, who: dict[str, Any]
     ) -> None:
         self.config, self.env, self.model = config, env, model
-        self.ids = _questions(config, env)
+        self.ids, self.measured = _tasks(config, env), Measured.by(env)
         described = manifest(config, env, self.ids, who)
         self.directory = JudgeDirectory.resume(run, described) if run else JudgeDirectory.create(config, described)
 
     def run(self) -> int:
         config, directory = self.config, self.directory
         total = len(self.ids) * (config.expansion.leaves if config.tree else config.samples)
-        title = f"{self.env.dataset.name} {self.env.dataset.split}"
+        data = self.env.manifest()["dataset"]
         chains = config.expansion.chains if config.tree else None
-        with directory, EvaluationDisplay(title, total, chains=chains) as display:
+        title, metric = f"{data['name']} {data['split']}", self.measured.first
+        with directory, EvaluationDisplay(title, total, chains=chains, metric=metric) as display:
             display.note(f"run directory: {directory.path}")
             earlier = directory.records()
             display.earlier(earlier)
@@ -222,7 +203,7 @@ class _Evaluation:
                 if not directory.discard_if_empty():
                     display.note(f"after that is put right, go on with: at2po-agent eval --resume {directory.path}")
                 raise
-            return conclude_tree(config, directory, display) if config.tree else self._conclude(display)
+            return conclude_tree(config, directory, display, self.measured) if config.tree else self._conclude(display)
 
     def _grow_missing(self, todo: Sequence[str], display: EvaluationDisplay) -> None:
         outages = Outages(display.note)
@@ -276,9 +257,10 @@ class _Evaluation:
         model = self.config.model
         prices = Prices.known(model.price_prompt, model.price_completion)
         records = self.directory.records()
-        summary = summarise(records, prices, batched=self.model is not None)
+        summary = summarise(records, prices, measured=self.measured, batched=self.model is not None)
         self.directory.finish(summary)
-        display.console.print(summary_table(summary, f"{self.config.envs[0]} {self.config.split}: {label(model)}"))
+        title = f"{self.config.envs[0]} {self.config.split}: {label(model)}"
+        display.console.print(summary_table(summary, title, self.measured))
         display.say_cut(records, self.config.limits)
         if fault := diagnosis(records, self.config, self.directory.path):
             display.note(fault)

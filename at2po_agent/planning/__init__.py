@@ -1,6 +1,6 @@
 """Measurements before a run: is the task fit to learn from, does the run fit into memory.
 
-gates           what guessing, perfect searches and a policy reach on an environment
+gates           what the baselines of an environment, and a policy, reach on it
 plan            the memory and the tokens that a run needs
 step_size       trees, paths and tokens of a step
 update_memory   what an update holds, traced without computing

@@ -1,7 +1,9 @@
+import importlib
+
 import gymnasium
 import pytest
 
-from at2po_agent.environments import make_env
+from at2po_agent.environments import make_env, takes
 from at2po_agent.settings import ConfigError
 from at2po_env.dataset import DataError, DataNotFound
 
@@ -26,6 +28,21 @@ def test_what_is_wrong_is_one_error_without_gymnasiums_tail(env_id, split, kwarg
     with pytest.raises(ConfigError, match=message) as error:
         make_env(env_id, split, kwargs)
     assert "environment creator" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "argument", "taken"),
+    [
+        ("AT2PO-MicroWiki-v0", "dialect", True),
+        ("examples.number_game:Numbers-v0", "dialect", True),
+        ("CartPole-v1", "sutton_barto_reward", True),
+        ("CartPole-v1", "dialect", False),
+        ("CartPole", "dialect", True),  # which version it is, only making it says
+    ],
+)
+def test_what_an_environment_takes_is_read_from_its_factory(env_id, argument, taken):
+    importlib.import_module("examples.number_game")
+    assert takes(env_id, argument) is taken
 
 
 def test_other_environments_are_refused():

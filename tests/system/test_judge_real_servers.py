@@ -79,6 +79,23 @@ def test_episodes_are_whole(llama_url, tmp_path, words):
     assert manifest["action_format"] == ("native" if words else "tags")
 
 
+def test_a_task_of_tools_is_played_with_native_calls(llama_url, tmp_path):
+    game = ["eval", "-e", "examples.number_game:Numbers-v0", "-m", "smollm2", "-b", llama_url, "-n", "2", "-c", "2"]
+    short = ["format=native", "env.on_malformed=continue", "env.max_turns=2", "limits.max_turn_tokens=40"]
+    assert cli.main([*game, *short, f"out={tmp_path}"]) == 0
+    (run,) = tmp_path.iterdir()
+    records = list(read_episodes(run))
+    assert len(records) == 2
+    for record in records:
+        assert record.error is None and set(record.metrics) == {"success", "reward", "turns"}
+        assert record.messages[0]["content"] == record.prompt
+        called = [message for message in record.messages if message.get("tool_calls")]
+        # A call that the environment could read is answered as one; any other turn by the user.
+        assert len(called) >= sum(message["role"] == "tool" for message in record.messages)
+        for turn in record.turns:
+            assert turn.action["kind"] in ("call", "answer", "malformed") and turn.completion_tokens > 0
+
+
 def test_a_wrong_key_ends_everything_with_one_message(tmp_path, monkeypatch, capsys):
     with llama(tmp_path / "log", "sk-right-0123") as url:
         where = ["-e", "AT2PO-HotpotQA-v0", "--split", "demo", "-m", "smollm2", "-b", url, "-k", "A_KEY", "-n", "2"]

@@ -5,24 +5,22 @@ The model's turns are sent back as they came. Reasoning that came apart from a m
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from at2po_agent.judge.endpoint.replies import Reply
 from at2po_env.chat import turn_text
-from at2po_env.search_qa import SearchQAEnv
-from at2po_env.state import ActionKind, plain
+from at2po_env.state import Text, ToolMessage, plain
+from at2po_env.tasks import Chat, TaskEnv
 from at2po_env.turn_text import without_thoughts
 
 
 class TagConversation:
     """Actions in tags inside the messages, results as messages of the user; works with every chat model."""
 
-    def __init__(self, env: SearchQAEnv) -> None:
-        self.stop = env.stop
-        self.think = env.dialect.think
-        self.tools: tuple[Mapping[str, Any], ...] = ()
-        self.messages: list[dict[str, Any]] = [{"role": "user", "content": plain(env.observation())}]
+    def __init__(self, chat: Chat, prompt: Text) -> None:
+        self.stop, self.think, self.tools = chat.stop, chat.think, chat.tools
+        self.messages: list[dict[str, Any]] = [{"role": "user", "content": plain(prompt)}]
 
     def take(self, reply: Reply) -> str:
         """Add the model's turn; returns the action."""
@@ -30,21 +28,16 @@ class TagConversation:
         self.messages.append({"role": "assistant", "content": text})
         return text
 
-    def observe(self, observation: str, kind: ActionKind) -> None:
-        """Add what the environment says to the last action, which was of this kind."""
-        self.messages.append({"role": "user", "content": observation})
+    def observe(self, observation: Text) -> None:
+        """Add what the environment says to the last action."""
+        self.messages.append({"role": "user", "content": plain(observation)})
 
 
 class ToolConversation(TagConversation):
-    """Searches as calls of the endpoint's tools, results as messages of the tool; the answer is in a tag.
+    """Actions as calls of the endpoint's tools, results as messages of the tool; the answer is in a tag.
 
     Only the first call of a turn acts; it alone is sent back, with the endpoint's own id.
     """
-
-    def __init__(self, env: SearchQAEnv) -> None:
-        super().__init__(env)
-        self.tools = env.dialect.tools
-        self.stop = (f"</{env.dialect.answer}>",)  # to cut a call short would hide it from the endpoint's parser
 
     def take(self, reply: Reply) -> str:
         """Add the model's turn, its first call included; returns the action."""
@@ -55,21 +48,23 @@ class ToolConversation(TagConversation):
         self.messages.append(message)
         return turn_text(message)
 
-    def observe(self, observation: str, kind: ActionKind) -> None:
-        """Add what the environment says: in answer to the call, if the action was one."""
+    def observe(self, observation: Text) -> None:
+        """Add what the environment says: in answer to the call, if it is a message of the tool."""
         last = self.messages[-1]
         calls = last.get("tool_calls")
-        if calls and kind == "search":
-            self.messages.append({"role": "tool", "tool_call_id": calls[0]["id"], "content": observation})
+        if calls and isinstance(observation, ToolMessage):
+            self.messages.append({"role": "tool", "tool_call_id": calls[0]["id"], "content": plain(observation)})
             return
         if calls:  # it cannot be read: endpoints refuse a call without an answer, so it is shown as it was written
             self.messages[-1] = {"role": "assistant", "content": turn_text(last)}
-        super().observe(observation, kind)
+        super().observe(observation)
 
 
-def converse(env: SearchQAEnv) -> TagConversation:
-    """The conversation that a dialect is held in, with an environment that was reset."""
-    return ToolConversation(env) if env.dialect.tools else TagConversation(env)
+def converse(env: TaskEnv[Any]) -> TagConversation:
+    """The conversation with an environment that was reset, and has a ``chat`` form."""
+    assert env.chat is not None
+    form = ToolConversation if env.chat.tools else TagConversation
+    return form(env.chat, env.observation())
 
 
 def turn_of(reply: Reply, stop: Sequence[str], think: str = "think") -> str:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -22,8 +23,8 @@ from at2po_agent.policy.local.policy import LocalPolicy
 from at2po_agent.rollouts.batch import rollout
 from at2po_agent.rollouts.grow import Actor
 from at2po_agent.rollouts.outages import Outages
-from at2po_env.search_qa import SearchQAEnv
 from at2po_env.state import plain
+from at2po_env.tasks import TaskEnv
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class LocalModel:
 
     def run(
         self,
-        env: SearchQAEnv,
+        env: TaskEnv[Any],
         ids: Sequence[str],
         done: set[tuple[str, int]],
         on_records: Callable[[Sequence[EpisodeRecord]], None],
@@ -73,7 +74,7 @@ class LocalModel:
                     on_records([record for record in records if record.question_id in missing])
 
     async def _batch(
-        self, env: SearchQAEnv, ids: Sequence[str], sample: int, start: int, outages: Outages
+        self, env: TaskEnv[Any], ids: Sequence[str], sample: int, start: int, outages: Outages
     ) -> list[EpisodeRecord]:
         began = time.perf_counter()
         actor = replace(self.actor, outages=outages)
@@ -83,14 +84,14 @@ class LocalModel:
         return [self._record(env, id_, sample, trees.get(id_), grown.dropped.get(id_), each) for id_ in ids]
 
     def _record(
-        self, env: SearchQAEnv, id_: str, sample: int, tree: TurnTree | None, dropped: str | None, seconds: float
+        self, env: TaskEnv[Any], id_: str, sample: int, tree: TurnTree | None, dropped: str | None, seconds: float
     ) -> EpisodeRecord:
         own = env.clone()
-        own.reset(options={"question_id": id_})
+        own.reset(options={"task_id": id_})
         prompt = plain(own.observation())
         if tree is None or not tree.leaves:
             error = dropped or "the search or the engine failed for good"
-            return record_of(own, own.state, Played(sample, prompt, (), seconds=seconds, error=error))
+            return record_of(own, own.snapshot(), Played(sample, prompt, (), seconds=seconds, error=error))
         leaf, path = next(tree.trajectories())
         metered = [
             Metered(len(tree.prompt_ids(node.parent)), len(node.action), finish=self._finish(node.action, own.stop))

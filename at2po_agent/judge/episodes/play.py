@@ -15,12 +15,13 @@ from at2po_agent.judge.endpoint.conversation import converse
 from at2po_agent.judge.endpoint.refusals import ContextFull, Refusal
 from at2po_agent.judge.endpoint.replies import Reply, tokens_behind
 from at2po_agent.judge.episodes.records import EpisodeRecord, TurnRecord
+from at2po_agent.judge.search_qa import scores
 from at2po_agent.policy.base import PolicyUnavailable
 from at2po_agent.rollouts.outages import Outages
 from at2po_agent.tasks import run_pool
 from at2po_env.core import StepResult
-from at2po_env.search_qa import SearchQAEnv
-from at2po_env.state import EpisodeState, Turn, plain
+from at2po_env.state import plain
+from at2po_env.tasks import TaskEnv, TurnView
 from search_backend.base import SearchUnavailable
 
 
@@ -36,7 +37,7 @@ class Metered:
 
 
 async def play(
-    env: SearchQAEnv, endpoint: ChatEndpoint, config: JudgeConfig, question_id: str, sample: int, outages: Outages
+    env: TaskEnv[Any], endpoint: ChatEndpoint, config: JudgeConfig, question_id: str, sample: int, outages: Outages
 ) -> EpisodeRecord:
     """Run one episode and record it; what infrastructure ended is recorded as an error, without a score.
 
@@ -52,7 +53,7 @@ async def play(
         EndpointError: no request can work.
         SearchError: nor can any search; ``SearchUnavailable`` is tried again instead.
     """
-    env.reset(options={"question_id": question_id})
+    env.reset(options={"task_id": question_id})
     episode = _Episode(env, endpoint, config, sample, outages)
     error: str | None = None
     try:
@@ -67,9 +68,10 @@ async def play(
 
 class _Episode:
     def __init__(
-        self, env: SearchQAEnv, endpoint: ChatEndpoint, config: JudgeConfig, sample: int, outages: Outages
+        self, env: TaskEnv[Any], endpoint: ChatEndpoint, config: JudgeConfig, sample: int, outages: Outages
     ) -> None:
         self.env, self.endpoint, self.config, self.sample, self.outages = env, endpoint, config, sample, outages
+        self.task_id: str = env.info()["task_id"]
         self.conversation = converse(env)
         self.prompt = plain(env.observation())
         self.replies: list[Reply] = []
@@ -88,17 +90,17 @@ class _Episode:
                 return
             self.replies.append(reply)
             self.action = self.conversation.take(reply)
-            observation, _, terminated, truncated, info = await self._step(self.action)
+            _, _, terminated, truncated, _ = await self._step(self.action)
             over = terminated or truncated
             if not over:
-                self.conversation.observe(observation, info["action"]["kind"])
+                self.conversation.observe(self.env.observation())
                 if self._room() < 1:
                     self.env.end("length_limit")
                     return
 
     def _call(self) -> Call:
         config = self.config
-        address = f"{config.seed} {self.env.state.question.id} {self.sample} {len(self.replies)}"
+        address = f"{config.seed} {self.task_id} {self.sample} {len(self.replies)}"
         seed = int.from_bytes(hashlib.sha256(address.encode()).digest()[:4]) >> 1
         return Call(
             messages=tuple(self.conversation.messages),
@@ -127,12 +129,13 @@ class _Episode:
             for reply in self.replies
         ]
         unanswered = None
-        if len(self.replies) > self.env.state.depth:  # a turn whose search failed was paid for too
-            unanswered = Turn(self.action, self.env.dialect.parse(self.action), (), (), 0.0)
+        here = self.env.snapshot()
+        if len(self.replies) > len(self.env.transcript(here)):  # a turn whose search failed was paid for too
+            unanswered = TurnView(self.action, self.env.read_action(self.action), ())
         seconds = time.perf_counter() - self.started
         messages = self.conversation.messages
         played = Played(self.sample, self.prompt, metered, messages, seconds, error, unanswered)
-        return record_of(self.env, self.env.state, played)
+        return record_of(self.env, here, played)
 
 
 @dataclass(frozen=True)
@@ -145,48 +148,43 @@ class Played:
     messages: Sequence[Mapping[str, Any]] = ()  # the conversation, where there was one
     seconds: float = 0.0  # wall time
     error: str | None = None  # what infrastructure ended it with
-    unanswered: Turn | None = None  # a turn that the model took and the environment could not answer
+    unanswered: TurnView | None = None  # a turn that the model took and the environment could not answer
 
 
-def record_of(env: SearchQAEnv, state: EpisodeState, played: Played) -> EpisodeRecord:
-    """The record of an episode that is at ``state``: ended, unless ``played.error`` says why not.
+def record_of(env: TaskEnv[Any], snapshot: Any, played: Played) -> EpisodeRecord:
+    """The record of an episode that is at ``snapshot``: ended, unless ``played.error`` says why not.
 
-    The rules of ``env`` score it.
+    The environment scores it.
     """
-    question, error = state.question, played.error
-    turns = [*state.turns(), *([played.unanswered] if played.unanswered else [])]
-    records = tuple(_turn(turn, cost) for turn, cost in zip(turns, played.metered, strict=True))
-    outcome = env.rules.outcome(state) if error is None else None
-    wanted = set(question.supporting_titles)
-    found = {hit["title"] for turn in records for hit in turn.hits}
+    own = env.clone()
+    own.restore(snapshot)
+    info = own.info()
+    if played.error is not None:
+        info.pop("ended", None)
+    task = env.task(info["task_id"])
+    turns = [*env.transcript(snapshot), *([played.unanswered] if played.unanswered else [])]
     return EpisodeRecord(
-        question_id=question.id,
+        question_id=task.id,
         sample=played.sample,
-        question=question.question,
-        answers=question.answers,
-        ended=outcome.ended if outcome else "error",
-        prediction=outcome.prediction if outcome else None,
-        em=outcome.em if outcome else None,
-        f1=outcome.f1 if outcome else None,
-        contains=outcome.contains if outcome else None,
-        gold_titles=question.supporting_titles,
-        recall=len(wanted & found) / len(wanted) if wanted and outcome else None,
-        searches=state.searches,
+        question=task.text,
+        answers=task.answers,
+        ended=info.get("ended", "error"),
+        prediction=info.get(env.answer_key) if "ended" in info else None,
         seconds=played.seconds,
-        error=error,
+        error=played.error,
         prompt=played.prompt,
-        turns=records,
+        turns=tuple(_turn(turn, cost) for turn, cost in zip(turns, played.metered, strict=True)),
         messages=tuple(played.messages),
+        **scores(env, info, turns),
     )
 
 
-def _turn(turn: Turn, cost: Metered) -> TurnRecord:
-    action = {"kind": turn.action.kind, "content": turn.action.content, "why": turn.action.why}
+def _turn(turn: TurnView, cost: Metered) -> TurnRecord:
     return TurnRecord(
         text=turn.text,
-        action=action,
+        action=turn.action,
         observation=plain(turn.observation),
-        hits=tuple({"id": h.passage.id, "title": h.passage.title, "score": h.score} for h in turn.hits),
+        hits=turn.hits,
         reasoning=cost.reasoning,
         prompt_tokens=cost.prompt_tokens,
         completion_tokens=cost.completion_tokens,
@@ -199,7 +197,7 @@ Key = tuple[str, int]  # question id, sample
 
 
 async def run_episodes(
-    env: SearchQAEnv,
+    env: TaskEnv[Any],
     endpoint: ChatEndpoint,
     config: JudgeConfig,
     todo: Iterable[Key],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired
 
@@ -17,6 +17,7 @@ from at2po_agent.training.stored_files import Count, Number, Share, fitting, rea
 from search_backend.outside import Unusable
 
 EPISODES = "episodes.jsonl"
+_OF_SEARCH = ("em", "f1", "contains", "gold_titles", "recall", "searches")  # fields that other tasks leave out
 
 
 class RecordError(AgentError):
@@ -63,7 +64,11 @@ class TurnRecord:
 
 @dataclass(frozen=True)
 class EpisodeRecord:
-    """One episode of one question; ``error`` is set where infrastructure ended it, and then nothing is scored."""
+    """One episode of one task; ``error`` is set where infrastructure ended it, and then nothing is scored.
+
+    Search questions have their scores in fields of their own, as evaluations had them before there were other tasks;
+    every other task has ``metrics``.
+    """
 
     __pydantic_config__ = _EXACT
 
@@ -86,6 +91,18 @@ class EpisodeRecord:
     turns: tuple[TurnRecord, ...] = ()
     # The conversation in chat format, as it was sent; empty for token policies.
     messages: tuple[Annotated[Mapping[str, Any], AfterValidator(unchanged(_Message))], ...] = ()
+    metrics: Mapping[str, Number] = field(default_factory=dict)  # the environment's, in its order
+
+    @property
+    def measured(self) -> Mapping[str, float | None]:
+        """What the environment measured, the metric that results are quoted in first."""
+        search = {"em": self.em, "f1": self.f1, "contains": self.contains, "recall": self.recall}
+        return self.metrics or {**search, "searches": self.searches}
+
+    @property
+    def score(self) -> float | None:
+        """The first metric; None where nothing was scored."""
+        return next(iter(self.measured.values()))
 
     @property
     def key(self) -> tuple[str, int]:
@@ -104,7 +121,10 @@ class EpisodeRecord:
 
     def to_line(self) -> str:
         """The record as one line of JSON, with its line feed."""
-        return json.dumps(dataclasses.asdict(self), ensure_ascii=False, allow_nan=False) + "\n"
+        stored = dataclasses.asdict(self)
+        for name in _OF_SEARCH if self.metrics else ("metrics",):
+            del stored[name]
+        return json.dumps(stored, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> EpisodeRecord:
@@ -161,8 +181,8 @@ def cut(episode: EpisodeRecord) -> bool:
 Verdict = Literal["correct", "wrong", "malformed", "error"]
 
 FILTERS: Mapping[str, Callable[[EpisodeRecord], bool]] = {
-    "correct": lambda episode: episode.em == 1,
-    "wrong": lambda episode: episode.error is None and episode.em != 1,
+    "correct": lambda episode: episode.score == 1,
+    "wrong": lambda episode: episode.error is None and episode.score != 1,
     "malformed": lambda episode: malformed(episode),
     "cut": lambda episode: cut(episode),
     "error": lambda episode: episode.error is not None,
@@ -174,6 +194,6 @@ def verdict(episode: EpisodeRecord) -> Verdict:
     """The one word for an episode: what kept it from a score, from being right, or that it is right."""
     if episode.error is not None:
         return "error"
-    if episode.em == 1:
+    if episode.score == 1:
         return "correct"
     return "malformed" if episode.ended == "malformed" else "wrong"

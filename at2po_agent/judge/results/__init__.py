@@ -8,6 +8,6 @@ diagnosis     why a finished evaluation is broken, and what to try
 comparison    paired differences between evaluations
 tables        summaries and comparisons as tables
 tree_report   the result of an evaluation with ``--tree``
-rescore       stored predictions scored again
+rescore       stored answers, or turns, scored again
 traces        episodes as training examples for supervised fine-tuning
 """

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from at2po_agent.judge.measured import Measure, Measured
 from at2po_agent.judge.results.manifest import changes
-from at2po_agent.judge.results.metrics import MEASURES, by_question, question_means
+from at2po_agent.judge.results.metrics import SEARCH, by_question, question_means
 from at2po_agent.judge.results.stored import Finished
 from at2po_agent.settings import ConfigError
 from at2po_env.registration import BENCHMARKS, GENERATED, BenchmarkEntry
@@ -42,20 +43,25 @@ class Comparison:
     columns: tuple[Column, ...]  # in the paper's order
     unlike: tuple[str, ...]  # why it should not have been compared, where it was asked for anyway
     again: Mapping[str, Sequence[str]] = field(default_factory=dict)  # run directories of rows of the same model
+    measured: Measured = SEARCH  # that the measure is one of
 
 
-def compare(runs: Sequence[Finished], measure: str = "em", *, anyway: bool = False) -> Comparison:
+def compare(runs: Sequence[Finished], measure: str | None = None, *, anyway: bool = False) -> Comparison:
     """Put runs side by side.
 
     Args:
         runs: a model's first run on a benchmark is in its row; one more of the same model and benchmark in a row of its
             own. Rows are in the order in which models first appear.
-        measure: a name of ``metrics.MEASURES``.
+        measure: a name of ``measured.MEASURES`` or of a metric of the tasks; None: the first metric of the first run.
         anyway: compare also what differs in what matters, and say so.
 
     Raises:
         ConfigError: runs differ in what matters, a column has no common question, or a run no scored episode.
     """
+    measured = runs[0].measured
+    measure = measured.first.name if measure is None else measure
+    if measure not in measured.measures:
+        raise ConfigError(f"--metric: there is no {measure!r}; there are {', '.join(measured.measures)}")
     rows: dict[str, dict[str, Finished]] = {}
     for run in runs:
         rows.setdefault(_row(rows, run), {})[run.benchmark] = run
@@ -68,14 +74,14 @@ def compare(runs: Sequence[Finished], measure: str = "em", *, anyway: bool = Fal
         raise ConfigError(
             "these runs do not measure the same: " + "; ".join(unlike) + ". --anyway compares them and says so"
         )
-    made = [_column(benchmark, members, measure) for benchmark, members in columns]
+    made = [_column(benchmark, members, measure, measured.measures[measure]) for benchmark, members in columns]
     models = Counter(run.model for members in rows.values() for run in list(members.values())[:1])
     again = {
         name: [run.path.name for run in members.values()]
         for name, members in rows.items()
         if models[next(iter(members.values())).model] > 1
     }
-    return Comparison(measure, tuple(rows), tuple(made), tuple(unlike), again)
+    return Comparison(measure, tuple(rows), tuple(made), tuple(unlike), again, measured)
 
 
 def _row(rows: Mapping[str, Mapping[str, Finished]], run: Finished) -> str:
@@ -114,15 +120,33 @@ def _unlike(runs: Sequence[Finished]) -> list[str]:
     ]
 
 
+# Partly, or of a model and not of what it is measured on; an environment's manifest may have keys of its own.
+_NOT_DECISIVE = frozenset(
+    (
+        "format",
+        "model",
+        "dataset",
+        "search",
+        "search_at",
+        "dialect",
+        "questions",
+        "samples",
+        "sampling",
+        "price",
+        "code",
+    )
+) | {"created", "task_word"}
+
+
 def _decisive(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    found = {name: manifest.get(name) for name in ("env", "action_format", "limits", "metrics", "tree")}
+    found = {name: value for name, value in manifest.items() if name not in _NOT_DECISIVE}
     found["temperature"] = manifest.get("sampling", {}).get("temperature")
     for name, keys in (("dataset", ("split", "digest")), ("search", ("digest",)), ("dialect", ("name", "digest"))):
         found[name] = {key: manifest.get(name, {}).get(key) for key in keys}
     return found
 
 
-def _column(benchmark: str, members: Sequence[Finished | None], measure: str) -> Column:
+def _column(benchmark: str, members: Sequence[Finished | None], name: str, measure: Measure) -> Column:
     runs = [run for run in members if run]
     scored = [by_question(run.samples) for run in runs]
     asked_alike = {id for id in scored[0] if len({run[id][0].question if id in run else None for run in scored}) == 1}
@@ -131,9 +155,9 @@ def _column(benchmark: str, members: Sequence[Finished | None], measure: str) ->
     names = ", ".join(run.path.name for run in runs)
     if not common:
         raise ConfigError(f"{benchmark}: {names} have no scored question in common")
-    common = [id for id in common if all(question_means([run[id]], MEASURES[measure]) for run in scored)]
+    common = [id for id in common if all(question_means([run[id]], measure) for run in scored)]
     if not common:
-        raise ConfigError(f"{benchmark}: {measure} is not known of a question that {names} have in common")
+        raise ConfigError(f"{benchmark}: {name} is not known of a question that {names} have in common")
     asked = {episode.question_id for run in runs for episode in run.episodes} | {
         id for run in runs for id in run.manifest.get("questions", ())
     }
@@ -143,7 +167,7 @@ def _column(benchmark: str, members: Sequence[Finished | None], measure: str) ->
         for episode in run.samples
         if episode.question_id not in questions
     }
-    means = iter(question_means([questions[id] for id in common], MEASURES[measure]) for questions in scored)
+    means = iter(question_means([questions[id] for id in common], measure) for questions in scored)
     values = tuple(next(means) if run else None for run in members)
     missing = len(asked - failed) - len(common)
     entry = _entry(benchmark)

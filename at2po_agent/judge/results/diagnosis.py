@@ -64,7 +64,9 @@ def _malformed(scored: Sequence[EpisodeRecord], config: JudgeConfig) -> _Fault:
     longer = f"limits.max_turn_tokens={2 * config.limits.max_turn_tokens}"
     if config.model.base_url is None:
         overrides = "env.dialect=NAME"
-        advice = f"try the dialect that the model was trained with ({', '.join(DIALECTS)}), or {longer}"
+        search = not any(episode.metrics for episode in scored)  # other tasks have dialects of their own
+        dialects = f" ({', '.join(DIALECTS)})" if search else ""
+        advice = f"try the dialect that the model was trained with{dialects}, or {longer}"
     else:
         other: Format = "native" if config.format == "tags" else "tags"
         # A dialect that was asked for has to change with the format.
@@ -78,7 +80,8 @@ def _without_room(scored: Sequence[EpisodeRecord], config: JudgeConfig) -> _Faul
     override = f"limits.max_response_tokens={2 * config.limits.max_response_tokens}"
     view = f"--question {shlex.quote(min(found, key=_length).question_id)}" if found else ""
     reason = f"turns and results took more than {config.limits.max_response_tokens:,} tokens"
-    advice = f"try {override}, or fewer passages (env.k)"
+    passages = ", or fewer passages (env.k)" if any(turn.hits for episode in found for turn in episode.turns) else ""
+    advice = f"try {override}{passages}"
     return _Fault("ended without room for an answer", found, reason, advice, view, override)
 
 

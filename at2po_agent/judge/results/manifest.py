@@ -11,11 +11,11 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from at2po_agent.judge.config import JudgeConfig
+from at2po_agent.judge.search_qa import measures
 from at2po_agent.method.expansion import EntropyGuided
 from at2po_agent.provenance import describe_code, differences
 from at2po_agent.training.stored_files import Number
-from at2po_env.scoring import METRICS
-from at2po_env.search_qa import SearchQAEnv
+from at2po_env.tasks import TaskEnv
 
 FORMAT = "at2po-eval/1"
 PACKAGES = ("gymnasium", "numpy", "omegaconf", "openai", "tantivy", "tokenizers", "torch", "transformers")
@@ -46,6 +46,13 @@ class _Price(TypedDict, total=False):
     completion: Number | None
 
 
+class _Metric(TypedDict):
+    name: str
+    share: bool
+    title: str
+    words: str
+
+
 class StoredManifest(TypedDict, total=False):
     """Parts of a stored manifest that are read; those of other versions may lack some, or have more."""
 
@@ -58,10 +65,12 @@ class StoredManifest(TypedDict, total=False):
     sampling: _Sampling
     price: _Price | None
     limits: dict[str, Any]
+    metrics: str | list[_Metric]
+    task_word: str
     tree: EntropyGuided
 
 
-def manifest(config: JudgeConfig, env: SearchQAEnv, ids: Sequence[str], model: Mapping[str, Any]) -> dict[str, Any]:
+def manifest(config: JudgeConfig, env: TaskEnv[Any], ids: Sequence[str], model: Mapping[str, Any]) -> dict[str, Any]:
     """The manifest of one environment's evaluation.
 
     Args:
@@ -70,7 +79,6 @@ def manifest(config: JudgeConfig, env: SearchQAEnv, ids: Sequence[str], model: M
         ids: the questions.
         model: what says which model it is: name and address, or name and digest of a local one.
     """
-    rules = env.rules
     described = {
         "format": FORMAT,
         "env": config.envs[0],
@@ -81,20 +89,19 @@ def manifest(config: JudgeConfig, env: SearchQAEnv, ids: Sequence[str], model: M
         "action_format": config.format,
         "sampling": {"temperature": config.temperature, "seed": config.seed, "request": config.request},
         "limits": {
-            "k": rules.k,
-            "max_searches": rules.max_searches,
-            "max_turns": rules.turn_limit,
-            "max_observation_chars": rules.max_observation_chars,
-            "on_malformed": rules.on_malformed,
+            **env.limits,
             "max_turn_tokens": config.limits.max_turn_tokens,
             "max_prompt_tokens": config.limits.max_prompt_tokens,
             "max_response_tokens": config.limits.max_response_tokens,
         },
-        "metrics": METRICS,
+        "metrics": measures(env),
         "price": {"prompt": config.model.price_prompt, "completion": config.model.price_completion},
         "code": describe_code(PACKAGES),
         "created": f"{datetime.now().astimezone():%Y-%m-%dT%H:%M:%S%z}",
     }
+    # Older manifests, which can be resumed, do not name it.
+    if env.task_word != "question":
+        described["task_word"] = env.task_word
     if config.tree:
         described["tree"] = tree = dataclasses.asdict(config.expansion)
         # Said only where they are not the paper's: older manifests do not name them, and can be resumed.

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
 from at2po_agent.intervals import Interval, mean_interval, share_interval
-from at2po_agent.judge.episodes.records import EpisodeRecord, cut, malformed, total
+from at2po_agent.judge.episodes.records import EpisodeRecord, total
+from at2po_agent.judge.measured import Measure, Measured
 
 
 @dataclass(frozen=True)
@@ -42,25 +43,7 @@ class Prices:
         )
 
 
-Measure = Callable[[EpisodeRecord], float | None]  # None: not known of this episode
-
-MEASURES: Mapping[str, Measure] = {
-    "em": lambda episode: episode.em,
-    "f1": lambda episode: episode.f1,
-    "contains": lambda episode: episode.contains,
-    "malformed": lambda episode: float(malformed(episode)),
-    "cut": lambda episode: float(cut(episode)),
-    "searches": lambda episode: episode.searches,
-    "turns": lambda episode: len(episode.turns),
-    "recall": lambda episode: episode.recall,
-    "prompt_tokens": lambda episode: episode.prompt_tokens,
-    "completion_tokens": lambda episode: episode.completion_tokens,
-    "seconds": lambda episode: episode.seconds,
-}
-"""Means of an evaluation, by name, in the order in which they are shown; ``cost`` follows where prices are known."""
-
-SHARES = frozenset({"em", "f1", "contains", "malformed", "cut", "recall"})
-"""Measures that lie between 0 and 1: their intervals are those of shares, and they are shown in percent."""
+SEARCH = Measured()
 
 
 @dataclass(frozen=True)
@@ -70,7 +53,9 @@ class Summary:
     questions: int  # with a scored episode
     episodes: int  # scored
     errors: int  # ended by infrastructure, never counted as 0
-    means: Mapping[str, Interval]  # by a name of MEASURES, or "cost"; what no episode knows is left out
+    means: Mapping[
+        str, Interval
+    ]  # by a name of measured.MEASURES or of a metric, or "cost"; what no episode knows is left out
     pass_at: Mapping[int, Interval] = field(default_factory=dict)  # by k, where questions have several samples
     # Of all episodes, those that ended in an error included: they were paid for. None where one was not counted.
     prompt_tokens: int | None = 0
@@ -102,28 +87,31 @@ def summarise(
     episodes: Iterable[EpisodeRecord],
     prices: Prices | None = None,
     *,
+    measured: Measured = SEARCH,
     chains: int | None = None,
     batched: bool = False,
 ) -> Summary:
     """Every mean over the episodes of one run, with its 95 % interval over questions.
 
-    Where questions have several samples the mean of ``em`` is mean@k and ``pass_at`` holds pass@k for 2, 4, … and the
-    most samples that a question has.
+    Where questions have several samples the mean of the first metric is mean@k. Where that is a share, ``pass_at``
+    holds pass@k for 2, 4, … and the most samples that a question has.
 
     Args:
         episodes: of the run.
         prices: where they are known.
+        measured: what the episodes are measured by.
         chains: that the tree of a question began with, where the episodes are paths of trees (see ``samples``).
         batched: whether episodes ran in batches, which have one time together, so that no episode has one of its own.
     """
     seen = list(episodes)
     questions = by_question(samples(seen, chains))
-    measures = dict(MEASURES) | ({"cost": prices.of} if prices else {})
+    measures = measured.measures | ({"cost": prices.of} if prices else {})
     means = {}
     for name, measure in measures.items():
         values = question_means(questions.values(), measure)
         if values and not (batched and name == "seconds"):
-            means[name] = share_interval(values) if name in SHARES else mean_interval(values)
+            share = name != "cost" and measured.metric(name).share
+            means[name] = share_interval(values) if share else mean_interval(values)
     prompt_tokens = total(episode.prompt_tokens for episode in seen)
     completion_tokens = total(episode.completion_tokens for episode in seen)
     return Summary(
@@ -131,7 +119,7 @@ def summarise(
         episodes=sum(map(len, questions.values())),
         errors=sum(episode.error is not None for episode in seen),
         means=means,
-        pass_at=_pass_at(list(questions.values())),
+        pass_at=_pass_at(list(questions.values())) if measured.first.share else {},
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
         cost=prices.of_tokens(prompt_tokens, completion_tokens) if prices else None,
@@ -187,6 +175,6 @@ def _pass_at(questions: Sequence[Sequence[EpisodeRecord]]) -> dict[int, Interval
     found = {}
     for k in sorted({most, *(2**power for power in range(1, most.bit_length()) if 2**power < most)}):
         enough = [samples for samples in questions if len(samples) >= k]  # a question may have lost some to errors
-        values = [pass_at_k(len(samples), sum(episode.em == 1 for episode in samples), k) for samples in enough]
+        values = [pass_at_k(len(samples), sum(episode.score == 1 for episode in samples), k) for samples in enough]
         found[k] = share_interval(values)
     return found

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from at2po_agent.judge.episodes.records import EpisodeRecord, RecordError, in_order, read_episodes
+from at2po_agent.judge.measured import Measured
 from at2po_agent.judge.results.directory import read_manifest
 from at2po_agent.judge.results.metrics import Prices, Summary, samples, summarise
 from at2po_agent.method.expansion import EntropyGuided
@@ -73,6 +74,11 @@ class Finished:
         return str(self.manifest.get("model", {}).get("name", "?"))
 
     @property
+    def measured(self) -> Measured:
+        """What its episodes are measured by."""
+        return Measured.stored(self.manifest)
+
+    @property
     def prices(self) -> Prices | None:
         """What tokens cost, where it was given."""
         price = self.manifest.get("price") or {}
@@ -96,7 +102,8 @@ class Finished:
     def summarised(self, episodes: Iterable[EpisodeRecord]) -> Summary:
         """The numbers of episodes of this evaluation."""
         batched = "base_url" not in self.manifest.get("model", {})
-        return summarise(episodes, self.prices, chains=self.tree.chains if self.tree else None, batched=batched)
+        chains = self.tree.chains if self.tree else None
+        return summarise(episodes, self.prices, measured=self.measured, chains=chains, batched=batched)
 
 
 def _numbers(episode: EpisodeRecord) -> EpisodeRecord:

@@ -17,15 +17,15 @@ from rich.table import Table
 from rich.text import Text as Line
 
 from at2po_agent.intervals import average_interval, paired_mean_interval, paired_share_interval
+from at2po_agent.judge.measured import Measured
 from at2po_agent.judge.results.comparison import GROUPS, Column, Comparison
-from at2po_agent.judge.results.metrics import SHARES, Summary
-from at2po_agent.terminal import amount, counted, visible
+from at2po_agent.judge.results.metrics import SEARCH, Summary
+from at2po_agent.terminal import amount, counted, percent, visible
 
 Format = Literal["rich", "markdown", "latex"]
 FORMATS: tuple[Format, ...] = ("rich", "markdown", "latex")
 _SHORT = {"HotpotQA": "Hotpot", "2WikiMultiHopQA": "2Wiki", "Bamboogle": "Bamb"}
 _WHOLE = {"multi-hop": 4, "single-hop": 3}  # benchmarks of a group
-_SHARES = {"em": "Exact match, %", "f1": "F1, %", "contains": "Contains the gold answer, %"}
 _NONE = "–"
 
 
@@ -63,8 +63,9 @@ def sheets(comparison: Comparison) -> tuple[Sheet, ...]:
     """The scores, and where there are several models their paired differences from the first."""
     fields = tuple(_fields(comparison.columns))
     header = ("Model", *(field.name for field in fields))
-    measured = _SHARES.get(comparison.measure, comparison.measure.replace("_", " "))
-    shares = comparison.measure in _SHARES
+    metric = comparison.measured.metric(comparison.measure)
+    shares = metric.share
+    measured = f"{metric.heading[0].upper()}{metric.heading[1:]}, %" if shares else metric.heading
     form = _percent if shares else amount
     scores = [[field.mean(row) for field in fields] for row in range(len(comparison.rows))]
     cells = [[_NONE if value is None else form(value) for value in row] for row in scores]
@@ -91,7 +92,7 @@ def notes(comparison: Comparison) -> tuple[str, ...]:
     found += [f"{row} is {', '.join(runs)}" for row, runs in comparison.again.items()]
     for column in comparison.columns:
         n = next(len(values) for values in column.values if values is not None)
-        line = f"{column.benchmark} {column.split}: {n:,} questions that every run scored"
+        line = f"{column.benchmark} {column.split}: {n:,} {comparison.measured.task_word}s that every run scored"
         left = [f"{column.errors:,} ended by infrastructure"] if column.errors else []
         left += [f"{column.missing:,} not in every run"] if column.missing else []
         found.append(line + (f"; left out: {', '.join(left)}" if left else ""))
@@ -201,32 +202,29 @@ def _latex_text(text: str) -> str:
     return re.sub(r"[\\~^–&%$#_{}]", lambda at: _LATEX.get(at[0], "\\" + at[0]), " ".join(visible(text).split()))
 
 
-def summary_table(summary: Summary, title: str) -> Table:
+def summary_table(summary: Summary, title: str, measured: Measured = SEARCH) -> Table:
     """Every mean with its interval; below them what was counted, and paid for, in all."""
     table = Table(title=Line(visible(title)))
     table.add_column("")
     table.add_column("mean", justify="right")
     table.add_column("95 % interval", justify="right")
-    samples = max(summary.pass_at, default=1)
-    rows = {name.replace("_", " "): value for name, value in summary.means.items()}
-    if samples > 1:
-        rows = {f"em (mean@{samples})" if name == "em" else name: value for name, value in rows.items()}
-    for name, value in (rows | {f"pass@{k}": value for k, value in summary.pass_at.items()}).items():
-        if name == "cut" and not value.mean:
-            continue
-        form = _share if name.split()[0] in SHARES or name.startswith("pass@") else amount
+    samples, first = max(summary.pass_at, default=1), measured.first.name
+    rows = []
+    for name, value in summary.means.items():
+        if name != "cut" or value.mean:
+            of = f" (mean@{samples})" if name == first and samples > 1 else ""
+            share = name != "cost" and measured.metric(name).share
+            rows.append((name.replace("_", " ") + of, value, percent if share else amount))
+    rows += [(f"pass@{k}", value, percent) for k, value in summary.pass_at.items()]
+    for name, value, form in rows:
         table.add_row(name, form(value.mean), f"{form(value.low)} to {form(value.high)}")
     if summary.seconds_each is not None:
         table.add_row("seconds, of batches", amount(summary.seconds_each), "")
-    scored = f"{counted(summary.questions, 'question')}, {counted(summary.episodes, 'episode')} scored"
+    scored = f"{counted(summary.questions, measured.task_word)}, {counted(summary.episodes, 'episode')} scored"
     paid = f"{_tokens(summary.prompt_tokens)} prompt and {_tokens(summary.completion_tokens)} completion tokens"
     cost = "" if summary.cost is None else f"\ncost {amount(summary.cost)}"
     table.caption = f"{scored}, {counted(summary.errors, 'error')}\n{paid}{cost}"
     return table
-
-
-def _share(value: float) -> str:
-    return f"{value:.1%}"
 
 
 def _tokens(count: int | None) -> str:

@@ -48,14 +48,22 @@ def export_traces(run: Finished, out: Path, only: str | None = None) -> int:
 
 def trace(run: Finished, episode: EpisodeRecord) -> dict[str, Any]:
     """One episode of a run as a line of the file."""
-    spoken = run.manifest.get("dialect", {})
-    known = DIALECTS.get(str(spoken.get("name")))
-    tools = spoken.get("tools") or (known.tools if known else ())
+    tools = _tools(run.manifest)
     return {
         "messages": _chat(episode) if episode.messages else _inline(episode),
-        **({"tools": list(tools)} if tools else {}),
+        **({"tools": tools} if tools else {}),
         "metadata": _metadata(run, episode),
     }
+
+
+def _tools(manifest: Mapping[str, Any]) -> list[Any]:
+    """The tools that the model was told of beside the prompt: in a dialect of native calls."""
+    spoken = manifest.get("dialect", {})
+    # A dialect of the user's own is not known by its name: its tools are stored.
+    if "tools" in spoken:
+        return list(spoken["tools"])
+    known = DIALECTS.get(str(spoken.get("name")))
+    return list(manifest.get("tools", known.tools)) if known and known.tools else []
 
 
 def _fits(episode: EpisodeRecord, only: str | None) -> bool:
@@ -63,16 +71,14 @@ def _fits(episode: EpisodeRecord, only: str | None) -> bool:
 
 
 def _metadata(run: Finished, episode: EpisodeRecord) -> dict[str, Any]:
+    search = {"em": episode.em, "f1": episode.f1, "ended": episode.ended, "searches": episode.searches}
     return {
         "question_id": episode.question_id,
         "sample": episode.sample,
         "question": episode.question,
         "answers": list(episode.answers),
         "prediction": episode.prediction,
-        "em": episode.em,
-        "f1": episode.f1,
-        "ended": episode.ended,
-        "searches": episode.searches,
+        **({"metrics": dict(episode.metrics), "ended": episode.ended} if episode.metrics else search),
         "env": run.manifest.get("env"),
         "split": run.split,
         "model": run.model,

@@ -1,4 +1,4 @@
-"""What a black-box tree evaluation found: a table, the curve of exact match against tokens, and both in files."""
+"""What a black-box tree evaluation found: a table, the curve of the first metric against tokens, and both in files."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from at2po_agent.intervals import Interval, paired_share_interval, share_interva
 from at2po_agent.judge.config import JudgeConfig
 from at2po_agent.judge.display import EvaluationDisplay
 from at2po_agent.judge.episodes.records import EpisodeRecord
+from at2po_agent.judge.measured import Measured
 from at2po_agent.judge.resolve import label
 from at2po_agent.judge.results.diagnosis import diagnosis
-from at2po_agent.judge.results.directory import JudgeDirectory
-from at2po_agent.judge.results.metrics import Prices, summarise
+from at2po_agent.judge.results.directory import JudgeDirectory, read_manifest
+from at2po_agent.judge.results.metrics import SEARCH, Prices, summarise
 from at2po_agent.judge.tree.search import sampled
 from at2po_agent.judge.tree.voting import METHODS, Sampled, budgets, curve, exact_match_at
 from at2po_agent.method.expansion import EntropyGuided
@@ -114,11 +115,11 @@ def tree_result(questions: Sequence[Sampled], errors: int) -> TreeResult:
     )
 
 
-def table(result: TreeResult, title: str) -> Table:
-    """Exact match of every method at equal generated tokens."""
+def table(result: TreeResult, title: str, measured: Measured = SEARCH) -> Table:
+    """The first metric of every method at equal generated tokens."""
     shown = Table(title=Line(visible(title)))
     shown.add_column("at equal tokens", no_wrap=True)
-    for heading in ("EM", "95 % interval", "to chains", "paths", "tokens"):
+    for heading in (str(measured.first), "95 % interval", "to chains", "paths", "tokens"):
         shown.add_column(heading, justify="right")
     for name, found in result.methods.items():
         em, difference = found.em, found.against_chains
@@ -131,9 +132,10 @@ def table(result: TreeResult, title: str) -> Table:
             f"{found.paths:.1f}",
             f"{found.tokens:,.0f}",
         )
+    word = measured.task_word
     shown.caption = (
-        f"{result.questions:,} questions, {result.errors} errors; a tree took {result.budget:,.0f} generated tokens a "
-        "question, which bound every method; intervals over questions, differences paired"
+        f"{result.questions:,} {word}s, {result.errors} errors; a tree took {result.budget:,.0f} generated tokens a "
+        f"{word}, which bound every method; intervals over {word}s, differences paired"
     )
     return shown
 
@@ -142,8 +144,8 @@ def _points(interval: Interval) -> str:
     return f"{100 * interval.low:+.1f}, {100 * interval.high:+.1f}"
 
 
-def plot(result: TreeResult, width: int = 64, height: int = 12) -> str:
-    """The curve in characters: exact match against generated tokens of a question."""
+def plot(result: TreeResult, measured: Measured = SEARCH, width: int = 64, height: int = 12) -> str:
+    """The curve in characters: the first metric against generated tokens of a task."""
     low, high = result.at[0], result.at[-1]
     top = max(max(values) for values in result.curve.values()) or 1.0
     grid = [[" "] * width for _ in range(height)]
@@ -155,12 +157,11 @@ def plot(result: TreeResult, width: int = 64, height: int = 12) -> str:
     rows = [label + "".join(cells).rstrip() for label, cells in zip(labels, grid, strict=True)]
     ends = f"{low:,}".ljust(width - len(f"{high:,}")) + f"{high:,}"
     legend = "   ".join(f"{mark} {name}" for mark, name in zip(_MARKS, result.curve, strict=True))
-    return "\n".join(
-        [*rows, " " * 7 + "└" + "─" * width, " " * 8 + ends, " " * 8 + "generated tokens a question", legend]
-    )
+    below = f"generated tokens a {measured.task_word}"
+    return "\n".join([*rows, " " * 7 + "└" + "─" * width, " " * 8 + ends, " " * 8 + below, legend])
 
 
-def svg(result: TreeResult, title: str) -> str:
+def svg(result: TreeResult, title: str, measured: Measured = SEARCH) -> str:
     """The curve as a drawing."""
     width, height, left, bottom, above = 720, 420, 64, 56, 36
     low, high = result.at[0], result.at[-1]
@@ -183,7 +184,7 @@ def svg(result: TreeResult, title: str) -> str:
         parts.append(f'<text x="{left - 8}" y="{y(em) + 4:.1f}" text-anchor="end">{em:.1%}</text>')
         parts.append(f'<text x="{x(budget):.1f}" y="{height - 34}" text-anchor="middle">{budget:,.0f}</text>')
     parts.append(f'<text x="{x((low + high) / 2):.1f}" y="{height - 12}" text-anchor="middle">')
-    parts.append("generated tokens a question (exact match upwards)</text>")
+    parts.append(f"generated tokens a {measured.task_word} ({escape(measured.first.heading)} upwards)</text>")
     for number, (colour, (name, values)) in enumerate(zip(_COLOURS, result.curve.items(), strict=True)):
         points = " ".join(f"{x(budget):.1f},{y(em):.1f}" for budget, em in zip(result.at, values, strict=True))
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
@@ -193,20 +194,23 @@ def svg(result: TreeResult, title: str) -> str:
     return "\n".join([*parts, "</svg>\n"])
 
 
-def write_tree(
-    path: Path, env: str, split: str, model: str, records: Sequence[EpisodeRecord], shape: EntropyGuided
-) -> TreeResult | None:
-    """Write ``tree.json`` and ``curve.svg`` into a run; None, and nothing, where no question has a whole tree."""
+def write_tree(path: Path, records: Sequence[EpisodeRecord], shape: EntropyGuided) -> TreeResult | None:
+    """Write ``tree.json`` and ``curve.svg`` into a run; None, and nothing, where no task has a whole tree."""
     whole = sampled(records, shape)
     if not whole:
         return None
     result = tree_result(list(whole.values()), len({record.question_id for record in records} - set(whole)))
-    write_text(path / TREE, json.dumps({"env": env, "split": split} | result.to_json(), indent=1) + "\n")
-    write_text(path / CURVE, svg(result, f"{env} {split}: {model}"))
+    manifest = read_manifest(path)
+    of = {"env": manifest.get("env"), "split": manifest.get("dataset", {}).get("split")}
+    write_text(path / TREE, json.dumps(of | result.to_json(), indent=1) + "\n")
+    title = f"{of['env']} {of['split']}: {manifest.get('model', {}).get('name')}"
+    write_text(path / CURVE, svg(result, title, Measured.stored(manifest)))
     return result
 
 
-def conclude_tree(config: JudgeConfig, directory: JudgeDirectory, display: EvaluationDisplay) -> int:
+def conclude_tree(
+    config: JudgeConfig, directory: JudgeDirectory, display: EvaluationDisplay, measured: Measured
+) -> int:
     """Write ``summary.json``, ``tree.json`` and ``curve.svg``, and print table and curve.
 
     The summary has means of the chains that each tree began with, and the tokens and cost of all paths.
@@ -216,19 +220,19 @@ def conclude_tree(config: JudgeConfig, directory: JudgeDirectory, display: Evalu
     """
     records = directory.records()
     prices = Prices.known(config.model.price_prompt, config.model.price_completion)
-    directory.finish(summarise(records, prices, chains=config.expansion.chains))
+    directory.finish(summarise(records, prices, measured=measured, chains=config.expansion.chains))
     env, split, model = config.envs[0], str(config.split), label(config.model)
-    result = write_tree(directory.path, env, split, model, records, config.expansion)
+    result = write_tree(directory.path, records, config.expansion)
     if result:
-        display.console.print(table(result, f"{env} {split}: {model}"))
-        display.note(plot(result))
+        display.console.print(table(result, f"{env} {split}: {model}", measured))
+        display.note(plot(result, measured))
     display.say_cut(records, config.limits)
     if fault := diagnosis(records, config, directory.path):
         display.note(fault)
     errors = result.errors if result else len({record.question_id for record in records})
     if errors:
         display.note(
-            f"{errors} questions have no whole tree and are not scored; try them again with: "
+            f"{errors} {measured.task_word}s have no whole tree and are not scored; try them again with: "
             f"at2po-agent eval --resume {directory.path}"
         )
     return 1 if errors else 0

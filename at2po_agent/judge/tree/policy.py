@@ -22,8 +22,8 @@ from at2po_agent.judge.endpoint.conversation import TagConversation, converse
 from at2po_agent.judge.endpoint.refusals import ContextFull, EndpointError
 from at2po_agent.judge.endpoint.replies import Reply, tokens_behind
 from at2po_agent.policy.base import Completion, PolicyError, PolicyUnavailable, Request, Sampling
-from at2po_env.search_qa import SearchQAEnv
-from at2po_env.state import Text, plain
+from at2po_env.state import Text
+from at2po_env.tasks import TaskEnv
 
 LOGPROBS = 1  # alternatives that are asked for: llama.cpp's server gives no log-probabilities with 0
 
@@ -56,13 +56,14 @@ class TreePolicy:
         first: number of the tree's first path among those of the question; it varies the seed.
     """
 
-    def __init__(self, env: SearchQAEnv, endpoint: ChatEndpoint, config: JudgeConfig, first: int = 0) -> None:
-        self.env, self.endpoint, self.config, self.first = env, endpoint, config, first
+    def __init__(self, env: TaskEnv[Any], endpoint: ChatEndpoint, config: JudgeConfig, first: int = 0) -> None:
+        self.endpoint, self.config, self.first = endpoint, config, first
+        self._task_id: str = env.info()["task_id"]
         self.turns: dict[int, SampledTurn] = {}  # by the id that ends them
         self._start = converse(env)
         self._pieces: list[bytes] = []  # by id, what it adds to a turn
         self._tokens: dict[bytes, int] = {}
-        self._observations: dict[int, str] = {}
+        self._observations: dict[int, Text] = {}
 
     def prompt(self, text: Text) -> tuple[int, ...]:
         """One id for the first message."""
@@ -71,7 +72,7 @@ class TreePolicy:
     def observation(self, text: Text) -> tuple[int, ...]:
         """One id for what the model reads next."""
         id_ = self._new(b"")
-        self._observations[id_] = plain(text)
+        self._observations[id_] = text
         return (id_,)
 
     def decode_action(self, ids: Sequence[int]) -> str:
@@ -124,8 +125,7 @@ class TreePolicy:
         conversation = copy.copy(base)
         conversation.messages = list(base.messages)
         if before is not None:
-            kind = self.env.dialect.parse(before.action).kind
-            conversation.observe(self._observations[prompt[-1]], kind)
+            conversation.observe(self._observations[prompt[-1]])
         return conversation, before
 
     def _room(self, before: SampledTurn | None) -> int:
@@ -137,7 +137,7 @@ class TreePolicy:
         return most - tokens_behind(min(prompts, default=None), before.reply)
 
     def _seed(self, key: tuple[int, ...]) -> int:
-        address = f"{self.config.seed} {self.env.state.question.id} {self.first + key[-2]} {key[-1]}"
+        address = f"{self.config.seed} {self._task_id} {self.first + key[-2]} {key[-1]}"
         return int.from_bytes(hashlib.sha256(address.encode()).digest()[:4]) >> 1
 
     def _completion(self, request: Request, conversation: TagConversation, reply: Reply) -> Completion:

@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from statistics import fmean
+from typing import Any
 
 from at2po_agent.judge.config import JudgeConfig
 from at2po_agent.judge.endpoint.client import Call, ChatEndpoint
@@ -30,8 +31,8 @@ from at2po_agent.rollouts.grow import Actor, grow
 from at2po_agent.rollouts.outages import Outages
 from at2po_agent.settings import ConfigError
 from at2po_agent.tasks import run_pool
-from at2po_env.search_qa import SearchQAEnv
 from at2po_env.state import plain
+from at2po_env.tasks import TaskEnv
 
 
 def check_tree(config: JudgeConfig) -> None:
@@ -46,14 +47,23 @@ def check_tree(config: JudgeConfig) -> None:
         raise ConfigError("--tree has samples of its own (expansion.chains): leave -r out")
 
 
-async def probe(env: SearchQAEnv, endpoint: ChatEndpoint, question_id: str) -> None:
+def check_votes(env: TaskEnv[Any]) -> None:
+    """Raise a ConfigError where paths cannot vote: their answers are compared, and an answer is right or wrong."""
+    if not env.metrics[0].share or not env.task(env.tasks[0]).answers:
+        raise ConfigError(
+            f"--tree lets paths vote on their answers: it needs {env.task_word}s with reference answers (Task.answers) "
+            "and a first metric that is 0 or 1; leave --tree out"
+        )
+
+
+async def probe(env: TaskEnv[Any], endpoint: ChatEndpoint, question_id: str) -> None:
     """Ask for one token, to see whether the endpoint gives log-probabilities.
 
     Raises:
         EndpointError: it does not.
     """
     own = env.clone()
-    own.reset(options={"question_id": question_id})
+    own.reset(options={"task_id": question_id})
     start = converse(own)
     call = Call(tuple(start.messages), max_tokens=1, temperature=1.0, tools=start.tools, top_logprobs=LOGPROBS)
     if (await endpoint.complete(call)).logprobs is None:
@@ -61,7 +71,7 @@ async def probe(env: SearchQAEnv, endpoint: ChatEndpoint, question_id: str) -> N
 
 
 async def search_trees(
-    env: SearchQAEnv,
+    env: TaskEnv[Any],
     endpoint: ChatEndpoint,
     config: JudgeConfig,
     question_ids: Sequence[str],
@@ -80,14 +90,14 @@ async def search_trees(
 
     async def work(question_id: str) -> None:
         own = env.clone()
-        own.reset(options={"question_id": question_id})
+        own.reset(options={"task_id": question_id})
         on_records(await search_tree(own, endpoint, config, outages))
 
     await run_pool(question_ids, work, max(1, config.concurrency // config.expansion.chains))
 
 
 async def search_tree(
-    env: SearchQAEnv, endpoint: ChatEndpoint, config: JudgeConfig, outages: Outages
+    env: TaskEnv[Any], endpoint: ChatEndpoint, config: JudgeConfig, outages: Outages
 ) -> list[EpisodeRecord]:
     """All paths of the question that ``env`` was reset to, or one record that says why there are none."""
     seconds = config.limits.episode_seconds * config.expansion.leaves
@@ -107,7 +117,7 @@ async def search_tree(
     except (EndpointLost, NoLogprob, Refusal, _PathLost) as reason:
         error = str(reason)
     prompt = plain(env.observation())
-    return [record_of(env, env.state, Played(0, prompt, (), error=error))]
+    return [record_of(env, env.snapshot(), Played(0, prompt, (), error=error))]
 
 
 def _further(chains: Sequence[EpisodeRecord], budget: int, most: int) -> int:
@@ -123,17 +133,17 @@ class _PathLost(Exception):
 
 
 async def _grown(
-    env: SearchQAEnv, endpoint: ChatEndpoint, config: JudgeConfig, expansion: Expansion, first: int, outages: Outages
+    env: TaskEnv[Any], endpoint: ChatEndpoint, config: JudgeConfig, expansion: Expansion, first: int, outages: Outages
 ) -> list[EpisodeRecord]:
     policy = TreePolicy(env, endpoint, config, first)
     actor = Actor(policy, policy, Sampling(config.temperature), config.limits.rollout(), outages=outages)
-    tree = await grow(env, actor, expansion, key=(config.seed,), question_id=env.state.question.id)
+    tree = await grow(env, actor, expansion, key=(config.seed,), question_id=env.info()["task_id"])
     if len(tree.leaves) < tree.started:
         raise _PathLost(f"the search failed {tree.started - len(tree.leaves)} of {tree.started} paths for good")
     return list(_records(env, policy, tree))
 
 
-def _records(env: SearchQAEnv, policy: TreePolicy, tree: TurnTree) -> Iterator[EpisodeRecord]:
+def _records(env: TaskEnv[Any], policy: TreePolicy, tree: TurnTree) -> Iterator[EpisodeRecord]:
     """A record per path, in the order of their numbers."""
     last = {leaf: policy.turns[tree[leaf].action[-1]] for leaf in tree.leaves}
     prompt, paid = plain(env.observation()), set[int]()
@@ -187,7 +197,7 @@ def sampled(records: Iterable[EpisodeRecord], shape: EntropyGuided) -> dict[str,
 
 def _candidate(record: EpisodeRecord) -> Candidate | None:
     """The path of a record; None where infrastructure ended it, or something that ``--tree`` counts is not known."""
-    em, logprob, tokens = record.em, record.logprob, record.completion_tokens
+    em, logprob, tokens = record.score, record.logprob, record.completion_tokens
     if record.error is not None or em is None or logprob is None or tokens is None:
         return None
     return Candidate(record.prediction, em, logprob, tokens)

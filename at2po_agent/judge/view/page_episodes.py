@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from at2po_agent.judge.episodes.records import FILTERS, EpisodeRecord, TurnRecord, verdict
-from at2po_agent.judge.results.metrics import Summary
+from at2po_agent.judge.measured import Measured
+from at2po_agent.judge.results.metrics import SEARCH, Summary
 from at2po_agent.judge.view.page import Heading
 from at2po_agent.judge.view.passages import shown_passages
+from at2po_env.tasks import Metric
 
 CHUNK = 40  # episodes; what opening one of them unpacks
 
@@ -19,6 +21,7 @@ def evaluation_head(
     episodes: Sequence[EpisodeRecord],
     tree: Mapping[str, Any] | None = None,
     chains: int | None = None,
+    measured: Measured = SEARCH,
 ) -> dict[str, Any]:
     """What the page shows before an episode is opened.
 
@@ -28,6 +31,7 @@ def evaluation_head(
         episodes: in the order of the list.
         tree: what an evaluation with trees found, as ``tree.json`` has it.
         chains: that each of its trees began with, which the summary is over; None without trees.
+        measured: what the episodes are measured by.
     """
     return {
         "kind": "evaluation",
@@ -36,9 +40,18 @@ def evaluation_head(
         "samples": max((episode.sample + 1 for episode in episodes), default=1),
         "tree": tree,
         "chains": chains,
+        "first": _described(measured.first),
+        "own": [_described(metric) for metric in measured.own],
+        "task": measured.task_word,
         "filters": list(FILTERS),
         "episodes": [_row(number, episode) for number, episode in enumerate(episodes)],
     }
+
+
+def _described(metric: Metric) -> dict[str, Any]:
+    """A metric as the page heads it."""
+    words = metric.heading.replace("_", " ")
+    return {"name": metric.name, "title": str(metric), "words": words[0].upper() + words[1:], "share": metric.share}
 
 
 def episode_chunks(episodes: Sequence[EpisodeRecord]) -> Iterator[list[dict[str, Any]]]:
@@ -60,6 +73,8 @@ def _row(number: int, episode: EpisodeRecord) -> dict[str, Any]:
         "ended": episode.ended,
         "em": episode.em,
         "f1": episode.f1,
+        "score": episode.score,
+        "metrics": dict(episode.metrics),
         "turns": len(episode.turns),
         "tokens": episode.completion_tokens,
         "verdict": verdict(episode),

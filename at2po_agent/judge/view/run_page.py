@@ -43,13 +43,13 @@ def _evaluation(run: Path, path: Path, select: Callable[[Finished], Sequence[Epi
     episodes = select(finished)
     title = f"{finished.benchmark} {finished.split}"
     temperature = finished.manifest.get("sampling", {}).get("temperature")
-    asked = counted(finished.summary.questions, "question")
+    asked = counted(finished.summary.questions, finished.measured.task_word)
     said = [finished.model, asked, *([] if temperature is None else [f"temperature {temperature:g}"])]
     subtitle = ", ".join(said)
     heading, drawn = Heading(title, subtitle, finished.demo, list(facts(finished.manifest))), run / TREE
     tree = _tree(drawn) if drawn.is_file() else None
     chains = finished.tree.chains if finished.tree else None
-    head = evaluation_head(heading, finished.summary, episodes, tree, chains)
+    head = evaluation_head(heading, finished.summary, episodes, tree, chains, finished.measured)
     write_page(path, f"{title}, {finished.model}", head, episode_chunks(episodes))
     return f"{len(episodes):,} episodes"
 

@@ -12,7 +12,7 @@ from rich.text import Text as Line
 
 from at2po_agent.judge.episodes.records import EpisodeRecord, TurnRecord, verdict
 from at2po_agent.judge.view.passages import Shown, shown_passages
-from at2po_agent.terminal import visible
+from at2po_agent.terminal import amount, visible
 
 STYLES = {"correct": "green", "wrong": "red", "malformed": "yellow", "error": "magenta"}
 
@@ -38,7 +38,9 @@ def episode_table(episodes: Sequence[EpisodeRecord], title: str, width: int, fir
         "prediction": 16,
     }
     widths |= {"gold": 16, "turns": 5}
-    shown = [at for at, name in enumerate(widths) if width >= _ROOM or name not in ("id", "gold", "turns")]
+    hidden = {"gold"} if not any(episode.answers for episode in episodes) else set()
+    hidden |= {"id", "gold", "turns"} if width < _ROOM else set()
+    shown = [at for at, name in enumerate(widths) if name not in hidden]
     names = [list(widths)[at] for at in shown]
     widths["question"] = max(20, width - sum(widths[name] for name in names) - 3 * len(names) - 1)
     for name in names:
@@ -73,11 +75,15 @@ def _verdict(episode: EpisodeRecord) -> Line:
     line = Line.assemble((f"{_name(episode)}  ", "dim"), (word, STYLES[word]))
     if episode.error is not None:
         return line.append(f"  {visible(episode.error)}")
-    line.append("  answer ").append(visible(episode.prediction or f"none ({episode.ended})"), "bold")
-    line.append("  gold ").append(visible(" | ".join(episode.answers)), "green")
+    if episode.metrics and episode.prediction is None:
+        line.append(f"  {visible(episode.ended)}", "bold")
+    else:
+        line.append("  answer ").append(visible(episode.prediction or f"none ({episode.ended})"), "bold")
+    if episode.answers:
+        line.append("  gold ").append(visible(" | ".join(episode.answers)), "green")
     scores = (("EM", episode.em, "g"), ("F1", episode.f1, ".2f"), ("recall", episode.recall, ".2f"))
-    known = (f"  {name} {value:{form}}" for name, value, form in scores if value is not None)
-    return line.append("".join(known), "dim")
+    known = [f"  {name} {value:{form}}" for name, value, form in scores if value is not None]
+    return line.append("".join(known + [f"  {name} {amount(value)}" for name, value in episode.metrics.items()]), "dim")
 
 
 def _turn(number: int, turn: TurnRecord, gold: frozenset[str], passages: bool) -> list[RenderableType]:

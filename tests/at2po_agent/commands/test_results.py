@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 
 from at2po_agent.commands.main import main
-from at2po_agent.commands.results import MEASURES
-from at2po_agent.judge.results.metrics import MEASURES as KNOWN
 from tests.helpers.chat_server import Say, search_then_answer
 
 
@@ -62,7 +60,5 @@ def test_the_way_of_results(judged, capsys):
     assert [tool["function"]["name"] for tool in line["tools"]] == ["search"]
     assert line["metadata"]["split"] == "demo"
     assert line["messages"][1]["tool_calls"][0]["id"] == line["messages"][2]["tool_call_id"]
-
-
-def test_what_can_be_compared_is_measured():
-    assert set(MEASURES) <= set(KNOWN)
+    assert main(["compare", good, idle, "--metric", "beauty"]) == 2
+    assert "--metric: there is no 'beauty'; there are em, f1" in capsys.readouterr().err

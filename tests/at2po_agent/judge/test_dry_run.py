@@ -30,7 +30,7 @@ def test_the_plan_shows_the_first_request_as_it_would_be_sent():
     own = env.clone()
     own.reset(options={"question_id": "q2"})
     assert request["messages"] == converse(own).messages
-    assert request["tools"] == json.loads(json.dumps(env.dialect.tools))
+    assert request["tools"] == json.loads(json.dumps(env.chat.tools))
     assert "2 of 3 questions" in text and "6 (3 a question" in text and "at most" in text and "cost" in text
 
 
@@ -64,9 +64,9 @@ def test_no_episode_can_cost_more_than_the_bound():
     while not over:
         prompt += sum(len(message["content"].encode()) + 10 for message in talk.messages)
         completion += len(turn)
-        observation, _, terminated, truncated, info = env.step(turn)
+        _, _, terminated, truncated, _ = env.step(turn)
         over = terminated or truncated
         talk.messages.append({"role": "assistant", "content": turn})
-        talk.observe(observation, info["action"]["kind"])
+        talk.observe(env.observation())
     assert prompt <= prompt_bound / 2 and completion <= completion_bound / 2
     assert completion_bound == 2 * min(6 * 60, 4000)

@@ -8,31 +8,34 @@ const AMOUNTS = { searches: "Searches", turns: "Turns", prompt_tokens: "Prompt t
                   seconds: "Seconds", cost: "Cost" };
 
 function evaluationHead(head) {
-  const means = head.summary.means, em = means.em;
+  const { means, seconds_each } = head.summary, { first } = head, score = means[first.name];
   const tiles = [
-    ...Object.entries(SHARES).filter(([name]) => name !== "em" && means[name] && (name !== "cut" || means.cut.mean)).map(([name, label]) => measure(label, means[name], true)),
-    ...Object.entries(head.summary.pass_at).filter(([k]) => k !== "1").map(([k, value]) => measure(`pass@${k}`, value, true)),
-    ...Object.entries(AMOUNTS).filter(([name]) => means[name]).map(([name, label]) => measure(label, means[name], false)),
-    head.summary.seconds_each === null ? null : sharedSeconds(head.summary.seconds_each),
+    ...head.own.filter(({ name }) => name !== first.name && means[name]).map(({ name, words, share }) => measure(words, means[name], share, head.task)),
+    ...Object.entries(SHARES).filter(([name]) => name !== first.name && means[name] && (name !== "cut" || means.cut.mean)).map(([name, label]) => measure(label, means[name], true, head.task)),
+    ...Object.entries(head.summary.pass_at).filter(([k]) => k !== "1").map(([k, value]) => measure(`pass@${k}`, value, true, head.task)),
+    ...Object.entries(AMOUNTS).filter(([name]) => name !== first.name && means[name]).map(([name, label]) => measure(label, means[name], false, head.task)),
+    seconds_each === null ? null : sharedSeconds(seconds_each),
   ];
-  const exact = head.chains ? `Exact match of one chain, mean@${head.chains}` : head.samples > 1 ? `Exact match, mean@${head.samples}` : "Exact match";
-  const hero = em && h("div", { class: "hero" }, h("p", { class: "label" }, exact),
-    h("p", { class: "big" }, (100 * em.mean).toFixed(1), h("small", {}, " %")), whisker(em),
-    h("p", { class: "interval" }, `95 % interval ${(100 * em.low).toFixed(1)} – ${(100 * em.high).toFixed(1)}, ${count(em.n, "question")}`),
+  const label = head.chains ? `${first.words} of one chain, mean@${head.chains}` : head.samples > 1 ? `${first.words}, mean@${head.samples}` : first.words;
+  const shown = (value) => (first.share ? (100 * value).toFixed(1) : number(value));
+  const hero = score && h("div", { class: "hero" }, h("p", { class: "label" }, label),
+    h("p", { class: "big" }, shown(score.mean), first.share ? h("small", {}, " %") : null), first.share ? whisker(score) : null,
+    h("p", { class: "interval" }, `95 % interval ${shown(score.low)} – ${shown(score.high)}, ${count(score.n, head.task)}`),
     head.chains ? h("p", { class: "interval" }, "These numbers are of the chains that each tree began with.") : null,
     head.summary.errors ? h("p", { class: "warning" }, `${count(head.summary.errors, "episode")} ended by infrastructure, not scored`) : null);
   refill(byId("head"), heading(head), h("div", { class: "numbers" }, hero, h("dl", { class: "measures" }, tiles)),
-    treeResult(head.tree), facts(head.facts));
+    treeResult(head), facts(head.facts));
 }
 
 /** Episodes of a local model run in batches: one has a share of its batch's time, which has no interval. */
 const sharedSeconds = (value) => h("div", { class: "measure" }, h("dt", {}, "Seconds, of batches"), h("dd", {}, h("b", {}, number(value))));
 
 function episodeRow(item) {
-  const answer = item.verdict === "error" ? item.error : item.prediction === null ? `no answer (${item.ended})` : item.prediction;
+  const unanswered = Object.keys(item.metrics).length ? ENDS[item.ended] ?? item.ended : `no answer (${item.ended})`; // not every task wants one
+  const answer = item.verdict === "error" ? item.error : item.prediction ?? unanswered;
   return [icon(item.verdict, VERDICTS[item.verdict]), h("div", { class: "lines" }, h("p", { class: "question" }, said(item.question)),
     h("p", { class: "answer" }, said(answer, item.verdict),
-      item.verdict === "correct" || item.verdict === "error" ? null : [h("i", {}, " gold "), said(item.gold)],
+      item.verdict === "correct" || item.verdict === "error" || !item.gold ? null : [h("i", {}, " gold "), said(item.gold)],
       item.which ? h("i", {}, ` ${item.which}`) : null))];
 }
 
@@ -66,7 +69,7 @@ function observation(turn) {
   return h("div", { class: "results" }, turn.hits.map(passage), whole("as the model read it"));
 }
 
-const HEADLINES = { search: "searches", answer: "answers", malformed: "has no usable action" };
+const HEADLINES = { search: "searches", call: "calls a tool", answer: "answers", malformed: "has no usable action" };
 function turnView(turn, at) {
   const spent = [turn.completion_tokens && count(turn.completion_tokens, "token"), turn.seconds && `${turn.seconds.toFixed(1)} s`,
                  turn.finish === "length" && "cut at the length limit"].filter(Boolean).join(" · ");
@@ -77,12 +80,15 @@ function turnView(turn, at) {
 }
 
 function verdict(item, episode) {
+  const own = Object.entries(item.metrics).map(([name, value]) => `${name} ${Number.isInteger(value) ? value : number(value)}`);
   const scores = item.verdict === "error" ? null
-    : h("span", { class: "scores" }, `EM ${item.em}  F1 ${item.f1.toFixed(2)}`, episode.recall === null ? null : `  recall ${episode.recall.toFixed(2)}`);
+    : h("span", { class: "scores" }, own.length ? own.join("  ") : `EM ${item.em}  F1 ${item.f1.toFixed(2)}`,
+        episode.recall === null ? null : `  recall ${episode.recall.toFixed(2)}`);
   return h("div", { class: `verdict ${item.verdict}` }, h("h3", {}, icon(item.verdict), VERDICTS[item.verdict], scores),
     h("dl", {}, item.verdict === "error" ? [h("dt", {}, "Error"), h("dd", {}, said(item.error))]
+      : own.length && item.prediction === null ? [h("dt", {}, "Ended"), h("dd", {}, ENDS[item.ended] ?? item.ended)]
       : [h("dt", {}, "Answer"), h("dd", {}, item.prediction === null ? h("i", {}, `none: ${ENDS[item.ended] ?? item.ended}`) : said(item.prediction))],
-      h("dt", {}, "Gold"), h("dd", {}, episode.answers.map((answer, at) => [at ? h("i", {}, " or ") : null, said(answer)])),
+      episode.answers.length ? [h("dt", {}, "Gold"), h("dd", {}, episode.answers.map((answer, at) => [at ? h("i", {}, " or ") : null, said(answer)]))] : null,
       episode.gold_titles.length ? [h("dt", {}, "Gold titles"), h("dd", {}, episode.gold_titles.map((title, at) => [at ? h("i", {}, ", ") : null, said(title)]))] : null));
 }
 
@@ -99,7 +105,7 @@ async function openEpisode(item) {
 
 function evaluation(head) {
   evaluationHead(head);
-  const items = head.episodes;
+  const items = head.episodes, low = (item) => (head.own.length ? item.score : item.f1) ?? Infinity;
   for (const item of items) item.which = head.samples > 1 ? `${head.chains ? "path" : "sample"} ${item.sample + 1}` : "";
   for (const item of items) item.text = `${item.question} ${item.gold} ${item.prediction ?? ""} ${item.id}`.toLowerCase();
   const tally = (name) => items.filter((item) => item.filters.includes(name)).length;
@@ -108,7 +114,7 @@ function evaluation(head) {
     name: (item) => (item.sample ? `${item.id}/${item.sample + 1}` : item.id),
     filters: [["all", "All", items.length], ...head.filters.map((name) => [name, name[0].toUpperCase() + name.slice(1), tally(name)])],
     fits: (item, filter) => filter === "all" || item.filters.includes(filter),
-    order: { "in order": null, "lowest F1 first": (a, b) => (a.f1 ?? 2) - (b.f1 ?? 2), "most turns first": (a, b) => b.turns - a.turns,
+    order: { "in order": null, [head.own.length ? `lowest ${head.first.title} first` : "lowest F1 first"]: (a, b) => low(a) - low(b), "most turns first": (a, b) => b.turns - a.turns,
              "most tokens first": (a, b) => b.tokens - a.tokens },
   });
 }

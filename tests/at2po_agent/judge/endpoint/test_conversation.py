@@ -55,8 +55,8 @@ def test_a_conversation_in_tags():
     assert "Where does Tower A stand?" in talk.messages[0]["content"]
     assert (talk.stop, talk.tools) == (STOP, ())
     action = talk.take(Reply(" <search>Tower A", "stop", reasoning="a secret thought"))
-    observation, *_, info = env.step(action)
-    talk.observe(observation, info["action"]["kind"])
+    observation, *_ = env.step(action)
+    talk.observe(env.observation())
     assert talk.messages[1:] == [
         {"role": "assistant", "content": " <search>Tower A</search>"},
         {"role": "user", "content": observation},
@@ -77,7 +77,7 @@ def test_a_conversation_in_tool_calls_keeps_the_endpoints_ids():
     action = talk.take(Reply("I look.", "tool_calls", tool_calls=(first, second)))
     observation, *_, info = env.step(action)
     assert info["hits"][0]["title"] == "Tower A"
-    talk.observe(observation, info["action"]["kind"])
+    talk.observe(env.observation())
     assert talk.messages[1:] == [
         {"role": "assistant", "content": "I look.", "tool_calls": [first]},
         {"role": "tool", "tool_call_id": "toolu_9", "content": observation},
@@ -90,9 +90,9 @@ def test_a_call_that_cannot_be_read_is_sent_back_as_text():
     env = make_env(dialect="native", on_malformed="continue")
     env.reset(options={"question_id": "q1"})
     talk = converse(env)
-    observation, *_, info = env.step(talk.take(Reply("", "tool_calls", tool_calls=(call("{}", name="browse"),))))
+    *_, info = env.step(talk.take(Reply("", "tool_calls", tool_calls=(call("{}", name="browse"),))))
     assert info["action"]["kind"] == "malformed"
-    talk.observe(observation, info["action"]["kind"])
+    talk.observe(env.observation())
     assert [message["role"] for message in talk.messages] == ["user", "assistant", "user"]
     assert "browse" in talk.messages[1]["content"] and "tool_calls" not in talk.messages[1]
 

@@ -1,5 +1,8 @@
 """What is read of an evaluation is what was written, whatever the process that wrote it died of."""
 
+import json
+from dataclasses import replace
+
 import pytest
 
 from at2po_agent.judge.episodes.records import (
@@ -20,6 +23,16 @@ DONE = EpisodeRecord("q1", 0, "who?", ("A", "B"), "answer", prediction="a", em=1
 def test_a_record_comes_back_as_it_was_written(tmp_path):
     (tmp_path / EPISODES).write_text(DONE.to_line())
     assert list(read_episodes(tmp_path)) == [DONE]
+
+
+def test_metrics_of_other_tasks_come_back_in_their_order_and_search_fields_stay_away(tmp_path):
+    done = EpisodeRecord("t1", 0, "9", (), "done", turns=(TURN,), metrics={"success": 1.0, "a": 0.5})
+    (tmp_path / EPISODES).write_text(done.to_line())
+    (read,) = read_episodes(tmp_path)
+    assert read == done and list(read.metrics) == ["success", "a"] and read.score == 1
+    assert not {"em", "f1", "searches"} & set(json.loads(done.to_line()))
+    assert "metrics" not in json.loads(DONE.to_line()) and DONE.score == DONE.em == 1
+    assert (verdict(done), verdict(replace(done, metrics={"success": 0.0, "a": 1.0}))) == ("correct", "wrong")
 
 
 def test_a_torn_last_line_is_left_out(tmp_path):

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from at2po_agent.environments import EnvConfig
+from at2po_agent.judge.episodes.records import EpisodeRecord, TurnRecord
 from at2po_agent.judge.view.run_page import write_report
 from at2po_agent.policy.loading import PolicyConfig
 from at2po_agent.training.config import TrainConfig
@@ -55,6 +56,18 @@ def local(path: Path) -> Path:
     return run
 
 
+def of_tools(path: Path) -> Path:
+    call = TurnRecord("<add>3</add>", {"kind": "call", "content": "add(3)", "why": None}, "4", completion_tokens=3)
+    metrics = [{"name": name, "share": name == "success", "title": "", "words": ""} for name in ("success", "reward")]
+    episodes = [
+        EpisodeRecord("to-4", 0, "4", (), "done", turns=(call,), metrics={"success": 1.0, "reward": 1.0}),
+        EpisodeRecord("to-9", 0, LONG, (), "turn_limit", turns=(call,), metrics={"success": 0.0, "reward": 0.25}),
+        EpisodeRecord("to-8", 0, "8", ("8",), "answer", "7", turns=(call,), metrics={"success": 0.0, "reward": 0.0}),
+        failed("to-7"),
+    ]
+    return write_run(path, episodes, metrics=metrics, task_word="task", env="Numbers-v0")
+
+
 def nothing_scored(path: Path) -> Path:
     return write_run(path, [failed("q1")])
 
@@ -91,6 +104,7 @@ KINDS = [
     evaluation,
     samples,
     local,
+    of_tools,
     nothing_scored,
     empty,
     tree_evaluation,
