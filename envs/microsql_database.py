@@ -127,6 +127,7 @@ class Database:
         except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
             return f"error: {error}"
 
+    # By hand, because the names of a schema are dicts.
     def __hash__(self) -> int:
         return hash((self.world.seed, self.split, tuple(self.schema.columns.values())))
 
