@@ -54,8 +54,8 @@ BENCHMARKS: Mapping[str, BenchmarkEntry] = {
     "microwiki": BenchmarkEntry("AT2PO-MicroWiki-v0", "microwiki", ("multi-hop", GENERATED)),
 }
 
-TASK_FAMILIES: Mapping[str, str] = {"AT2PO-Maze-v0": "maze:MazeEnv"}
-"""Tasks that are no search: their Gymnasium ids, and their environments in ``envs``."""
+TASK_FAMILIES: Mapping[str, str] = {"AT2PO-Maze-v0": "maze:MazeEnv", "AT2PO-MicroSQL-v0": "microsql:make"}
+"""Tasks that are no search: their Gymnasium ids, and what makes them in ``envs``."""
 
 _OF_RULES = {*inspect.signature(Rules).parameters, *inspect.signature(Rules.of).parameters} - {"limits", "origins"}
 _OF_ENV = {"order", "copies", "render_mode"}
@@ -191,7 +191,7 @@ def make_task(family: str, **arguments: Any) -> TaskEnv[Any]:
 
     Args:
         family: an id in ``TASK_FAMILIES``.
-        **arguments: of the environment's class; its docstring lists them.
+        **arguments: of what makes it; its docstring lists them.
     """
     module, _, name = TASK_FAMILIES[family].partition(":")
     env: TaskEnv[Any] = getattr(_module_of_envs(module), name)(**arguments)

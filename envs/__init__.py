@@ -12,6 +12,9 @@ microwiki_questions   its questions, and the searches that answer them
 maze                  rooms and keys: a task of eight turns and more with its reward at the end
 maze_world            its layout, made from a seed
 maze_players          its baselines, and a traveller with faults to imitate
+microsql              a database agent's task over MicroWiki's world
+microsql_database     its databases, and queries that only read
+microsql_play         its teacher and its baselines
 
 To add a benchmark: a module here that exposes ``BENCHMARK``, and a line in ``at2po_env.registration.BENCHMARKS``.
 To add a task family: its environment here, and a line in ``at2po_env.registration.TASK_FAMILIES``.

@@ -23,6 +23,7 @@ from at2po_agent.settings import ConfigError, load
 from at2po_agent.warmstart.demonstrations import Scribe
 from at2po_agent.warmstart.imitation import Demonstration
 from at2po_agent.warmstart.run import WarmStartConfig, demonstrate, run, teacher_of
+from at2po_env.state import Segment
 from tests.helpers.places import CONFIGS
 
 TINY = [
@@ -130,6 +131,23 @@ def test_nothing_is_left_of_a_warm_start_that_failed(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_it_imitates_the_teacher_of_any_task_and_reports_that_tasks_metric(tmp_path: Path) -> None:
+    said: list[str] = []
+    changes = [
+        "env.id=AT2PO-MicroSQL-v0",
+        "env.kwargs={world: tiny, dialect: bare}",
+        "eval={temperatures: [0.0], questions: 2}",
+    ]
+    changes += ["teacher={wrong_relations: [author], wrong_column: 1.0}", "model.tiny.vocab_size=500"]
+    made = run(None, [*TINY, *changes, f"output={tmp_path / 'policy'}"], said.append)
+    record = json.loads((made / "warmstart.json").read_text())
+    assert 0.5 < record["teacher"]["success"] < 1 and list(record["teacher"]["taught_wrongly"]) == ["author"]
+    assert record["config"]["teacher"]["stop_early"] == 0
+    assert record["evaluation"]["temperature 0"]["all"] <= 1
+    assert any(line.startswith("success at temperature 0: ") for line in said)
+    assert len(Codec.from_dir(made).observation((Segment("<sql></sql>", data=False),))) == 2
+
+
 def test_an_environment_without_a_teacher_is_one_error_before_anything_is_made(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="Numbers-v0 has no teacher to imitate"):
         run(None, ["env.id=examples.number_game:Numbers-v0", f"output={tmp_path / 'policy'}"], quiet)
@@ -156,9 +174,10 @@ def test_what_cannot_be_done_is_one_error_that_names_the_key(tmp_path: Path, ove
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_shipped_policy_is_what_the_example_configuration_makes() -> None:
-    record = json.loads((SHIPPED / "warmstart.json").read_text())
-    example = CONFIGS / "warmstart_microwiki.yaml"
+@pytest.mark.parametrize("name", ["microwiki", "microsql"])
+def test_the_shipped_policy_is_what_the_example_configuration_makes(name: str) -> None:
+    record = json.loads((resolve_policy(f"builtin:{name}") / "warmstart.json").read_text())
+    example = CONFIGS / f"warmstart_{name}.yaml"
     made_by = {**record["config"], "output": "anywhere"}
     config = load(WarmStartConfig, example, ["output=anywhere"])
     assert made_by == json.loads(json.dumps(asdict(config)))
