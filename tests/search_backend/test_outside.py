@@ -132,3 +132,11 @@ def test_only_regular_files_are_read(tmp_path):
     for other in (tmp_path / "pipe", tmp_path, tmp_path / "none", "/dev/zero"):
         with pytest.raises(OSError):
             read_file(other)
+
+
+@pytest.mark.fault("item 25: a stored file that unpacks to gigabytes")
+def test_a_file_with_holes_is_not_read_into_memory(tmp_path):
+    with (tmp_path / "f").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(OSError, match="more than 1,073,741,824 bytes"):
+        read_file(tmp_path / "f")

@@ -13,6 +13,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, Request, build_opener
 
 from at2po_agent.policy.base import PolicyError, PolicyUnavailable
+from search_backend.open_files import limit_reached
 from search_backend.outside import ERROR_BYTES, Unusable, read_json
 from search_backend.retry import RETRYABLE
 
@@ -51,7 +52,8 @@ class SglangAdmin:
             kind = PolicyUnavailable if error.code in RETRYABLE else PolicyError
             raise kind(f"{self.url}{path} answered {error.code}: {said}") from error
         except (URLError, OSError, http.client.HTTPException) as error:
-            raise PolicyUnavailable(f"{self.url} cannot be reached: {getattr(error, 'reason', error)}") from error
+            why = limit_reached(error) or getattr(error, "reason", error)
+            raise PolicyUnavailable(f"{self.url} cannot be reached: {why}") from error
         if len(text) > _MOST_BYTES:
             raise PolicyUnavailable(f"{self.url}{path} answered more than {_MOST_BYTES:,} bytes")
         try:
