@@ -75,7 +75,7 @@ def test_a_policy_names_it() -> None:
 @pytest.mark.fault("item 29: ulimit -n reached is named as that, by SGLang's client")
 def test_the_control_of_a_server_names_it() -> None:
     with no_file_left(), pytest.raises(PolicyUnavailable, match=SAYS):
-        SglangAdmin("http://127.0.0.1:9", timeout=5).info()
+        SglangAdmin("http://127.0.0.1:9", timeout=5).ranks()
 
 
 @pytest.mark.fault("item 29: ulimit -n reached is named as that, by a search")
