@@ -6,7 +6,7 @@ import os
 import zlib
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from search_backend.outside import (
@@ -28,7 +28,18 @@ anything = st.recursive(
 )
 
 
-@given(st.binary() | anything.map(json.dumps).map(str.encode))
+def nested(levels: int) -> bytes:
+    return b"[" * levels + b"]" * levels
+
+
+@given(
+    st.binary()
+    | anything.map(json.dumps).map(str.encode)
+    | st.integers(1, 3000).map(nested)
+    | st.text(st.characters(categories=["Cs"]), min_size=1).map(json.dumps).map(str.encode)
+)
+@example(nested(MOST_DEPTH + 2))
+@example(b'"\\ud800"')
 def test_json_is_unusable_or_can_be_written_again(data):
     try:
         value = read_json(data)
@@ -36,6 +47,7 @@ def test_json_is_unusable_or_can_be_written_again(data):
         assert "\n" not in str(error)
     else:
         json.dumps(value, ensure_ascii=False).encode()
+        assert len(data) - len(data.lstrip(b"[")) <= MOST_DEPTH + 1
 
 
 @given(anything)
