@@ -15,7 +15,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 import zstandard
 
@@ -59,7 +59,7 @@ def _gzip_lines(file: Path) -> Iterator[bytes]:
         yield from _bounded_lines(stream)
 
 
-def _bounded_lines(stream: IO[bytes]) -> Iterator[bytes]:
+def _bounded_lines(stream: BinaryIO | gzip.GzipFile) -> Iterator[bytes]:
     while line := stream.readline(MOST_LINE + 1):
         _check_length(line)
         yield line

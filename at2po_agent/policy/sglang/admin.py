@@ -54,7 +54,7 @@ class SglangAdmin:
             kind = PolicyUnavailable if error.code in RETRYABLE else PolicyError
             raise kind(f"{self.url}{path} answered {error.code}: {said}") from error
         except (URLError, OSError, http.client.HTTPException) as error:
-            why = limit_reached(error) or getattr(error, "reason", error)
+            why = limit_reached(error) or str(getattr(error, "reason", error))
             raise PolicyUnavailable(f"{self.url} cannot be reached: {why}") from error
         if len(text) > _MOST_BYTES:
             raise PolicyUnavailable(f"{self.url}{path} answered more than {_MOST_BYTES:,} bytes")
