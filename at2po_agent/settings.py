@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,9 +21,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from at2po_agent.errors import AgentError
 from search_backend.components import out_of_range
-from search_backend.outside import read_file
+from search_backend.outside import read_file, shown
 
 Schema = TypeVar("Schema")
+
+MOST_YAML = 2**20  # bytes of a configuration
+MOST_VALUES = 100_000  # in it, those of an alias as often as it is used
+MOST_RESOLVED = 2**30  # characters that its references may stand for at the very most
 
 
 class ConfigError(AgentError, ValueError):
@@ -58,6 +63,7 @@ def load(schema: type[Schema], path: str | Path | None, overrides: Sequence[str]
     """
     merged: Any = OmegaConf.structured(schema)
     sources = (_read_with_bases(Path(path)) if path else []) + [_read_override(text) for text in overrides]
+    _check_references(sources)
     for values, where in sources:
         _refuse_secrets(values, schema, where)
     _replace_settings(sources, schema)
@@ -153,26 +159,78 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def _read_yaml(path: Path) -> tuple[dict[str, Any], _Where]:
     try:
-        text = read_file(path).decode()
+        text = read_file(path, MOST_YAML).decode()
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as text: {error}") from error
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = _compose(text)
         # OmegaConf's own reading of YAML: duplicate keys are errors, 1e-6 is a number
         values = OmegaConf.to_container(OmegaConf.create(text)) if node is not None else {}
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{path}{line}: not valid YAML: {error.problem or error}") from error
     except RecursionError:
-        raise ConfigError(f"{path}: not a usable YAML file: it is nested too deep") from None
+        raise ConfigError(f"{path}: not a usable YAML file: it is nested too deep, or in itself") from None
     # A ValueError is one of Python's: a date that is none, a number of too many digits.
     except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
         raise ConfigError(f"{path}: not a usable YAML file: {_first_line(error)}") from error
     if node is not None and not isinstance(node, yaml.MappingNode):
         raise ConfigError(f"{path}:1: a configuration is a mapping of keys to values")
     return cast(dict[str, Any], values), _Where(str(path), dict(_key_lines(node) if node else ()))
+
+
+def _compose(text: str) -> yaml.Node | None:
+    """The nodes of a YAML text, whose aliases are the nodes themselves and become copies later.
+
+    Raises:
+        ValueError: they stand for more values than a configuration has.
+    """
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    if node is not None and (values := _count_values(node, {})) > MOST_VALUES:
+        raise ValueError(f"with its aliases it has more than {MOST_VALUES:,} values ({shown(values)})")
+    return node
+
+
+def _count_values(node: yaml.Node, counted: dict[int, int]) -> int:
+    """Values under a node, those of an alias as often as it is used; ``counted`` are nodes by id."""
+    if id(node) not in counted:
+        parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+        inner = () if isinstance(node, yaml.ScalarNode) else parts
+        counted[id(node)] = 1 + sum(_count_values(part, counted) for part in inner)
+    return counted[id(node)]
+
+
+def _check_references(sources: Sequence[tuple[dict[str, Any], _Where]]) -> None:
+    """Refuse ``${…}`` that refer to each other so often that what they stand for has no bound.
+
+    ``n`` of them make at most ``3 ** (n / 3)`` copies of what is written (three in each of the values that the next
+    three name); a configuration of some kilobytes may have about thirty.
+
+    Raises:
+        ConfigError: there are too many.
+    """
+    texts = [text for values, _ in sources for text in _texts(values)]
+    references, size = sum(text.count("${") for text in texts), sum(map(len, texts)) + len(texts)
+    if references / 3 * math.log(3) + math.log(size or 1) > math.log(MOST_RESOLVED):
+        named = ", ".join(dict.fromkeys(where.source for _, where in sources))
+        raise ConfigError(
+            f"{named}: {references} references ${{…}} to other values, which may stand for more than "
+            f"{MOST_RESOLVED:,} characters: write some of them out"
+        )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield str(key)
+            yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
+    else:
+        yield str(value)
 
 
 def _key_lines(node: yaml.MappingNode, prefix: str = "") -> Iterator[tuple[str, int]]:
@@ -184,13 +242,14 @@ def _key_lines(node: yaml.MappingNode, prefix: str = "") -> Iterator[tuple[str, 
 
 
 def _read_override(text: str) -> tuple[dict[str, Any], _Where]:
-    key, equals, _ = text.partition("=")
+    key, equals, value = text.partition("=")
     where = _Where(f"override {text!r}", {key: 0})
     if not key.strip() or not equals:
         raise ConfigError(f"{where.source}: write it as key=value, for example seed=1")
     try:
+        _compose(value)
         values = OmegaConf.to_container(OmegaConf.from_dotlist([text]))
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError) as error:
         raise ConfigError(f"{where.source}: the value is not valid YAML: {_first_line(error)}") from error
     return cast(dict[str, Any], values), _Where(where.source, dict.fromkeys([key, *_keys_under(key, values)], 0))
 

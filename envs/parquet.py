@@ -8,12 +8,12 @@ from typing import Any
 
 from at2po_env.dataset import DataError
 
-# HotpotQA's rows hold ten paragraphs each: a batch of them is a few megabytes.
-_BATCH = 512
+_BATCH = 64  # rows at once
+_MOST_BYTES = 64 * 2**20  # of a batch: rows that repeat one long text take no room in the file
 
 
 def rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Stream the rows of a file, a few hundred in memory at a time.
+    """Stream the rows of a file, some dozens in memory at a time.
 
     Raises:
         DataError: pyarrow is not installed, or the file is not Parquet or damaged.
@@ -29,8 +29,11 @@ def rows(path: Path) -> Iterator[dict[str, Any]]:
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(_BATCH):
-                for row in batch.to_pylist():
-                    yield row
+                if batch.nbytes > _MOST_BYTES:
+                    raise DataError(f"{path}, at record {index}: {_BATCH} rows have more than {_MOST_BYTES:,} bytes")
+                for at in range(batch.num_rows):
+                    # One by one, as texts that a dictionary shares become copies.
+                    yield from batch.slice(at, 1).to_pylist()
                     index += 1
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         problem = str(error).partition("\n")[0]

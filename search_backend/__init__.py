@@ -11,6 +11,7 @@ tape         records what another backend answers, and replays it
 analysis     the analyzer that both indexes share
 retry        the pauses and the HTTP statuses of all retries, in search and above
 outside      bounds and checks for what comes from outside: bodies, JSON, numbers, files
+packed       files packed with zstd, unpacked within bounds
 open_files   the message where the limit of open files is reached
 background   an event loop on a thread of its own
 components   names that stand for code: built in, of installed packages, or your own

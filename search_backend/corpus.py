@@ -20,8 +20,11 @@ from typing import Any, BinaryIO
 import zstandard
 
 from search_backend.base import CorpusError, Passage
+from search_backend.packed import unpack_zstd
 
-_CHUNK = 1 << 16
+MOST_LINE = 64 * 2**20
+"""Bytes of one line of a passage file, unpacked."""
+
 _TSV_FIELDS = ("id", "text", "title")
 
 
@@ -48,36 +51,39 @@ def read_passages(path: str | os.PathLike[str]) -> Iterator[Passage]:
 
 def _plain_lines(file: Path) -> Iterator[bytes]:
     with file.open("rb") as stream:
-        yield from stream
+        yield from _bounded_lines(stream)
 
 
 def _gzip_lines(file: Path) -> Iterator[bytes]:
     with gzip.open(file, "rb") as stream:
-        yield from stream
+        yield from _bounded_lines(stream)
+
+
+def _bounded_lines(stream: BinaryIO | gzip.GzipFile) -> Iterator[bytes]:
+    while line := stream.readline(MOST_LINE + 1):
+        _check_length(line)
+        yield line
 
 
 def _zstd_lines(file: Path) -> Iterator[bytes]:
-    # zstandard's own stream_reader takes a file that was cut off for a finished one, so frames are followed here.
-    rest = b""
+    rest = bytearray()
     with file.open("rb") as stream:
-        for chunk in _zstd_chunks(stream):
-            *lines, rest = (rest + chunk).split(b"\n")
-            yield from (line + b"\n" for line in lines)
+        for part in unpack_zstd(stream):
+            *lines, end = part.split(b"\n")
+            for line in lines:
+                rest += line + b"\n"
+                _check_length(rest)
+                yield bytes(rest)
+                rest.clear()
+            rest += end
+            _check_length(rest)
     if rest:
-        yield rest
+        yield bytes(rest)
 
 
-def _zstd_chunks(stream: BinaryIO) -> Iterator[bytes]:
-    frame: Any = None
-    while data := stream.read(_CHUNK):
-        while data:
-            frame = frame or zstandard.ZstdDecompressor().decompressobj()
-            yield frame.decompress(data)
-            data = frame.unused_data if frame.eof else b""
-            if frame.eof:
-                frame = None
-    if frame is not None:
-        raise EOFError("the file ends in the middle of a frame")
+def _check_length(line: bytes | bytearray) -> None:
+    if len(line) > MOST_LINE:
+        raise EOFError(f"a line of more than {MOST_LINE:,} bytes, which is no passage")
 
 
 def _text_lines(file: Path, lines: Iterator[bytes]) -> Iterator[str]:

@@ -19,6 +19,9 @@ from typing import Any, BinaryIO
 ERROR_BYTES = 64 * 1024
 """Bytes that are read of an error's body; the rest is not waited for."""
 
+MOST_FILE = 2**30
+"""Bytes of a stored file that is read as a whole, and of what it unpacks to."""
+
 MOST_DEPTH = 100
 """Lists and objects inside each other in JSON; Python cannot write or walk what is nested much deeper."""
 
@@ -184,14 +187,17 @@ async def read_error_body(parts: AsyncIterable[bytes], encoding: str) -> bytes:
     return bytes(body.data)
 
 
-def read_file(path: Path) -> bytes:
+def read_file(path: Path, most: int = MOST_FILE) -> bytes:
     """Read a regular file: a pipe would be waited for, and a device may never end.
 
     Raises:
-        OSError: It cannot be read, or is no regular file.
+        OSError: It cannot be read, is no regular file, or has more than ``most`` bytes.
     """
     with open_file(path) as file:
-        return file.read()
+        # Asked before they are read: a file with holes has any size, and takes no room on the disk.
+        if os.fstat(file.fileno()).st_size > most:
+            raise OSError(f"{path} has more than {most:,} bytes")
+        return file.read(most)
 
 
 def open_file(path: Path) -> BinaryIO:

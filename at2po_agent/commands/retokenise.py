@@ -74,8 +74,9 @@ def _measure(arguments: argparse.Namespace, kwargs: Mapping[str, Any]) -> list[T
     from at2po_agent.environments import make_env
     from at2po_agent.method.expansion import Chains
     from at2po_agent.planning.retokenise import measure
+    from at2po_agent.policy.architecture import positions
     from at2po_agent.policy.base import Sampling
-    from at2po_agent.policy.loading import load_policy, positions, resolve_policy
+    from at2po_agent.policy.loading import load_policy, resolve_policy
     from at2po_agent.policy.local.policy import LocalPolicy
     from at2po_agent.rollouts.batch import rollout
     from at2po_agent.rollouts.grow import Actor, Limits

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, Qwen2Config, Qwen3Config
+from transformers import PreTrainedConfig, Qwen2Config, Qwen3Config
 
+from at2po_agent.policy.architecture import read_config
 from at2po_agent.policy.base import PolicyError
 from at2po_agent.policy.loading import resolve_policy
 
@@ -46,30 +46,7 @@ def read_sizes(path: str) -> tuple[PreTrainedConfig, str]:
             return found, "its published sizes"
         known = ", ".join(PUBLISHED)
         raise PolicyError(f"{error} (its config.json is enough here). Sizes are known without it of: {known}") from None
-    try:
-        sizes = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise PolicyError(f"{folder / 'config.json'} cannot be used: {' '.join(str(error).split())}") from error
-    return sizes, str(folder / "config.json")
-
-
-def outline(sizes: PreTrainedConfig, dtype: torch.dtype, layers: int | None = None) -> PreTrainedModel:
-    """The model of ``sizes`` on the meta device: every shape and no data; with its first ``layers`` layers only.
-
-    Raises:
-        PolicyError: it is no causal language model, or has no ``sdpa`` attention.
-    """
-    whole = dict(sizes.to_dict(), num_hidden_layers=sizes.num_hidden_layers)
-    if layers is not None:
-        whole |= {"num_hidden_layers": layers, "layer_types": None}
-    cut = type(sizes).from_dict(whole)
-    try:
-        with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(
-                cut, dtype=dtype, attn_implementation="sdpa", trust_remote_code=False
-            )
-    except ValueError as error:
-        raise PolicyError(f"a {sizes.model_type} model cannot be used: {' '.join(str(error).split())}") from error
+    return read_config(folder), str(folder / "config.json")
 
 
 def kv_bytes_per_token(sizes: PreTrainedConfig, bytes_per_value: int) -> int:

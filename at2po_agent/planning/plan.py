@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 
 from at2po_agent.method import algorithms
-from at2po_agent.planning.model_sizes import kv_bytes_per_token, outline, read_sizes
+from at2po_agent.planning.model_sizes import kv_bytes_per_token, read_sizes
 from at2po_agent.planning.server_memory import Server, of_server
 from at2po_agent.planning.step_size import StepSize, step_size
 from at2po_agent.planning.update_memory import Trained, activation_bytes, micro_batch, star
-from at2po_agent.policy.loading import positions
+from at2po_agent.policy.architecture import outline, positions
 from at2po_agent.training.config import TrainConfig
-from at2po_agent.update.logprobs import refuse_partial_attention
 from at2po_agent.update.packing import MicroBatch
+from at2po_agent.update.trainable import refuse_untrainable
 
 GIB = 2**30
 _PREFIX_CACHE = 512 * 2**20  # LocalPolicy's bound of states that it keeps
@@ -108,7 +108,7 @@ class _Planner:
     def __init__(self, config: TrainConfig, memory: int, processes: int) -> None:
         self.config, self.memory, self.processes = config, memory, processes
         self.sizes, self.source = read_sizes(config.policy.path)
-        refuse_partial_attention(self.sizes.get_text_config(), f"the {self.sizes.model_type} model")
+        refuse_untrainable(self.sizes)
         lora = config.lora if config.lora.rank else None
         half, checkpointing = config.update.precision == "bfloat16", config.update.gradient_checkpointing
         self.trained = Trained(self.sizes, _DTYPES[config.policy.dtype], half, checkpointing, lora)

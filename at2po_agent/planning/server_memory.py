@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from at2po_agent.planning.model_sizes import kv_bytes_per_token, outline
+from at2po_agent.planning.model_sizes import kv_bytes_per_token
+from at2po_agent.policy.architecture import outline
 from at2po_agent.settings import ConfigError
 from at2po_agent.training.config import TrainConfig
 

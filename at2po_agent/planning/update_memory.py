@@ -26,7 +26,7 @@ from torch.utils._pytree import tree_map_only
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from at2po_agent.method.tree import ROOT, TurnNode, TurnTree
-from at2po_agent.planning.model_sizes import outline
+from at2po_agent.policy.architecture import outline
 from at2po_agent.policy.lora import LoraConfig, add_lora
 from at2po_agent.update.logprobs import packed
 from at2po_agent.update.packing import Credited, MicroBatch, collate, pack_tree

@@ -1,5 +1,6 @@
 """What samples turns: token ids in, token ids and log-probabilities out.
 
+architecture  a model's configuration, read and checked without its weights
 base          the seam: ``Policy``, ``Request``, ``Sampling``, ``Completion``; to add a policy, implement ``generate``
 codec         text to token ids and back, with untrusted text kept apart from the scaffold
 engine        ``Engine``: a policy that follows a trained model

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from omegaconf import MISSING
-from safetensors import SafetensorError
 
-from at2po_agent.policy.base import CausalLM, PolicyError
+from at2po_agent.policy.architecture import in_one_line, read_config
+from at2po_agent.policy.base import PolicyError
 from at2po_agent.policy.codec import Codec
 from at2po_agent.policy.lora import attach_adapter, base_of
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedConfig, PreTrainedModel
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -52,15 +52,14 @@ def load_policy(path: str | Path, dtype: str | torch.dtype = "float32") -> tuple
         dtype: of the weights, as torch's or by its name.
 
     Raises:
-        PolicyError: a file is missing or damaged, or the weights are not all those of the configuration. (transformers
-            itself makes up random numbers for weights that are missing, and warns.)
+        PolicyError: a file is missing or damaged, the model is none that can be run, or the weights are not all those
+            of the configuration. (transformers itself makes up random numbers for weights that are missing, and warns.)
     """
     from transformers import AutoModelForCausalLM
 
-    if not (Path(path) / "config.json").is_file():
-        raise PolicyError(f"no model in {path}: expected config.json, weights and a tokenizer")
-    base = base_of(Path(path))
+    read_config(Path(path))
     try:
+        base = base_of(Path(path))
         model, report = AutoModelForCausalLM.from_pretrained(
             base or path,
             dtype=dtype,
@@ -72,29 +71,16 @@ def load_policy(path: str | Path, dtype: str | torch.dtype = "float32") -> tuple
         codec = Codec.from_dir(path)
         if base:
             attach_adapter(model, Path(path))
-    except (OSError, ValueError, LookupError, RuntimeError, SafetensorError) as error:
-        raise PolicyError(f"the model in {path} cannot be loaded: {' '.join(str(error).split())}") from error
+    except PolicyError:
+        raise
+    # What the files of somebody else's model hold, transformers, tokenizers and peft fail on in ways without number.
+    except Exception as error:
+        raise PolicyError(f"the model in {path} cannot be loaded: {in_one_line(error)}") from error
     if missing := sorted(report["missing_keys"]):
         raise PolicyError(
             f"the model in {path} lacks {len(missing)} of its weights, {missing[0]} first: it is not whole"
         )
     return model, codec
-
-
-def positions(model: CausalLM) -> int:
-    """Tokens that a prompt and its turn may have together; within its window, sliding attention is full attention."""
-    config = model.config
-    found = int(config.max_position_embeddings)
-    return min(found, int(config.sliding_window)) if "sliding_attention" in partial_attention(config) else found
-
-
-def partial_attention(config: PreTrainedConfig) -> list[str]:
-    """The kinds of a model's layers without full attention, as transformers names them; none for most models."""
-    kinds = {kind for kind in getattr(config, "layer_types", None) or () if kind != "full_attention"}
-    if not kinds and getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
-        # Mistral and Phi-3 name no kinds: every layer has the window.
-        kinds = {"sliding_attention"}
-    return sorted(kinds)
 
 
 BUILTIN = "builtin:"

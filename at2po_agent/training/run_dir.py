@@ -29,7 +29,8 @@ from at2po_agent.training.config import TrainConfig, load_config
 from at2po_agent.training.metrics import Scores
 from at2po_agent.training.stored_files import parse_lines, read_lines, read_value, unchanged
 from at2po_agent.training.stored_types import StoredManifest, check_metrics, check_tree
-from search_backend.outside import Unusable, read_file
+from search_backend.outside import MOST_FILE, Unusable, open_file, read_file
+from search_backend.packed import unpack_zstd
 
 _PARTS = ("trees", "checkpoints")
 RESUMABLE = ("train", "eval", "checkpoint", "log")  # sections that may change when a run goes on
@@ -257,19 +258,21 @@ def step_of(path: Path) -> int:
     return int(path.name.removeprefix("step_").partition(".")[0])
 
 
-def read_trees(file: Path) -> list[dict[str, Any]]:
+def read_trees(file: Path, most: int = MOST_FILE) -> list[dict[str, Any]]:
     """The records of one tree file.
 
     Raises:
-        RunDirError: it is missing or damaged.
+        RunDirError: it is missing or damaged, or unpacks to more than ``most`` bytes.
     """
     try:
-        unpacked = zstandard.ZstdDecompressor().decompressobj()
-        lines = unpacked.decompress(read_file(file)).splitlines()
-        if not unpacked.eof:
-            raise zstandard.ZstdError("the file ends early")
-        return list(parse_lines(file, lines, check_tree, "a stored tree"))
-    except (OSError, zstandard.ZstdError) as error:
+        unpacked = bytearray()
+        with open_file(file) as packed:
+            for part in unpack_zstd(packed):
+                unpacked += part
+                if len(unpacked) > most:
+                    raise EOFError(f"they unpack to more than {most:,} bytes")
+        return list(parse_lines(file, bytes(unpacked).splitlines(), check_tree, "a stored tree"))
+    except (OSError, EOFError, zstandard.ZstdError) as error:
         raise RunDirError(f"{file}: the stored trees cannot be read ({error}): put it back, or remove it") from error
     except Unusable as error:
         raise RunDirError(f"{error}; put the file back, or remove it") from error

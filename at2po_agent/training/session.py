@@ -14,10 +14,11 @@ from transformers import PreTrainedModel
 
 from at2po_agent.environments import make_env
 from at2po_agent.method.algorithms import Algorithm
+from at2po_agent.policy.architecture import positions, read_config
 from at2po_agent.policy.base import Sampling
 from at2po_agent.policy.codec import Codec
 from at2po_agent.policy.engine import Engine
-from at2po_agent.policy.loading import load_model, positions
+from at2po_agent.policy.loading import load_model, resolve_policy
 from at2po_agent.policy.lora import add_lora
 from at2po_agent.provenance import describe_code
 from at2po_agent.rollouts.grow import Actor
@@ -26,6 +27,7 @@ from at2po_agent.training.config import TrainConfig
 from at2po_agent.training.engines import open_engine
 from at2po_agent.training.validation import validate
 from at2po_agent.update.processes import ONE, Processes
+from at2po_agent.update.trainable import refuse_untrainable
 from at2po_env.tasks import TaskEnv
 from search_backend.components import described
 
@@ -94,6 +96,7 @@ def open_session(
         DataNotFound: the benchmark's data is not installed.
     """
     algorithm = validate(config, algorithm)
+    refuse_untrainable(read_config(resolve_policy(config.policy.path)))
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(config.deterministic)

@@ -2,6 +2,7 @@
 
 packing          trees as one packed sequence, and unrolled rows gathered from it
 micro_batches    which process forwards which trees, and when
+trainable        which models packed training is right for
 tree_attention   attention in which a token sees its own path only
 logprobs         log-probabilities and entropies of a packed or an unrolled forward
 forwarding       a model's forward and backward over micro-batches

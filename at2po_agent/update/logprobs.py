@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from at2po_agent.method.tree import ROOT, TurnTree
 from at2po_agent.policy.base import PolicyError
-from at2po_agent.policy.loading import partial_attention
 from at2po_agent.update.packing import MicroBatch
+from at2po_agent.update.trainable import refuse_partial_attention, scaled_logits
 from at2po_agent.update.tree_attention import TREE_OR_SDPA, Layout, plan_attention
 
 MAX_LOGITS = 2**25  # elements of a [chunk, vocab] block: 128 MiB in float32
@@ -47,24 +47,8 @@ def prepare_model(model: PreTrainedModel) -> None:
         hidden = model.base_model(input_ids=probe, use_cache=False).last_hidden_state
         given = model.get_output_embeddings()(hidden)
     if not torch.allclose(expected.float(), given.float(), rtol=1e-3, atol=1e-4):
-        raise PolicyError(
-            f"{name} scales or caps its logits after the output layer, which packed training does not do: choose a "
-            "model without that"
-        )
+        raise scaled_logits(name)
     model.set_attn_implementation(TREE_OR_SDPA)
-
-
-def refuse_partial_attention(config: PreTrainedConfig, name: str) -> None:
-    """Refuse a model with a sliding window or other layers that do not attend to every token before.
-
-    Raises:
-        PolicyError: ``config`` is of one.
-    """
-    if kinds := partial_attention(config):
-        raise PolicyError(
-            f"{name} has layers without full attention ({', '.join(kinds)}), which attention along a tree cannot "
-            "express: choose a model with full attention"
-        )
 
 
 def refuse_dropout(model: PreTrainedModel) -> None:

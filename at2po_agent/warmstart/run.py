@@ -22,9 +22,10 @@ from omegaconf import MISSING
 from at2po_agent import tasks
 from at2po_agent.atomic_files import new_directory, write_text
 from at2po_agent.environments import EnvConfig, check_env_id, import_tasks, make_env
+from at2po_agent.policy.architecture import positions
 from at2po_agent.policy.base import Sampling
 from at2po_agent.policy.codec import Codec
-from at2po_agent.policy.loading import load_policy, positions, resolve_policy
+from at2po_agent.policy.loading import load_policy, resolve_policy
 from at2po_agent.rollouts.evaluate import Evaluation, evaluate
 from at2po_agent.rollouts.grow import Actor, Limits
 from at2po_agent.rollouts.outages import Outages

@@ -17,6 +17,7 @@ from elasticsearch import Elasticsearch
 from search_backend.base import BadAnswer, CorpusError, SearchError, SearchTimeout, SearchUnavailable
 from search_backend.bounded import TooLong
 from search_backend.elastic.address import API_KEY, PASSWORD, USER, Address
+from search_backend.open_files import limit_reached
 from search_backend.retry import RETRYABLE, Backoff
 
 Result = TypeVar("Result")
@@ -50,7 +51,9 @@ def failure(error: Exception, address: Address) -> Failure:
         if isinstance(_cause(error), aiohttp.ClientPayloadError | aiohttp.ClientResponseError):
             reason = " ".join(error.message.split())
             return Failure(BadAnswer(f"{address}: no answer that can be read ({reason})"), again=True)
-        return Failure(SearchUnavailable(f"{address}: no connection ({error.message})"), again=True)
+        return Failure(
+            SearchUnavailable(f"{address}: no connection ({limit_reached(error) or error.message})"), again=True
+        )
     if isinstance(error, elastic_transport.SerializationError | RecursionError):
         return Failure(BadAnswer(f"{address}: not an answer of Elasticsearch ({type(error).__name__})"), again=True)
     return Failure(SearchError(f"{address}: not an answer of Elasticsearch ({error})"), again=False)

@@ -13,7 +13,7 @@ import tantivy
 
 from search_backend.analysis import Analyzer
 from search_backend.base import CorpusError, Manifest, Passage
-from search_backend.outside import read_json
+from search_backend.outside import read_file, read_json
 
 FORMAT = "at2po-index/1"
 MANIFEST_NAME = "manifest.json"
@@ -80,7 +80,7 @@ def write_manifest(directory: Path, manifest: Manifest, key: str | None) -> None
 def is_ours(directory: Path) -> bool:
     """Whether the directory holds an index of this project, of any version and state, and so may be replaced."""
     try:
-        content = read_json((directory / MANIFEST_NAME).read_bytes())
+        content = read_json(read_file(directory / MANIFEST_NAME))
     except (OSError, ValueError):
         return False
     return isinstance(content, dict) and str(content.get("format")).startswith(FORMAT.split("/")[0] + "/")
@@ -96,7 +96,7 @@ def read_manifest(directory: Path) -> tuple[Manifest, str | None]:
         raise CorpusError(f"there is no index directory {directory}; build one with: at2po-agent index build")
     path = directory / MANIFEST_NAME
     try:
-        content = read_json(path.read_bytes())
+        content = read_json(read_file(path))
         if content["format"] != FORMAT:
             raise CorpusError(f"{path} has format {content['format']!r}, this version reads {FORMAT!r}; build it again")
         manifest, key, sizes = Manifest(**content["manifest"]), content["key"], dict(content["files"])

@@ -53,3 +53,12 @@ def test_damaged_parquet_is_read_or_is_one_error(tmp_path_factory, damage, at, c
     path.write_bytes(b"PAR1" + bytes(content[4 : max(8, cut % (2 * len(content)))]))
     with contextlib.suppress(DataError):
         assert all(isinstance(record.fields, dict) for record in records(path))
+
+
+@pytest.mark.fault("item 25: a stored file that unpacks to gigabytes")
+def test_rows_that_repeat_one_long_text_are_read_no_further_than_memory_allows(tmp_path):
+    path = tmp_path / "f.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"id": ["x" * 1_100_000] * 64}), path)
+    assert path.stat().st_size < 1_000_000
+    with pytest.raises(DataError, match="at record 0: 64 rows have more than"):
+        list(records(path))

@@ -31,6 +31,22 @@ hostile_values = st.one_of(
 )
 
 
+_NUMBERS = st.sampled_from([-1, 2**53, 10**400, float("nan"), float("inf"), 1e308, -1e308, 0.5])
+_ALIKE: dict[type, st.SearchStrategy[Any]] = {
+    str: st.sampled_from(["\ud800", "a\udfffb", "", "\x00", "\x1b[31m", "x" * 5000]),
+    int: _NUMBERS,
+    float: _NUMBERS,
+    bool: st.sampled_from(["no", 0, 1, None]),
+}
+
+
+def part_at(value: Any, path: Path) -> Any:
+    """The part of a JSON value at an address."""
+    for key in path:
+        value = value[key]
+    return value
+
+
 def paths(value: Any) -> Iterator[Path]:
     """The addresses of all parts of a JSON value, of itself first."""
     yield ()
@@ -55,6 +71,15 @@ def replaced(value: Any, path: Path, part: Any) -> Any:
 
 
 def with_one_part_replaced(value: Any) -> st.SearchStrategy[Any]:
-    """The value with one part that is missing or something else."""
-    part = st.one_of(hostile_values, st.just(_REMOVED))
-    return st.builds(replaced, st.just(value), st.sampled_from(list(paths(value))), part)
+    """The value with one part that is missing or something else.
+
+    Where the part is a text or a number, others of its kind come as often as anything: what has another type is mostly
+    seen by the first who uses it, and what has the right one is not.
+    """
+
+    def replace(path: Path) -> st.SearchStrategy[Any]:
+        part = part_at(value, path)
+        alike = next((values for kind, values in _ALIKE.items() if type(part) is kind), st.just(_REMOVED))
+        return st.one_of(hostile_values, st.just(_REMOVED), alike).map(lambda other: replaced(value, path, other))
+
+    return st.sampled_from(list(paths(value))).flatmap(replace)

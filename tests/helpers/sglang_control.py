@@ -43,6 +43,8 @@ class Controlled(Double):
         return web.Response()
 
     async def _info(self, request: web.Request) -> web.Response:
+        if self.says is not None:
+            return await super()._info(request)
         return web.json_response(
             {
                 "weight_version": self.version,

@@ -32,6 +32,7 @@ class Double:
         self.seeds = False
         self.misbehave: list[Behaviour] = []  # each takes one request to /generate
         self.flushes = 0
+        self.says: str | None = None  # JSON in place of what it is
         self.url = ""
         # In place of its own answer to every /generate.
         self.answers: Callable[[web.Request], Awaitable[web.StreamResponse]] | None = None
@@ -56,6 +57,8 @@ class Double:
         return app
 
     async def _info(self, request: web.Request) -> web.Response:
+        if self.says is not None:
+            return web.Response(text=self.says, content_type="application/json")
         return web.json_response(
             {
                 "weight_version": self.version if request.path == "/model_info" else "default",  # for ever

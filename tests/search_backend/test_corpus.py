@@ -157,3 +157,12 @@ def test_the_sample_corpora_are_read_without_loss(data_dir):
         packed = [files.pack(passage) for passage in read_passages(data_dir / "corpus" / f"{name}.jsonl.gz")]
         assert (len(packed), hashlib.sha256(b"".join(packed)).hexdigest()[:12]) == expected
     assert sum(count for count, _ in SAMPLES.values()) == 65_079
+
+
+@pytest.mark.fault("item 25: a stored file that unpacks to gigabytes")
+@pytest.mark.parametrize("packed", PACK)
+def test_a_line_without_an_end_is_read_no_further_than_a_passage_can_be(tmp_path, packed):
+    path = tmp_path / f"c.jsonl{packed}"
+    path.write_bytes(PACK[packed](b'{"id": "1", "text": "' + b"x" * (65 * 2**20)))
+    with pytest.raises(CorpusError, match=r"c.jsonl.*after line 0: .*a line of more than 67,108,864 bytes"):
+        list(read_passages(path))

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import search_backend
@@ -155,6 +155,7 @@ def test_whatever_bytes_come_are_an_error_of_ours(response):
 
 
 @BAD_ANSWERS
+@example({"result": [[{"document": {"id": "\ud800", "text": "\udfff"}, "score": 1}]]})
 @given(with_one_part_replaced({"result": [DOCUMENTS]}))
 def test_whatever_a_part_of_the_answer_is_the_hits_are_sound_or_there_is_an_error_of_ours(answer):
     try:

@@ -5,15 +5,23 @@ from __future__ import annotations
 import asyncio
 import resource
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import aiohttp
 import pytest
 
+import search_backend
 from at2po_agent.commands import main as cli
+from at2po_agent.judge.config import LimitConfig, ModelConfig
+from at2po_agent.judge.endpoint.client import Call, ChatEndpoint
+from at2po_agent.judge.endpoint.refusals import EndpointError
 from at2po_agent.policy.base import PolicyUnavailable
+from at2po_agent.policy.sglang.admin import SglangAdmin
 from at2po_agent.policy.sglang.server import Server
+from search_backend import SearchUnavailable
+from search_backend.elastic.address import parse_address
+from search_backend.elastic.link import Link
 from search_backend.open_files import limit_reached
 
 SAYS = r"too many open files: a process may have [\d,]+ \(ulimit -n\); raise that with"
@@ -61,4 +69,45 @@ def test_a_policy_names_it() -> None:
                 await server.weight_version()
 
     with pytest.raises(PolicyUnavailable, match=SAYS):
+        asyncio.run(ask())
+
+
+@pytest.mark.fault("item 29: ulimit -n reached is named as that, by SGLang's client")
+def test_the_control_of_a_server_names_it() -> None:
+    with no_file_left(), pytest.raises(PolicyUnavailable, match=SAYS):
+        SglangAdmin("http://127.0.0.1:9", timeout=5).ranks()
+
+
+@pytest.mark.fault("item 29: ulimit -n reached is named as that, by a search")
+def test_a_search_service_names_it() -> None:
+    with closing(search_backend.open("http://127.0.0.1:9/retrieve?retries=0")) as service:
+        with pytest.raises(SearchUnavailable, match="no connection"):
+            service.search(["q"], 1)
+        with no_file_left(), pytest.raises(SearchUnavailable, match=SAYS):
+            service.search(["q"], 1)
+
+
+@pytest.mark.fault("item 29: ulimit -n reached is named as that, by a search")
+def test_elasticsearch_names_it() -> None:
+    address = parse_address("elasticsearch://127.0.0.1:9/wiki?retries=0")
+    with closing(Link(address, "wiki", sharded=False)) as link:
+        with pytest.raises(SearchUnavailable, match="no connection"):
+            link.run(link.ask([{"size": 1}])).result()
+        with no_file_left(), pytest.raises(SearchUnavailable, match=SAYS):
+            link.run(link.ask([{"size": 1}])).result()
+
+
+@pytest.mark.fault("item 29: ulimit -n reached is named as that, by an evaluation's client")
+def test_a_chat_endpoint_names_it() -> None:
+    call = Call(messages=({"role": "user", "content": "hello"},), max_tokens=1)
+    limits = LimitConfig(retries=0, wait_seconds=0.1)
+
+    async def ask() -> None:
+        async with ChatEndpoint(ModelConfig("m", "http://127.0.0.1:9/v1"), limits) as endpoint:
+            with pytest.raises(EndpointError, match="cannot be reached"):
+                await endpoint.complete(call)
+            with no_file_left():
+                await endpoint.complete(call)
+
+    with pytest.raises(EndpointError, match=SAYS):
         asyncio.run(ask())

@@ -6,7 +6,7 @@ import os
 import zlib
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from search_backend.outside import (
@@ -28,7 +28,18 @@ anything = st.recursive(
 )
 
 
-@given(st.binary() | anything.map(json.dumps).map(str.encode))
+def nested(levels: int) -> bytes:
+    return b"[" * levels + b"]" * levels
+
+
+@given(
+    st.binary()
+    | anything.map(json.dumps).map(str.encode)
+    | st.integers(1, 3000).map(nested)
+    | st.text(st.characters(categories=["Cs"]), min_size=1).map(json.dumps).map(str.encode)
+)
+@example(nested(MOST_DEPTH + 2))
+@example(b'"\\ud800"')
 def test_json_is_unusable_or_can_be_written_again(data):
     try:
         value = read_json(data)
@@ -36,6 +47,7 @@ def test_json_is_unusable_or_can_be_written_again(data):
         assert "\n" not in str(error)
     else:
         json.dumps(value, ensure_ascii=False).encode()
+        assert len(data) - len(data.lstrip(b"[")) <= MOST_DEPTH + 1
 
 
 @given(anything)
@@ -132,3 +144,11 @@ def test_only_regular_files_are_read(tmp_path):
     for other in (tmp_path / "pipe", tmp_path, tmp_path / "none", "/dev/zero"):
         with pytest.raises(OSError):
             read_file(other)
+
+
+@pytest.mark.fault("item 25: a stored file that unpacks to gigabytes")
+def test_a_file_with_holes_is_not_read_into_memory(tmp_path):
+    with (tmp_path / "f").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(OSError, match="more than 1,073,741,824 bytes"):
+        read_file(tmp_path / "f")

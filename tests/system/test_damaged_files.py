@@ -239,7 +239,15 @@ CONFIGS = {
     "a name of 400 characters": f"name: {'x' * 400}\n",
     "a date that is none": "name: 2024-99-99\n",
     "an alias of itself": "name: &a [*a]\n",
+    "aliases of aliases": "name: 1\ntags: {a0: &a0 [x, x]"
+    + "".join(f", a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 40))
+    + "}\n",
+    "merged aliases": "env:\n  kwargs:\n    a0: &a0 {x: 1}\n"
+    + "".join(f"    a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}\n" for i in range(1, 40)),
+    "references to references": "env:\n  kwargs:\n    a0: xxxxxxxx\n"
+    + "".join(f"    a{i}: ${{env.kwargs.a{i - 1}}}${{env.kwargs.a{i - 1}}}\n" for i in range(1, 40)),
     "a number of 5,000 digits": f"seed: {'9' * 5000}\n",
+    "two megabytes": f"name: {'x' * 2**21}\n",
 }
 
 

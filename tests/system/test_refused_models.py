@@ -5,6 +5,8 @@ One file beside the commands' own, as the rule is the same for all of them.
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,11 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
+    BertConfig,
     CohereConfig,
     Gemma2Config,
+    GraniteConfig,
+    MiniCPM3Config,
     MistralConfig,
     PreTrainedConfig,
     Qwen2Config,
@@ -21,7 +26,8 @@ from transformers import (
 )
 
 from at2po_agent.commands.main import main
-from at2po_agent.policy.loading import load_policy, positions
+from at2po_agent.policy.architecture import positions
+from at2po_agent.policy.loading import load_policy, resolve_policy
 from tests.helpers.real_tokenizers import byte_bpe
 from tests.helpers.tiny_models import CODEC
 
@@ -33,6 +39,10 @@ QWEN2 = Qwen2Config(**SIZES, use_sliding_window=True, sliding_window=1024, max_w
 GEMMA2 = Gemma2Config(**SIZES, head_dim=8)
 T5 = T5Config(vocab_size=CODEC.vocab_size, d_model=32, d_ff=48, num_layers=2, num_heads=4, d_kv=8)
 COHERE = CohereConfig(**SIZES, logit_scale=0.1)
+GRANITE = GraniteConfig(**SIZES, logits_scaling=8.0)
+MINICPM = MiniCPM3Config(**SIZES | {"num_key_value_heads": 4}, dim_model_base=16)
+BERT = BertConfig(**SIZES)
+SCALED = (COHERE, GRANITE, MINICPM)
 
 
 def store(folder: Path, config: PreTrainedConfig) -> Path:
@@ -63,11 +73,21 @@ REFUSED = [
     *(
         (command, config, "layers without full attention")
         for command in ("train", "plan")
-        for config in (MISTRAL, QWEN2)
+        for config in (MISTRAL, QWEN2, GEMMA2)
     ),
-    *((command, config, "") for command in EVERY for config in (GEMMA2, T5)),
-    ("train", COHERE, "scales or caps its logits"),
+    *((command, GEMMA2, "scaled_dot_product_attention") for command in ("eval", "warm-start", "retokenise")),
+    *((command, T5, "an encoder and a decoder") for command in EVERY),
+    *((command, BERT, "a bert model is an encoder") for command in EVERY),
+    *((command, config, "scales or caps its logits") for command in ("train", "plan") for config in SCALED),
 ]
+NONE = [
+    {"num_hidden_layers": "x"},
+    {"hidden_size": -5},
+    {"num_attention_heads": 0},
+    {"model_type": [1]},
+    {"head_dim": 0},
+]
+NONE += [{"hidden_act": "no such"}, {"rope_parameters": 5}, {"num_key_value_heads": 3}, {"dtype": "float99"}, None]
 
 
 @pytest.mark.fault("V: sliding windows and other models that are refused")
@@ -86,6 +106,24 @@ def test_a_model_that_cannot_be_used_is_one_line(
     assert line.startswith("at2po-agent: error: ")
     assert why in line
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.fault("item 29: a config.json that transformers fails on with a traceback")
+@pytest.mark.parametrize("change", NONE, ids=str)
+@pytest.mark.parametrize("command", ["plan", "retokenise"])
+def test_a_configuration_with_a_value_that_is_none_is_one_line(
+    command: str,
+    change: dict[str, object] | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = Path(shutil.copytree(resolve_policy("builtin:microwiki"), tmp_path / "model"))
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(change and config | change))
+    assert call(command, model, tmp_path) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("at2po-agent: error: ")
 
 
 @pytest.mark.parametrize("config", [MISTRAL, QWEN2])

@@ -17,8 +17,9 @@ from at2po_agent.judge.episodes.play import Metered, Played, record_of
 from at2po_agent.judge.episodes.records import EpisodeRecord
 from at2po_agent.method.expansion import Chains
 from at2po_agent.method.tree import TurnTree
+from at2po_agent.policy.architecture import positions
 from at2po_agent.policy.base import Finish, Sampling
-from at2po_agent.policy.loading import PolicyConfig, load_model, positions
+from at2po_agent.policy.loading import PolicyConfig, load_model
 from at2po_agent.policy.local.policy import LocalPolicy
 from at2po_agent.rollouts.batch import rollout
 from at2po_agent.rollouts.grow import Actor

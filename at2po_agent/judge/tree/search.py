@@ -26,7 +26,7 @@ from at2po_agent.judge.tree.policy import LOGPROBS, EndpointLost, NoLogprob, Tre
 from at2po_agent.judge.tree.voting import Candidate, Sampled
 from at2po_agent.method.expansion import Chains, EntropyGuided, Expansion
 from at2po_agent.method.tree import TurnTree
-from at2po_agent.policy.base import Sampling
+from at2po_agent.policy.base import PolicyUnavailable, Sampling
 from at2po_agent.rollouts.grow import Actor, grow
 from at2po_agent.rollouts.outages import Outages
 from at2po_agent.settings import ConfigError
@@ -84,8 +84,9 @@ async def search_trees(
         EndpointError: no request can work, or the endpoint gives no log-probabilities.
         SearchError: no search can work.
     """
-    # A filter says nothing of log-probabilities: then the first answer shows whether there are any.
-    with suppress(Filtered):
+    # A filter, or an answer that cannot be used, says nothing of those to come: the first that can be shows whether the
+    # endpoint gives log-probabilities.
+    with suppress(Filtered, PolicyUnavailable):
         await probe(env, endpoint, question_ids[0])
 
     async def work(question_id: str) -> None:

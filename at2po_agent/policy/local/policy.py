@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
+from at2po_agent.policy.architecture import positions, refuse_unusable
 from at2po_agent.policy.base import CausalLM, Completion, PolicyError, Request, Sampling, Stats, check_requests
 from at2po_agent.policy.codec import Codec
-from at2po_agent.policy.loading import load_policy, partial_attention, positions, resolve_policy
+from at2po_agent.policy.loading import load_policy, resolve_policy
 from at2po_agent.policy.local.batch import PREFILL_TOKENS, Batch, Row
 
 if TYPE_CHECKING:
@@ -245,6 +246,4 @@ def _check_attention(config: PreTrainedConfig) -> None:
             f"the local engine needs attn_implementation='sdpa', not {config._attn_implementation!r}: "
             "eager attention silently misreads boolean masks"
         )
-    kinds = set(partial_attention(config)) - {"sliding_attention"}
-    if kinds:
-        raise PolicyError(f"the local engine does not support layers with {', '.join(sorted(kinds))}")
+    refuse_unusable(config)

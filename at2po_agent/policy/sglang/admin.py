@@ -13,11 +13,14 @@ from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, Request, build_opener
 
 from at2po_agent.policy.base import PolicyError, PolicyUnavailable
-from search_backend.outside import ERROR_BYTES, Unusable, read_json
+from at2po_agent.policy.sglang.server import BadAnswer, read_weight_version
+from search_backend.open_files import limit_reached
+from search_backend.outside import ERROR_BYTES, Unusable, read_json, shown
 from search_backend.retry import RETRYABLE
 
 _OPENER = build_opener(ProxyHandler({}))  # servers of one's own; a proxy for the web does not know them
 _MOST_BYTES = 16 * 1024 * 1024  # of an answer
+_MOST_RANKS = 1024  # tensor-parallel processes of one server
 _MEMORY = ("kv_cache", "weights")
 
 
@@ -51,14 +54,18 @@ class SglangAdmin:
             kind = PolicyUnavailable if error.code in RETRYABLE else PolicyError
             raise kind(f"{self.url}{path} answered {error.code}: {said}") from error
         except (URLError, OSError, http.client.HTTPException) as error:
-            raise PolicyUnavailable(f"{self.url} cannot be reached: {getattr(error, 'reason', error)}") from error
+            why = limit_reached(error) or str(getattr(error, "reason", error))
+            raise PolicyUnavailable(f"{self.url} cannot be reached: {why}") from error
         if len(text) > _MOST_BYTES:
             raise PolicyUnavailable(f"{self.url}{path} answered more than {_MOST_BYTES:,} bytes")
         try:
             found = read_json(text or b"{}")
         except Unusable:
             return {}  # some calls answer in plain words
-        return found if isinstance(found, dict) else {}
+        found = found if isinstance(found, dict) else {}
+        if found.get("success") is False:  # some versions say so with status 200
+            raise PolicyError(f"{self.url}{path} did not work: {shown(found.get('message'))}")
+        return found
 
     def healthy(self, timeout: float = 5.0) -> bool:
         """Whether it generates: ``/health`` samples a token, about a second on a CPU."""
@@ -68,13 +75,23 @@ class SglangAdmin:
             return False
         return True
 
-    def info(self) -> dict[str, Any]:
-        """What the server was started with, such as ``tp_size`` and ``enable_memory_saver``."""
-        return self.call("/server_info", timeout=30)
+    def ranks(self) -> int:
+        """Processes that the server splits its weights over (``tp_size``)."""
+        given = self.call("/server_info", timeout=30).get("tp_size", 1)
+        if isinstance(given, bool) or not isinstance(given, int) or not 1 <= given <= _MOST_RANKS:
+            raise BadAnswer(f"{self.url}/server_info answered a tp_size that is none: {shown(given)}")
+        return given
+
+    def has_memory_saver(self) -> bool:
+        """Whether the server was started with ``--enable-memory-saver``."""
+        given = self.call("/server_info", timeout=30).get("enable_memory_saver") or False
+        if not isinstance(given, bool):
+            raise BadAnswer(f"{self.url}/server_info answered an enable_memory_saver that is none: {shown(given)}")
+        return given
 
     def weight_version(self) -> str:
         """Label of the weights that it has; ``default`` where none were sent."""
-        return str(self.call("/model_info", timeout=30).get("weight_version"))
+        return read_weight_version(self.call("/model_info", timeout=30), self.url)
 
     def flush_cache(self) -> None:
         """Forget all keys and values; refused while requests run."""

@@ -137,7 +137,7 @@ class SGLangEngine:
 
     def _check_memory_saver(self) -> None:
         for server in self._admins:
-            if not server.info().get("enable_memory_saver"):
+            if not server.has_memory_saver():
                 raise PolicyError(
                     f"engine.release_memory needs servers with --enable-memory-saver, and {server.url} runs without it"
                 )

@@ -47,6 +47,9 @@ _WHOLE_SOFTMAX = {
 }
 
 
+_LONGEST_VERSION = 1000  # characters
+
+
 class NoAnswer(PolicyUnavailable):
     """The server took a request and said nothing in time."""
 
@@ -153,11 +156,10 @@ class Server:
         told = await self._get("/server_info")
         version = await self.weight_version()  # what it is told there is the one of the server's start
         try:
-            return ServerInfo(
-                weight_version=version,
-                max_prompt_tokens=count(told["max_req_input_len"], "max_req_input_len"),
-                seeds=bool(told["enable_deterministic_inference"]),
-            )
+            seeds = told["enable_deterministic_inference"]
+            if not isinstance(seeds, bool):
+                raise ValueError(f"enable_deterministic_inference but {shown(seeds)}")
+            return ServerInfo(version, count(told["max_req_input_len"], "max_req_input_len"), seeds)
         except (KeyError, TypeError, ValueError) as error:
             raise PolicyError(f"{self.url} is no SGLang server that this version knows: it says no {error}") from error
 
@@ -167,10 +169,7 @@ class Server:
         Raises:
             PolicyUnavailable: it does not answer.
         """
-        told = await self._get("/model_info")
-        if not isinstance(told, dict):
-            raise BadAnswer(f"{self.url}/model_info answered what is no object but {shown(told)}")
-        return str(told.get("weight_version"))
+        return read_weight_version(await self._get("/model_info"), self.url)
 
     async def flush(self) -> None:
         """Make the server forget the states of earlier sequences.
@@ -243,6 +242,18 @@ class Server:
         task = asyncio.get_running_loop().create_task(self.abort(rid))
         self._aborts.add(task)
         task.add_done_callback(self._aborts.discard)
+
+
+def read_weight_version(told: object, url: str) -> str:
+    """The label of a server's weights in its answer to ``/model_info``; "None" where it has none.
+
+    Raises:
+        BadAnswer: it is no such answer.
+    """
+    version = told.get("weight_version") if isinstance(told, dict) else told
+    if not isinstance(told, dict) or not isinstance(version, str | None) or len(version or "") > _LONGEST_VERSION:
+        raise BadAnswer(f"{url}/model_info answered no version of weights but {shown(version)}")
+    return str(version)
 
 
 def _read(told: Any, url: str) -> Answer:

@@ -109,7 +109,7 @@ class TensorSync:
 
     def send(self, server: SglangAdmin) -> None:
         """Send where the memory is, to each of the server's tensor-parallel ranks."""
-        ranks = int(server.info().get("tp_size", 1))
+        ranks = server.ranks()
         with server.paused(), _update(server):
             for bucket, extra in _with_label(self._buckets, self._label):
                 stream = io.BytesIO()
@@ -167,7 +167,7 @@ class DistributedSync:
         self._calls.shutdown(wait=False, cancel_futures=True)
 
     def _join(self, server: SglangAdmin) -> tuple[str, dist.ProcessGroup]:
-        ranks = int(server.info().get("tp_size", 1))
+        ranks = server.ranks()
         name = f"at2po-{uuid.uuid4().hex[:8]}"  # a name of its own each time: a server remembers those it has joined
         backend = "nccl" if next(self._model.parameters()).is_cuda else "gloo"
         store = _dist.TCPStore("0.0.0.0", 0, ranks + 1, True, timeout=self._timeout, wait_for_workers=False)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from at2po_agent.planning.model_sizes import kv_bytes_per_token, outline, read_sizes
+from at2po_agent.planning.model_sizes import kv_bytes_per_token, read_sizes
+from at2po_agent.policy.architecture import outline
 from at2po_agent.policy.base import PolicyError
 from tests.helpers.tiny_models import tiny
 

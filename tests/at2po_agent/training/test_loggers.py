@@ -20,6 +20,7 @@ from at2po_agent.training.metrics import engine_metrics, rollout_metrics
 from at2po_env.search_qa import SearchQAEnv
 from at2po_env.tool_env import ToolEnv
 from tests.helpers.wandb_double import WandbDouble
+from tests.helpers.wandb_files import history
 
 
 def config(**log: Any) -> TrainConfig:
@@ -93,6 +94,34 @@ def test_a_run_without_a_checkpoint_begins_again_in_tensorboard(tmp_path: Path):
         logger.log(Row(0, True, {"eval/em": 0.5}))
         logger.close()
     assert steps_of(tmp_path, "eval/em") == [0]
+
+
+@pytest.mark.fault("item 20: one W&B run for a resumed run")
+def test_the_package_itself_goes_on_in_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("wandb")
+    for name, value in (("WANDB_MODE", "offline"), ("WANDB_SILENT", "true")):
+        monkeypatch.setenv(name, value)
+    rows = [Row(step, False, {"rollout/reward": step / 8}) for step in (1, 2)] + [Row(2, True, {"eval/em": 0.5})]
+    run = tmp_path / "run"
+    run.mkdir()
+    [logger] = open_loggers(config(wandb_project="search"), run, 1)
+    logger.show(1, {"examples/tree": "<b>"})
+    for row_ in rows:
+        logger.log(row_)
+    logger.close()
+    [logger] = open_loggers(config(wandb_project="search"), run, 3, History(tuple(rows)))
+    logger.log(Row(3, False, {"rollout/reward": 3 / 8}))
+    logger.close()
+    # Offline the package knows nothing of what was sent before: both parts have the whole history, at equal places.
+    first, second = sorted(run.glob("wandb/offline-run-*/*.wandb"))
+    assert first.name == second.name  # the run's id
+    numbers = {4: ("0.125", "1"), 7: ("0.25", "2"), 8: ("0.5", "2")}
+    for file, shown in ((first, numbers), (second, numbers | {10: ("0.375", "3")})):
+        places = history(file)
+        for place, (value, step) in shown.items():
+            assert {value} == {places[place].get("rollout/reward", places[place].get("eval/em"))}
+            assert places[place]["train/step"] == step
+        assert sorted(places.keys() - {3}) == sorted(shown)
 
 
 @pytest.fixture

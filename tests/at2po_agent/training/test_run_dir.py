@@ -190,6 +190,14 @@ def test_damaged_trees_are_named(run: RunDirectory, damage: bytes | None):
         read_trees(path)
 
 
+@pytest.mark.fault("item 25: a stored file that unpacks to gigabytes")
+def test_trees_unpack_to_no_more_than_they_may(run: RunDirectory):
+    path = run.save_trees(7, [stored_tree() | {"question": "x" * 10_000}])
+    assert path.stat().st_size < 1_000 and read_trees(path, most=20_000)
+    with pytest.raises(RunDirError, match=r"step_000007.jsonl.zst:.*unpack to more than 9,000 bytes"):
+        read_trees(path, most=9_000)
+
+
 def test_sessions_add_up(run: RunDirectory):
     assert run.sessions() == []
     run.add_session({"torch": "1"})

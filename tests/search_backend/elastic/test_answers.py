@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from search_backend import BadAnswer, Passage, SearchError, SearchUnavailable
 from search_backend.elastic.answers import read_hits
 from tests.helpers.elastic_double import served, whole_answer
 from tests.helpers.hostile_json import with_one_part_replaced
+
+
+def changed(field, value):
+    """An answer in whose second hit one field is another."""
+    item = whole_answer()
+    item["hits"]["hits"][1][field] = value
+    return item
+
 
 FAULT = pytest.mark.fault("item 26, R5: answers of Elasticsearch that are partial or of another shape")
 
@@ -71,6 +79,10 @@ def test_hits_of_another_shape_are_a_bad_answer(elastic_double, change):
 
 
 @FAULT
+@example(changed("_source", {"id": "p", "title": "\ud800", "text": "t"}))
+@example(changed("sort", [1, "2"]))
+@example(changed("sort", [1, -2]))
+@example(changed("_score", float("inf")))
 @given(with_one_part_replaced(whole_answer()))
 def test_any_part_may_be_anything(item):
     try:
@@ -80,6 +92,7 @@ def test_any_part_may_be_anything(item):
     assert len(hits) <= 3
     for hit in hits:
         assert hit.score == hit.score and abs(hit.score) != float("inf")
+        assert type(hit.place) is int and hit.place >= 0
         f"{hit.passage.id}{hit.passage.title}{hit.passage.text}".encode()
 
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import psutil
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from at2po_agent.judge.config import JudgeConfig, LimitConfig, ModelConfig
@@ -135,6 +135,9 @@ def play(server, on_record, limits=FAST):
 
 @pytest.mark.fault("item 23: one bad answer of an endpoint ends the run (fuzzed)")
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@example(say=Say(raw=json.dumps(completion(Say("x", finish="\ud800"))).encode()))
+@example(say=Say(raw=json.dumps(completion(Say("x", choice={"finish_reason": {"a": 1}}))).encode()))
+@example(say=Say(raw=json.dumps(completion(Say("x", choice={"finish_reason": 7}))).encode()))
 @given(say=says())
 def test_whatever_an_endpoint_answers_there_is_a_record_that_everything_reads(scripted, play_fast, say):
     _, script = scripted

@@ -277,3 +277,20 @@ def test_a_token_without_a_log_probability_is_the_error_of_its_question(serve, c
     assert "gives no log-probability with the token" in errors[0].error
     assert len(sampled(read_episodes(run), EntropyGuided(2, 2, 1))) == 2
     assert "gives no log-probability" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.fault("K: a log-probability that is null or NaN")
+@pytest.mark.parametrize("value", [None, float("nan"), "x", 1.0, 1e308])
+def test_a_bad_log_probability_in_the_first_answer_ends_no_other_question(serve, value):
+    def script(asked):
+        def change(body):
+            body["choices"][0]["logprobs"]["content"][0]["logprob"] = value
+
+        first = "Salt Lantern born" in asked.messages[0]["content"]
+        return replace_in(searcher(asked), change) if first else searcher(asked)
+
+    server = serve(script)
+    assert cli.main([*DEMO, "-b", server.url, "-n", "3", *SHAPE, *FAST]) == 1
+    (run,) = runs()
+    assert {record.question_id for record in read_episodes(run) if record.error} == {"demo-0"}
+    assert len(sampled(read_episodes(run), EntropyGuided(2, 2, 1))) == 2

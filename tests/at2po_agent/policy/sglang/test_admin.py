@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from aiohttp import web
+from hypothesis import HealthCheck, example, given, settings
 
 from at2po_agent.policy.base import PolicyError, PolicyUnavailable
 from at2po_agent.policy.sglang.admin import SglangAdmin
+from tests.helpers.hostile_json import with_one_part_replaced
 from tests.helpers.servers import free_port
 from tests.helpers.sglang_control import Controlled
 from tests.helpers.sglang_double import serving
@@ -50,7 +54,7 @@ def server() -> Iterator[Plain]:
 def test_a_server_says_how_it_is(server: Plain) -> None:
     admin = SglangAdmin(server.url + "/")
     assert admin.healthy()
-    assert admin.info()["tp_size"] == 2
+    assert admin.ranks() == 2 and not admin.has_memory_saver()
     server.version = "run-7"
     assert admin.weight_version() == "run-7"
     admin.flush_cache()
@@ -102,10 +106,37 @@ def test_an_answer_that_trickles_in_has_a_deadline(server: Plain, status: int) -
 def test_a_server_that_is_not_there_is_named() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(PolicyUnavailable, match=f"{url} cannot be reached: .*refused"):
-        SglangAdmin(url).info()
+        SglangAdmin(url).ranks()
     assert not SglangAdmin(url).healthy()
 
 
 def test_a_proxy_for_the_web_is_not_asked(server: Plain, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
     assert SglangAdmin(server.url).healthy()
+
+
+INFO = {"weight_version": "run-1", "max_req_input_len": 250, "enable_deterministic_inference": False}
+INFO |= {"enable_memory_saver": True, "tp_size": 2, "success": True, "message": "done"}
+
+
+@pytest.mark.fault("item 23: what SGLang says of itself, of which one part is something else")
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example({**INFO, "tp_size": "x"})
+@example({**INFO, "tp_size": 10**9})
+@example({**INFO, "enable_memory_saver": "no"})
+@example({**INFO, "weight_version": [1]})
+@example({**INFO, "success": False})
+@given(told=with_one_part_replaced(INFO))
+def test_whatever_a_server_says_of_itself_is_used_or_is_an_error(server: Plain, told: Any) -> None:
+    server.says = json.dumps(told)
+    admin = SglangAdmin(server.url)
+    for ask, kind in ((admin.ranks, int), (admin.has_memory_saver, bool), (admin.weight_version, str)):
+        try:
+            answer = ask()
+        except PolicyError:
+            continue
+        assert type(answer) is kind
+        if kind is int:
+            assert 1 <= answer <= 1024
+        refused = isinstance(told, dict) and told.get("success") is False
+        assert not refused, "what did not work was taken for done"

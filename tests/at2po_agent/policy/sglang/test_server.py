@@ -186,6 +186,22 @@ def test_whatever_is_answered_is_a_turn_or_an_error(double: Double, told: Any) -
     assert found.finish in ("stop", "length") and found.cached_tokens >= 0
 
 
+INFO = {"weight_version": "run-1", "max_req_input_len": 250, "enable_deterministic_inference": False}
+
+
+@pytest.mark.fault("item 23: what SGLang says of itself, of which one part is something else")
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(told=with_one_part_replaced(INFO))
+def test_whatever_a_server_says_of_itself_is_used_or_is_an_error(double: Double, told: Any) -> None:
+    double.says = json.dumps(told)
+    try:
+        info = with_server(double.url, Server.info)
+    except PolicyError:
+        return
+    assert type(info.max_prompt_tokens) is int and 0 <= info.max_prompt_tokens < 2**53
+    assert type(info.seeds) is bool and type(info.weight_version) is str and len(info.weight_version) <= 1000
+
+
 @pytest.mark.fault("item 23: an error's body of any length, and an answer that trickles in")
 def test_an_error_is_read_to_a_bound_and_an_answer_in_a_time(double: Double) -> None:
     double.misbehave.append(lambda _: web.Response(status=400, text="x" * 10_000_000))
