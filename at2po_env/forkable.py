@@ -153,6 +153,8 @@ class Forkable(TaskEnv[Episode]):
         Raises:
             ValueError: a key is unknown, or a value is out of its range.
         """
+        if not isinstance(fork, str | Mapping):
+            raise ValueError(f"fork must be copy, replay or a mapping with how, tasks, tag, …, got {fork!r:.80}")
         given = {"how": fork} if isinstance(fork, str) else dict(fork)
         own: dict[str, Any] = {
             key: given.pop(key) for key in ("how", "tasks", "max_live", "order", "copies") if key in given
@@ -177,6 +179,10 @@ class Forkable(TaskEnv[Episode]):
             self._leave()
             game = self._games.take()
             self._stand(self._begun(task_id, game), game)
+
+    def read_action(self, text: str) -> dict[str, Any]:
+        """How the rules read a turn."""
+        return self.rules.read(text).to_json()
 
     def _start(self, task_id: str) -> Start:
         if task_id not in self._starts:

@@ -142,7 +142,7 @@ def _make_policy(config: WarmStartConfig, folder: Path, say: Callable[[str], Non
 
 def _env(config: WarmStartConfig, split: str, over: Mapping[str, Any]) -> SearchQAEnv:
     import_tasks(config.env.imports)
-    return make_search_env(config.env.id, split, {**config.env.kwargs, **over})
+    return make_search_env(config.env.id, split, {**config.env.arguments, **over})
 
 
 def _start(config: WarmStartConfig, say: Callable[[str], None]) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
