@@ -117,10 +117,8 @@ def _forkable(env_id: str, split: str, *, fork: Any, **kwargs: Any) -> gymnasium
 
 
 def _takes_split(env_id: str) -> bool:
-    spec = gymnasium.spec(env_id.rpartition(":")[2])
-    make = spec.entry_point
-    if isinstance(make, str):
-        make = gymnasium.envs.registration.load_env_creator(make)
+    entry_point = gymnasium.spec(env_id.rpartition(":")[2]).entry_point
+    make = gymnasium.envs.registration.load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
     return make is not None and "split" in inspect.signature(make).parameters
 
 
