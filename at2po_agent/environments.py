@@ -15,6 +15,7 @@ import at2po_env  # noqa: F401 (registers the Gymnasium ids)
 from at2po_agent.settings import ConfigError
 from at2po_env.core import ForkableEnv
 from at2po_env.dataset import DataError
+from at2po_env.forkable import Forkable
 from at2po_env.tasks import TaskEnv
 from search_backend.components import import_module
 
@@ -27,6 +28,12 @@ class EnvConfig:
     split: str = "train"
     kwargs: dict[str, Any] = field(default_factory=dict)  # passed to gymnasium.make
     imports: tuple[str, ...] = ()  # modules imported first: where your own tasks register their ids
+    fork: Any = None  # copy, replay, or {how: …, tasks: …, tag: …}: how to fork an environment that cannot by itself
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What ``make_env`` makes the environment with."""
+        return dict(self.kwargs) if self.fork is None else {**self.kwargs, "fork": self.fork}
 
 
 def import_tasks(modules: Sequence[str]) -> None:
@@ -57,6 +64,11 @@ def check_env_id(env_id: str) -> None:
 def make_env(env_id: str, split: str, kwargs: Mapping[str, Any]) -> TaskEnv[Any]:
     """Make an environment without its wrappers.
 
+    Args:
+        env_id: its Gymnasium id.
+        split: of its tasks.
+        kwargs: its arguments. ``fork`` is ours: it makes a ``Forkable`` of an environment that is no ``TaskEnv``.
+
     Raises:
         ConfigError: it is unknown, its arguments are wrong, or it is no ``TaskEnv``.
         DataNotFound: the benchmark's data is not installed.
@@ -65,16 +77,17 @@ def make_env(env_id: str, split: str, kwargs: Mapping[str, Any]) -> TaskEnv[Any]
     if "split" in kwargs:
         raise ConfigError(f"{env_id}: split={kwargs['split']!r}: the split has a setting of its own, give it there")
     try:
-        env = gymnasium.make(env_id, split=split, **kwargs).unwrapped
+        env = _forkable(env_id, split, **kwargs) if "fork" in kwargs else gymnasium.make(env_id, split=split, **kwargs)
+        env = env.unwrapped
     except gymnasium.error.Error as error:
         raise ConfigError(f"env.id: {error}") from error
     except DataError:
         raise
     except (TypeError, ValueError) as error:  # an argument that the environment does not have, or with a wrong value
         said = str(error).split(" was raised from the environment creator")[0]
-        raise ConfigError(f"{env_id}: {said}") from error
+        raise ConfigError(f"{env_id}: {said}{_fork_hint(env_id, kwargs)}") from error
     if not isinstance(env, TaskEnv):
-        kind = "forkable, but has no tasks" if isinstance(env, ForkableEnv) else "not forkable"
+        kind = "forkable, but has no tasks" if isinstance(env, ForkableEnv) else f"not forkable; {_FORK}"
         raise ConfigError(f"env.id: {env_id} is {kind}: a TaskEnv is needed (see at2po_env/tasks.py)")
     return env
 
@@ -82,10 +95,40 @@ def make_env(env_id: str, split: str, kwargs: Mapping[str, Any]) -> TaskEnv[Any]
 def takes(env_id: str, argument: str) -> bool:
     """Whether the environment of a registered id can be given an argument of this name."""
     try:
-        entry_point = gymnasium.spec(env_id.rpartition(":")[2]).entry_point
+        parameters = _parameters(env_id)
     except gymnasium.error.Error:
         # An id without its version: making it says what it does not take.
         return True
+    return argument in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+
+
+def _parameters(env_id: str) -> Mapping[str, inspect.Parameter]:
+    entry_point = gymnasium.spec(env_id.rpartition(":")[2]).entry_point
     make = gymnasium.envs.registration.load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
-    parameters = inspect.signature(make).parameters.values() if make is not None else ()
-    return any(one.name == argument or one.kind is one.VAR_KEYWORD for one in parameters)
+    return {} if make is None else inspect.signature(make).parameters
+
+
+_FORK = "env.fork=copy or env.fork=replay make other environments with text spaces so (docs/own_environment.md)"
+
+
+def _forkable(env_id: str, split: str, *, fork: Any, **kwargs: Any) -> gymnasium.Env[Any, Any]:
+    """An environment that is a ``TaskEnv`` as it is, any other one as a ``Forkable`` with the wrappers of its id."""
+    if _takes_split(env_id):
+        kwargs["split"] = split
+
+    def make() -> gymnasium.Env[Any, Any]:
+        # Gymnasium's checker insists on spaces that foreign environments often only claim.
+        return gymnasium.make(env_id, disable_env_checker=True, **kwargs)
+
+    env = make()
+    return env if isinstance(env.unwrapped, TaskEnv) else Forkable.of(make, split, fork)
+
+
+def _takes_split(env_id: str) -> bool:
+    """Whether it names its splits: what takes any keyword hands them on to something that may not."""
+    return "split" in _parameters(env_id)
+
+
+def _fork_hint(env_id: str, kwargs: Mapping[str, Any]) -> str:
+    """What to add to an error about an environment that has no splits, and so is probably no ``TaskEnv``."""
+    return "" if "fork" in kwargs or _takes_split(env_id) else f"; if it is not forkable, {_FORK}"

@@ -30,7 +30,7 @@ from at2po_env.rendering import cut
 from at2po_env.snapshots import chain
 from at2po_env.spaces import UnicodeText
 from at2po_env.state import Text, plain
-from at2po_env.tasks import Metric, Task, TaskEnv, TurnView
+from at2po_env.tasks import Chat, Metric, Task, TaskEnv, TurnView
 from search_backend.outside import well_formed
 
 How = Literal["copy", "replay"]
@@ -92,6 +92,8 @@ class Forkable(TaskEnv[Episode]):
         self.how, self.split = how, split
         self.rules = ForkRules() if rules is None else rules
         self.stop = self.rules.stop
+        self.chat = Chat(self.rules.stop) if self.rules.as_messages else None
+        self.limits = {"max_turns": self.rules.max_turns, "on_malformed": self.rules.on_malformed}
         self._games = LiveGames(partial(deep_copy, env) if isinstance(env, gymnasium.Env) else env, max_live)
         # Who is where a snapshot was taken: its game is copied for others who want to go on from there.
         self._offers: weakref.WeakValueDictionary[str, Forkable] = weakref.WeakValueDictionary()
@@ -153,6 +155,8 @@ class Forkable(TaskEnv[Episode]):
         Raises:
             ValueError: a key is unknown, or a value is out of its range.
         """
+        if not isinstance(fork, str | Mapping):
+            raise ValueError(f"fork must be copy, replay or a mapping with how, tasks, tag, …, got {fork!r:.80}")
         given = {"how": fork} if isinstance(fork, str) else dict(fork)
         own: dict[str, Any] = {
             key: given.pop(key) for key in ("how", "tasks", "max_live", "order", "copies") if key in given
@@ -177,6 +181,10 @@ class Forkable(TaskEnv[Episode]):
             self._leave()
             game = self._games.take()
             self._stand(self._begun(task_id, game), game)
+
+    def read_action(self, text: str) -> dict[str, Any]:
+        """How the rules read a turn."""
+        return self.rules.read(text).to_json()
 
     def _start(self, task_id: str) -> Start:
         if task_id not in self._starts:

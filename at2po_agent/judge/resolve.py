@@ -73,7 +73,7 @@ def _settings(run: TrainConfig) -> list[str]:
         "split": run.eval.split,
         "questions": run.eval.questions or None,
         "concurrency": run.eval.batch,
-        "env": {**run.env.kwargs, **run.eval.kwargs},
+        "env": {**run.env.arguments, **run.eval.kwargs},
         "imports": list(run.env.imports),
         "threads": run.threads,
         "model.dtype": run.policy.dtype,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import gymnasium
@@ -73,6 +74,6 @@ def _turns(config: TrainConfig) -> int:
         spec = gymnasium.spec(name)
     except gymnasium.error.Error as error:
         raise ConfigError(f"env.id: {error}") from error
-    given = {**spec.kwargs, **config.env.kwargs}
-    turns = given.get("max_turns")
+    given = {**spec.kwargs, **config.env.kwargs, **(config.env.fork if isinstance(config.env.fork, Mapping) else {})}
+    turns = given.get("max_turns", spec.max_episode_steps)
     return int(given.get("max_searches", Rules.max_searches) + 2 if turns is None else turns)

@@ -101,8 +101,8 @@ def open_session(
         torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(config.deterministic)
     transformers.utils.logging.disable_progress_bar()  # the display has its own
-    env = make_env(config.env.id, config.env.split, config.env.kwargs)
-    eval_env = make_env(config.env.id, config.eval.split, {**config.env.kwargs, **config.eval.kwargs})
+    env = make_env(config.env.id, config.env.split, config.env.arguments)
+    eval_env = make_env(config.env.id, config.eval.split, {**config.env.arguments, **config.eval.kwargs})
     rollout = config.rollout
     model, codec = load_model(config.policy)
     device = model.device

@@ -163,7 +163,7 @@ def _make_policy(config: WarmStartConfig, teacher: Teacher, folder: Path, say: C
 
 def _env(config: WarmStartConfig, split: str, over: Mapping[str, Any]) -> TaskEnv[Any]:
     import_tasks(config.env.imports)
-    return make_env(config.env.id, split, {**config.env.kwargs, **over})
+    return make_env(config.env.id, split, {**config.env.arguments, **over})
 
 
 def _start(

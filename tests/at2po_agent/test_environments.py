@@ -5,7 +5,9 @@ import pytest
 
 from at2po_agent.environments import make_env, takes
 from at2po_agent.settings import ConfigError
+from at2po_env import Forkable, ForkError
 from at2po_env.dataset import DataError, DataNotFound
+from tests.helpers import foreign_games  # noqa: F401 (registers its games)
 
 
 def test_it_makes_what_gymnasium_knows_without_wrappers():
@@ -50,6 +52,38 @@ def test_other_environments_are_refused():
     with pytest.raises(ConfigError, match="Cart-v0 is not forkable"):
         make_env("Cart-v0", "dev", {})
     del gymnasium.registry["Cart-v0"]
+
+
+@pytest.mark.parametrize(
+    ("fork", "how", "tasks", "stop"),
+    [("replay", "replay", 1000, ()), ({"how": "copy", "tasks": 5, "tag": "act"}, "copy", 5, ("</act>",))],
+)
+def test_an_environment_of_others_is_made_forkable(fork, how, tasks, stop):
+    env = make_env("Dice-v0", "test", {"fork": fork, "sides": 4})
+    assert isinstance(env, Forkable) and (env.how, len(env.tasks), env.stop) == (how, tasks, stop)
+    assert env.tasks[0] == "seed-2000000" and "You have" in env.reset(seed=1)[0]
+    assert make_env("AT2PO-MicroWiki-v0", "dev", {"world": "tiny", "fork": "copy"}).dataset.split == "dev"
+
+
+@pytest.mark.parametrize(
+    ("env_id", "kwargs", "message"),
+    [
+        ("Dice-v0", {}, "unexpected keyword argument 'split'.*not forkable, env.fork=copy or env.fork=replay"),
+        ("Dice-v0", {"fork": "clone"}, "Dice-v0: how must be one of"),
+        ("Dice-v0", {"fork": {"tags": "x"}}, "Dice-v0: fork has no tags; it has how, tasks, .*tag"),
+        ("Dice-v0", {"fork": "copy", "size": 3}, "unexpected keyword argument 'size'"),
+        ("Dice-v0", {"fork": 7}, "Dice-v0: fork must be copy, replay or a mapping.*got 7"),
+        ("Dice-v9", {"fork": "copy"}, "env.id: .*Dice"),
+    ],
+)
+def test_what_is_wrong_with_a_fork_is_one_error(env_id, kwargs, message):
+    with pytest.raises(ConfigError, match=message):
+        make_env(env_id, "train", kwargs)
+
+
+def test_other_spaces_are_named():
+    with pytest.raises(ForkError, match="Pixels-v0 has observation_space=Box"):
+        make_env("Pixels-v0", "train", {"fork": "copy"})
 
 
 def test_missing_and_bad_data_keep_their_own_errors(tmp_path):

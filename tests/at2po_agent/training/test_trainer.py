@@ -23,6 +23,7 @@ from at2po_agent.training.metrics import Result
 from at2po_agent.training.run_dir import RunDirectory, RunDirError, read_trees, tree_files
 from at2po_agent.training.trainer import atrain, train
 from search_backend import tape_uri
+from tests.helpers.real_games import needs_gem
 from tests.helpers.unreliable_env import ID
 
 SMALL = [
@@ -359,3 +360,25 @@ def test_a_task_that_is_no_search_is_trained_measured_and_drawn(tmp_path: Path, 
     assert [tool["function"]["name"] for tool in session["env"]["tools"]] == ["add", "double", "stop"]
     again = run(tmp_path / "run", "train.steps=2", resume=True)
     assert again.steps == 2 and again.before == result.before
+
+
+@needs_gem
+def test_a_game_that_others_wrote_is_trained_on_as_it_is_registered(tmp_path: Path) -> None:
+    forked = [
+        "env.id=Gem-v0",
+        "env.imports=[tests.helpers.real_games]",
+        "env.kwargs={game: 'game:GuessTheNumber-v0-easy'}",
+        "env.fork={how: replay, tasks: 20, tag: act, on_malformed: continue, max_turns: 3, instructions: ''}",
+        "rollout.questions=2",
+        "rollout.max_prompt_tokens=4000",
+        "eval.split=test",
+        "eval.questions=2",
+        "train.steps=2",
+    ]
+    result = run(tmp_path / "run", *forked)
+    assert result.steps == 2 and result.after is not None
+    assert result.after.source == "Gem-v0 test" and result.after.metric == "success"
+    steps = [line for line in metrics(tmp_path / "run") if "turns" in line]
+    assert steps and all(1 <= step["turns"] <= 3 for step in steps)
+    (session,) = json.loads((tmp_path / "run" / "manifest.json").read_text())["sessions"]
+    assert session["env"]["fork"] == "replay" and session["env"]["dataset"]["questions"] == 20
