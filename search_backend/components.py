@@ -260,7 +260,8 @@ def _lack(component: object, protocol: type) -> str | None:
         wanted = inspect.getattr_static(protocol, member)
         if not inspect.isfunction(wanted):
             continue
-        method = getattr(component, member)
+        # A function's own ``__call__`` takes anything.
+        method: Any = component if member == "__call__" else getattr(component, member)
         asked = list(inspect.signature(wanted).parameters)[1:]
         try:
             inspect.signature(method).bind(*asked)

@@ -3,7 +3,9 @@
 import asyncio
 import json
 
+import gymnasium
 import pytest
+from openai import OpenAI
 
 from at2po_agent.commands import main as cli
 from at2po_agent.judge.config import LimitConfig, ModelConfig
@@ -11,6 +13,7 @@ from at2po_agent.judge.endpoint.client import Call, ChatEndpoint
 from at2po_agent.judge.endpoint.refusals import ContextFull, EndpointError
 from at2po_agent.judge.episodes.records import read_episodes
 from at2po_env.dialects import NATIVE
+from examples.openai_loop import play
 from tests.helpers.llama_server import llama
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(900)]
@@ -77,6 +80,23 @@ def test_episodes_are_whole(llama_url, tmp_path, words):
         assert record.messages[0]["content"] == record.prompt
     manifest = json.loads((run / "manifest.json").read_text())
     assert manifest["action_format"] == ("native" if words else "tags")
+
+
+@pytest.mark.parametrize("dialect", ["chat", "native"])
+def test_the_openai_loop_plays_an_episode(llama_url, dialect):
+    env = gymnasium.make(
+        "AT2PO-HotpotQA-v0",
+        split="demo",
+        dialect=dialect,
+        on_malformed="continue",
+        max_turns=2,
+        k=1,
+        max_observation_chars=100,
+    ).unwrapped
+    with OpenAI(base_url=llama_url, api_key="none", timeout=200) as client:
+        info = play(client, "smollm2", env, env.questions[0].id, max_tokens=10)
+    env.close()
+    assert info["ended"] in ("answer", "turn_limit") and 1 <= info["turns"] <= 2
 
 
 def test_a_wrong_key_ends_everything_with_one_message(tmp_path, monkeypatch, capsys):
