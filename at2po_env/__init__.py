@@ -9,6 +9,7 @@ tool_dialects  how tools are described, called and answered
 episodes       ``Episode``: the snapshot of a ``ToolEnv``
 scripts        scripted play: baselines for gates, teachers to imitate
 search_qa      ``SearchQAEnv``: answer a question in turns of thought, search and answer
+search_baselines  its guessers, and its oracle
 snapshots      how snapshots are addressed, and read from JSON
 errors         the errors that the user can put right
 state          questions, actions, turns and episodes, as frozen values

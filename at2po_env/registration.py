@@ -1,4 +1,4 @@
-"""The benchmarks as Gymnasium ids, and what is known about each without loading it."""
+"""The benchmarks and task families as Gymnasium ids, and what is known about each without loading it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import gymnasium
@@ -20,6 +21,7 @@ import search_backend
 from at2po_env.dataset import Benchmark, Dataset
 from at2po_env.rules import Rules
 from at2po_env.search_qa import SearchQAEnv
+from at2po_env.tasks import TaskEnv
 from search_backend.base import Passage, SearchBackend
 
 
@@ -52,6 +54,9 @@ BENCHMARKS: Mapping[str, BenchmarkEntry] = {
     "microwiki": BenchmarkEntry("AT2PO-MicroWiki-v0", "microwiki", ("multi-hop", GENERATED)),
 }
 
+FAMILIES: Mapping[str, str] = {"AT2PO-MicroSQL-v0": "microsql"}
+"""Task families that are no search questions: Gymnasium ids, and the modules in ``envs`` whose ``make`` makes them."""
+
 _OF_RULES = {*inspect.signature(Rules).parameters, *inspect.signature(Rules.of).parameters} - {"limits", "origins"}
 _OF_ENV = {"order", "copies", "render_mode"}
 
@@ -65,13 +70,27 @@ def load_benchmark(name: str) -> Benchmark:
     """
     if name not in BENCHMARKS:
         raise ValueError(f"unknown benchmark {name!r}: one of {sorted(BENCHMARKS)}")
+    benchmark: Benchmark = _module(BENCHMARKS[name].module).BENCHMARK
+    return benchmark
+
+
+def make_family(module: str, **arguments: Any) -> TaskEnv[Any]:
+    """Make an environment of a task family; ``gymnasium.make`` calls this.
+
+    Args:
+        module: one of ``FAMILIES``.
+        **arguments: of the family's ``make``.
+    """
+    env: TaskEnv[Any] = _module(module).make(**arguments)
+    return env
+
+
+def _module(name: str) -> ModuleType:
     package = importlib.import_module("envs")
     if getattr(package, "AT2PO_BENCHMARKS", None) is None:
         hiding = package.__file__ or ", ".join(package.__path__)
         raise ImportError(f"{hiding} hides the package `envs` of at2po: rename it, or take it off sys.path")
-    module = importlib.import_module(f"envs.{BENCHMARKS[name].module}")
-    benchmark: Benchmark = module.BENCHMARK
-    return benchmark
+    return importlib.import_module(f"envs.{name}")
 
 
 def default_data_dir() -> Path:
@@ -207,7 +226,7 @@ def _own_passages(source: Benchmark, dataset: Dataset, folder: Path | None, opti
 
 
 def register() -> None:
-    """Register every benchmark with Gymnasium; ``import at2po_env`` does it."""
+    """Register every benchmark and task family with Gymnasium; ``import at2po_env`` does it."""
     for name, entry in BENCHMARKS.items():
         gymnasium.register(
             entry.id,
@@ -215,3 +234,5 @@ def register() -> None:
             vector_entry_point="at2po_env.registration:make_vec",
             kwargs={"benchmark": name},
         )
+    for env_id, module in FAMILIES.items():
+        gymnasium.register(env_id, entry_point="at2po_env.registration:make_family", kwargs={"module": module})

@@ -14,6 +14,9 @@ from at2po_env.dataset import Dataset
 from at2po_env.dialects import DIALECTS, Dialect
 from at2po_env.errors import SnapshotError
 from at2po_env.rules import Rules
+from at2po_env.scripts import Baseline
+from at2po_env.search_baselines import search_baselines
+from at2po_env.search_teacher import SearchTeacher
 from at2po_env.state import Action, EndReason, EpisodeState, Question, Text, plain
 from at2po_env.tasks import Metric, Order, Task, TaskEnv, TurnView
 from search_backend.base import Hit, SearchBackend
@@ -41,7 +44,8 @@ class SearchQAEnv(TaskEnv[EpisodeState]):
     """
 
     task_word = "question"
-    metrics = (Metric("em", share=True, title="EM"), Metric("f1", title="F1"), Metric("searches"))
+    teacher = SearchTeacher
+    metrics = (Metric("em", share=True, title="EM", words="exact match"), Metric("f1", title="F1"), Metric("searches"))
 
     def __init__(
         self,
@@ -133,6 +137,10 @@ class SearchQAEnv(TaskEnv[EpisodeState]):
         tools = self.dialect.tools
         known = DIALECTS.get(self.dialect.name)
         return {"tools": list(tools)} if tools != (known.tools if known else ()) else {}
+
+    def baselines(self, fit: Self) -> tuple[Baseline, ...]:
+        """Guessers that never search, and an oracle where the questions have a plan."""
+        return search_baselines(self.questions, fit.questions, self.dialect)
 
     @property
     def reward_name(self) -> str:

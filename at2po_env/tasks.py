@@ -7,17 +7,16 @@ and of ``ForkableEnv``; ``at2po_env.testing.TaskContract`` tests it.
 from __future__ import annotations
 
 import copy
-from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
 
 from at2po_env.core import ForkableEnv, SnapshotT
 from at2po_env.spaces import UnicodeText
 from at2po_env.state import Text, plain
-
-if TYPE_CHECKING:
-    from at2po_env.scripts import Baseline
 
 Order = Literal["random", "file"]
 
@@ -39,9 +38,15 @@ class Metric:
     name: str  # its key in ``info``
     share: bool = False  # 0 or 1 in every episode, so that its mean is a share of the episodes
     title: str = ""  # as tables head it; ``name`` where it is empty
+    words: str = ""  # as sentences and pages name it; the title where it is empty
 
     def __str__(self) -> str:
         return self.title or self.name
+
+    @property
+    def heading(self) -> str:
+        """The metric in words."""
+        return self.words or str(self)
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,47 @@ class TurnView:
     observation: Text  # what the model read next; () after the last turn
     reward: float = 0.0
     hits: tuple[Mapping[str, Any], ...] = ()  # of a search: id, title, score, best first
+
+
+Script = Callable[[], str]
+"""The text of the next action of one episode. It reads what it needs from the environment that it was begun in."""
+
+Player = Callable[["TaskEnv[Any]", np.random.Generator], Script]
+"""Begin to play the episode that an environment was reset to; every choice is drawn from the generator."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Ways to play that need no model, and what the best of them should reach where the task is fit for learning."""
+
+    name: str  # such as "no search" or "oracle"
+    players: Mapping[str, Player]  # by what they do, such as "always 'yes'"
+    low: float  # the range of the first metric's mean over tasks
+    high: float
+    how: str = ""  # for the caption of the table; empty: the name of the best player
+
+
+class Teacher(ABC):
+    """A player with faults on purpose, whose episodes a policy imitates: what ``warm-start`` fits a model to.
+
+    Make it a frozen dataclass: its fields are its faults, none of which it has by default, and the keys of ``teacher``
+    in a configuration.
+    """
+
+    @abstractmethod
+    def __call__(self, env: Any, rng: np.random.Generator) -> Script:
+        """Begin to play the episode that ``env`` was reset to, as a ``Player``."""
+
+    def record(self, env: Any) -> dict[str, Any]:
+        """What it teaches wrongly in an environment, as JSON values for ``warmstart.json``."""
+        return {}
+
+    def check_shares(self, *names: str) -> None:
+        """Raise a ValueError that names the field where one is no probability."""
+        for name in names:
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} is {value}, it must be from 0 to 1")
 
 
 class TaskEnv(ForkableEnv[SnapshotT]):
@@ -76,6 +122,9 @@ class TaskEnv(ForkableEnv[SnapshotT]):
 
     task_word = "task"
     """What a task is called in messages and tables: ``question`` where it is one."""
+
+    teacher: type[Teacher] | None = None
+    """Plays episodes for a policy to imitate, with faults; None where ``warm-start`` has nobody to imitate."""
 
     def __init__(
         self, tasks: Sequence[str], *, order: Order = "random", copies: int = 1, render_mode: str | None = None

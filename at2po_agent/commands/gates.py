@@ -38,7 +38,7 @@ def _gates(arguments: argparse.Namespace) -> int:
     import_tasks(arguments.imports)
     check_env_id(arguments.env)
     if arguments.policy:
-        kwargs["policy_em"] = _policy_em(arguments.env, arguments.policy, kwargs)
+        kwargs["policy"] = _policy_scores(arguments.env, arguments.policy, kwargs)
     report = gates(arguments.env, **kwargs)
     console = SafeConsole()
     wide = None if console.is_terminal else 160  # a file or a pipe has no width of its own
@@ -46,8 +46,10 @@ def _gates(arguments: argparse.Namespace) -> int:
     return 0 if report.passed else 1
 
 
-def _policy_em(env_id: str, policy: str, kwargs: Mapping[str, Any]) -> Callable[[Sequence[str]], Mapping[str, float]]:
-    """Greedy exact match of a policy, question by question, on the split that the gates are measured on."""
+def _policy_scores(
+    env_id: str, policy: str, kwargs: Mapping[str, Any]
+) -> Callable[[Sequence[str]], Mapping[str, float]]:
+    """The first metric of a policy that plays greedily, task by task, on the split that the gates are measured on."""
     from at2po_agent.environments import EnvConfig
     from at2po_agent.policy.loading import PolicyConfig
     from at2po_agent.terminal import say_loading
@@ -61,14 +63,15 @@ def _policy_em(env_id: str, policy: str, kwargs: Mapping[str, Any]) -> Callable[
     )
     validate(config)
     say_loading(policy)
-    return lambda ids: _exact_match(config, ids)
+    return lambda ids: _scores(config, ids)
 
 
-def _exact_match(config: TrainConfig, ids: Sequence[str]) -> dict[str, float]:
+def _scores(config: TrainConfig, ids: Sequence[str]) -> dict[str, float]:
     from at2po_agent.rollouts.evaluate import evaluate
     from at2po_agent.tasks import run
     from at2po_agent.training.session import open_session
 
     with closing(open_session(config, note=lambda line: say(line, error=True))) as session:
         evaluation = run(evaluate(session.eval_env, ids, session.actor.greedy()))
-    return {episode.question_id: episode.metrics["em"] for episode in evaluation.episodes}
+        first = session.eval_env.metrics[0].name
+    return {episode.question_id: episode.metrics[first] for episode in evaluation.episodes}

@@ -1,46 +1,41 @@
-"""Is a task fit for learning to search? What can be answered without searching, with perfect searches, and by a policy.
+"""Is a task fit for learning? What baselines without a model reach, and what a policy does.
 
-Three gates, played through the environment and its search like any episode: the strongest guesser that never searches
-must stay low, a scripted oracle that asks the right queries must come out high, and a starting policy must lie between.
+An environment brings its baselines (``TaskEnv.baselines``), such as the strongest guesser that never searches, which
+must stay low, and an oracle, which must come out high. A starting policy must lie between. All are measured by the
+environment's first metric, and played through it like any episode.
 """
 
 from __future__ import annotations
 
-import re
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import takewhile
+from statistics import fmean
 from typing import Any
 
+import numpy as np
 from rich.table import Table
 
-from at2po_agent.environments import make_search_env
+from at2po_agent.environments import make_env
 from at2po_agent.settings import ConfigError
-from at2po_env.scoring import exact_match
-from at2po_env.search_qa import SearchQAEnv, group_of
-from at2po_env.state import Action, Question
+from at2po_agent.terminal import amount
+from at2po_env.scripts import Baseline, Player, play
+from at2po_env.tasks import Metric, TaskEnv
 
-NO_SEARCH = (0.0, 0.05)
-ORACLE = (0.95, 1.0)
-POLICY = (0.10, 0.40)
+POLICY = (0.10, 0.40)  # of a metric that is a share; any value of another one is as good
 
-_SPAN = re.compile(r"(?<!^)\b[A-Z0-9]\w*(?: [A-Z0-9]\w*)*")  # a name or a number after the question word
-_COMMON = 5  # most common answers that are tried
-_FIT = 10_000  # questions that the guesser learns from
-
-Guesser = Callable[[Question], str]
-PolicyEM = Callable[[Sequence[str]], Mapping[str, float]]
-"""Runs a policy on questions, given by id, and returns the exact match of those that it scored."""
+PolicyScores = Callable[[Sequence[str]], Mapping[str, float]]
+"""Runs a policy on tasks, given by id, and returns the first metric of those that it scored."""
 
 
 @dataclass(frozen=True)
 class Gate:
-    """Exact match of one way to answer: overall, by group of questions, and the range it should lie in."""
+    """The mean of the metric for one way to play: overall, by group of tasks, and the range it should lie in."""
 
     name: str
-    em: float
+    mean: float
     groups: Mapping[str, float]
     low: float
     high: float
@@ -48,16 +43,18 @@ class Gate:
 
     @property
     def passed(self) -> bool:
-        """Whether the exact match lies in the range."""
-        return self.low <= self.em <= self.high
+        """Whether the mean lies in the range."""
+        return self.low <= self.mean <= self.high
 
 
 @dataclass(frozen=True)
 class GateReport:
-    """The gates of one environment, and how many questions of each group they were measured on."""
+    """The gates of one environment, and how many tasks of each group they were measured on."""
 
     env_id: str
     split: str
+    metric: Metric  # the environment's first
+    task_word: str
     counts: Mapping[str, int]
     gates: tuple[Gate, ...]
 
@@ -67,23 +64,33 @@ class GateReport:
         return all(gate.passed for gate in self.gates)
 
     def to_table(self) -> Table:
-        """One row per gate, one column per group, exact match in percent."""
+        """One row per gate, one column per group; a share in percent."""
         total = sum(self.counts.values())
-        table = Table(title=f"{self.env_id}, {self.split}: exact match in % on {total} questions")
+        measured = f"{self.metric.heading}{' in %' if self.metric.share else ''}"
+        table = Table(title=f"{self.env_id}, {self.split}: {measured} on {total} {self.task_word}s")
         table.add_column("gate")
         table.add_column("all", justify="right")
-        for group, count in self.counts.items():
-            table.add_column(f"{group}\n({count})", justify="right", no_wrap=True)
+        groups = [] if list(self.counts) == [""] else list(self.counts)
+        for group in groups:
+            table.add_column(f"{group}\n({self.counts[group]})", justify="right", no_wrap=True)
         table.add_column("wanted", justify="right")
         table.add_column("passed")
         for gate in self.gates:
-            shares = [f"{100 * gate.groups[group]:.1f}" if group in gate.groups else "–" for group in self.counts]
-            wanted = f"{100 * gate.low:.0f}–{100 * gate.high:.0f}"
-            verdict = "yes" if gate.passed else "NO"
-            table.add_row(gate.name, f"{100 * gate.em:.1f}", *shares, wanted, verdict)
+            means = [self._shown(gate.groups[group]) if group in gate.groups else "–" for group in groups]
+            table.add_row(gate.name, self._shown(gate.mean), *means, self._wanted(gate), "yes" if gate.passed else "NO")
         table.caption = "\n".join(f"{gate.name}: {gate.how}" for gate in self.gates)
         table.caption_justify = "left"
         return table
+
+    def _shown(self, mean: float) -> str:
+        return f"{100 * mean:.1f}" if self.metric.share else amount(mean)
+
+    def _wanted(self, gate: Gate) -> str:
+        if math.isinf(gate.low) and math.isinf(gate.high):
+            return "any"
+        if self.metric.share:
+            return f"{100 * gate.low:.0f}–{100 * gate.high:.0f}"
+        return f"{amount(gate.low)} to {amount(gate.high)}"
 
 
 def gates(
@@ -92,113 +99,71 @@ def gates(
     split: str = "test",
     fit_split: str = "train",
     questions: int = 500,
-    policy_em: PolicyEM | None = None,
+    policy: PolicyScores | None = None,
     **kwargs: Any,
 ) -> GateReport:
     """Measure the gates of a registered environment.
 
     Args:
-        env_id: a Gymnasium id whose environment is a ``SearchQAEnv`` and takes ``split``.
-        split: the questions that are scored.
-        fit_split: the questions that the guesser learns from, at most 10,000.
-        questions: how many of ``split`` are used, from its start.
-        policy_em: plays a policy; without it there is no third gate.
+        env_id: a Gymnasium id whose environment is a ``TaskEnv`` and takes ``split``.
+        split: the tasks that are scored.
+        fit_split: the tasks from which a guesser may learn.
+        questions: how many tasks of ``split`` are used, from its start.
+        policy: plays a policy; without it there is no gate of one.
         kwargs: passed to ``gymnasium.make``.
 
     Raises:
-        TypeError: the environment is not a ``SearchQAEnv``.
-        ValueError: no question is asked for.
+        ConfigError: there is no such environment, it is no ``TaskEnv``, no task is asked for, or there is nothing to
+            measure: the environment has no baselines, and no policy is given.
     """
     if questions < 1:
         raise ConfigError(f"gates need at least one question, got questions={questions}")
-    with closing(make_search_env(env_id, fit_split, kwargs)) as fitted:
-        fit = fitted.questions[:_FIT]
-    with closing(make_search_env(env_id, split, kwargs)) as env:
-        asked = env.questions[:questions]
-        measured = [_no_search(env, asked, fit)]
-        if all(question.metadata.get("plan") for question in asked):
-            em = {question.id: oracle(env, question) for question in asked}
-            measured.append(_gate("oracle", em, asked, ORACLE, "the right queries, answered if each found its passage"))
-    if policy_em is not None:
-        scored = policy_em([question.id for question in asked])
-        measured.append(_gate("policy", scored, asked, POLICY, f"{len(scored)} questions scored"))
-    counts = Counter(map(group_of, asked))
-    return GateReport(env_id, split, dict(sorted(counts.items())), tuple(measured))
+    with closing(make_env(env_id, split, kwargs)) as env, closing(make_env(env_id, fit_split, kwargs)) as fit:
+        asked = _Asked(env, env.tasks[:questions])
+        measured = [asked.baseline(baseline) for baseline in env.baselines(fit)]
+        if policy is not None:
+            measured.append(asked.policy(policy))
+        if not measured:
+            raise ConfigError(
+                f"{env_id} has nothing to measure: its environment has no baselines (TaskEnv.baselines); give a policy "
+                "with --policy"
+            )
+        counts = dict(sorted(Counter(asked.groups.values()).items()))
+        return GateReport(env_id, split, env.metrics[0], env.task_word, counts, tuple(measured))
 
 
-def oracle(env: SearchQAEnv, question: Question) -> float:
-    """Ask ``metadata["plan"]``, and give the answer if every query found its passage. Returns the exact match."""
-    env.reset(options={"question_id": question.id})
-    found = True
-    for query, passage in zip(question.metadata["plan"], question.metadata["passages"], strict=True):
-        _, _, terminated, truncated, info = env.step(env.dialect.write(Action("search", query)))
-        if terminated or truncated:
-            return 0.0
-        found = found and passage in [hit["id"] for hit in info["hits"]]
-    return _answer(env, question.answers[0] if found else "not found")
+class _Asked:
+    """The tasks that gates are measured on."""
 
+    def __init__(self, env: TaskEnv[Any], ids: Sequence[str]) -> None:
+        self.env, self.ids = env, ids
+        self.groups = {id_: env.task(id_).group for id_ in ids}
 
-def _answer(env: SearchQAEnv, answer: str) -> float:
-    return float(env.step(env.dialect.write(Action("answer", answer)))[4]["em"])
+    def baseline(self, baseline: Baseline) -> Gate:
+        """The best of all its players in hindsight, so that a low gate is never passed by a weak one."""
+        played = {name: self._play(player) for name, player in baseline.players.items()}
+        best = max(played, key=lambda name: sum(played[name].values()))
+        of = f"best of {len(played)} ways to play: " if len(played) > 1 else ""
+        return self._gate(baseline.name, played[best], (baseline.low, baseline.high), baseline.how or f"{of}{best}")
 
+    def policy(self, policy: PolicyScores) -> Gate:
+        """What a policy reaches; tasks that it did not score do not count."""
+        scored = policy(self.ids)
+        wanted = POLICY if self.env.metrics[0].share else (-math.inf, math.inf)
+        return self._gate("policy", scored, wanted, f"{len(scored)} {self.env.task_word}s scored")
 
-def _gate(name: str, em: Mapping[str, float], asked: Sequence[Question], wanted: tuple[float, float], how: str) -> Gate:
-    by_group: dict[str, list[float]] = defaultdict(list)
-    for question in asked:
-        if question.id in em:
-            by_group[group_of(question)].append(em[question.id])
-    mean = sum(em.values()) / len(em) if em else 0.0
-    return Gate(name, mean, {group: sum(all_) / len(all_) for group, all_ in by_group.items()}, *wanted, how)
+    def _play(self, player: Player) -> dict[str, float]:
+        # Each task has draws of its own, whichever tasks are played before it.
+        first = self.env.metrics[0].name
+        return {
+            id_: float(play(self.env, id_, player, np.random.default_rng(number))[first])
+            for number, id_ in enumerate(self.ids)
+        }
 
-
-def _no_search(env: SearchQAEnv, asked: Sequence[Question], fit: Sequence[Question]) -> Gate:
-    """The best of all guessers in hindsight, so that the gate is never passed by a weak guess."""
-    guessers = {**_guessers(fit), "learned by question form": _by_form(fit)}
-    played = {name: {q.id: _guess(env, q, guesser) for q in asked} for name, guesser in guessers.items()}
-    best = max(played, key=lambda name: sum(played[name].values()))
-    return _gate("no search", played[best], asked, NO_SEARCH, f"best of {len(guessers)} guessers: {best}")
-
-
-def _guess(env: SearchQAEnv, question: Question, guesser: Guesser) -> float:
-    env.reset(options={"question_id": question.id})
-    return _answer(env, guesser(question))
-
-
-def _guessers(fit: Sequence[Question]) -> dict[str, Guesser]:
-    """Ways to guess: a fixed answer, one of the things that a comparison sets side by side, a name in the question."""
-    common = [answer for answer, _ in Counter(question.answers[0] for question in fit).most_common(_COMMON)]
-    fixed = dict.fromkeys(["yes", "no", *common])
-    return {  # names first: of two that do equally well, the one that says more than a single answer
-        **{f"name {place} in the question": _name_at(place) for place in (0, 1, -1)},
-        **{f"always {answer!r}": _always(answer) for answer in fixed},
-    }
-
-
-def _always(answer: str) -> Guesser:
-    return lambda question: answer
-
-
-def _name_at(place: int) -> Guesser:
-    def guess(question: Question) -> str:
-        spans = _SPAN.findall(question.question)
-        return str(spans[place]) if -len(spans) <= place < len(spans) else "yes"
-
-    return guess
-
-
-def _form(question: Question) -> str:
-    """What kind of question this is, as its first words before a name tell."""
-    first, *others = re.findall(r"\w+", question.question)[:4] or [""]
-    return " ".join([first.lower(), *takewhile(str.islower, others)])
-
-
-def _by_form(fit: Sequence[Question]) -> Guesser:
-    """For each form of question, the guesser or the most common answer that did best on the questions to learn from."""
-    by_form: dict[str, list[Question]] = defaultdict(list)
-    for question in fit:
-        by_form[_form(question)].append(question)
-    chosen: dict[str, Guesser] = {}
-    for form, alike in by_form.items():
-        options = _guessers(alike).values()
-        chosen[form] = max(options, key=lambda g: sum(exact_match(g(q), q.answers) for q in alike))
-    return lambda question: chosen.get(_form(question), _name_at(0))(question)
+    def _gate(self, name: str, values: Mapping[str, float], wanted: tuple[float, float], how: str) -> Gate:
+        by_group: dict[str, list[float]] = defaultdict(list)
+        for id_ in self.ids:
+            if id_ in values:
+                by_group[self.groups[id_]].append(values[id_])
+        mean = fmean(values.values()) if values else 0.0
+        return Gate(name, mean, {group: fmean(alike) for group, alike in by_group.items()}, *wanted, how)

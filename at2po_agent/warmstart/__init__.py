@@ -1,8 +1,9 @@
-"""A starting policy, made by imitation of a scripted searcher.
+"""A starting policy, made by imitation of a scripted teacher.
 
 run              ``at2po-agent warm-start``: demonstrations, fit, evaluation, model directory
-teacher          the scripted searcher, and the mistakes that it is given
-demonstrations   episodes of the teacher as token ids
+demonstrations   episodes of the environment's teacher as token ids
 imitation        the fit to the demonstrations
 new_model        a small tokenizer and model from nothing
+
+The teacher is the environment's: ``at2po_env.tasks.Teacher``.
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -35,10 +35,16 @@ class TinyConfig:
     rope_theta: float = 10000.0
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+def tags_of(stop: Sequence[str]) -> tuple[str, ...]:
+    """``TAGS``, and those of an environment whose turns end at the closing tags ``stop``."""
+    own = (tag for end in stop if end.startswith("</") for tag in (end.replace("</", "<", 1), end))
+    return tuple(dict.fromkeys((*TAGS, *own)))
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int, tags: Sequence[str] = TAGS) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE of ``vocab_size`` tokens, deterministic in ``texts``; any text can be encoded.
 
-    The tags of the dialects are one token each, and not special: a model writes them as text. No token has more than
+    The ``tags`` are one token each, and not special: a model writes them as text. No token has more than
     two digits, or more than one syllable of a capitalised word: a year or a name that the model never saw splits like
     one that it did, and can be copied like it.
 
@@ -48,7 +54,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    least = 256 + len(TAGS) + 2
+    least = 256 + len(tags) + 2
     if vocab_size < least:
         raise ValueError(f"vocab_size {vocab_size} is too small: bytes, tags and specials alone are {least}")
     tokenizer = Tokenizer(models.BPE())
@@ -60,14 +66,14 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size - len(TAGS),
+        vocab_size=vocab_size - len(tags),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         special_tokens=[END, PAD],
         show_progress=False,
     )
-    tags = re.compile("|".join(map(re.escape, TAGS)))
-    tokenizer.train_from_iterator((part for text in texts for part in tags.split(text) if part), trainer)
-    tokenizer.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in TAGS])
+    tag = re.compile("|".join(map(re.escape, tags)))
+    tokenizer.train_from_iterator((part for text in texts for part in tag.split(text) if part), trainer)
+    tokenizer.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in tags])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, chat_template=CHAT_TEMPLATE
     )

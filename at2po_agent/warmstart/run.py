@@ -10,17 +10,18 @@ import json
 import shlex
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from omegaconf import MISSING
 
 from at2po_agent import tasks
 from at2po_agent.atomic_files import new_directory, write_text
-from at2po_agent.environments import EnvConfig, check_env_id, import_tasks, make_search_env
+from at2po_agent.environments import EnvConfig, check_env_id, import_tasks, make_env
 from at2po_agent.policy.base import Sampling
 from at2po_agent.policy.codec import Codec
 from at2po_agent.policy.loading import load_policy, positions, resolve_policy
@@ -28,15 +29,17 @@ from at2po_agent.rollouts.evaluate import Evaluation, evaluate
 from at2po_agent.rollouts.grow import Actor, Limits
 from at2po_agent.rollouts.outages import Outages
 from at2po_agent.settings import ConfigError, at_least, load
-from at2po_agent.warmstart.demonstrations import begin_all, play, write_down
+from at2po_agent.warmstart.demonstrations import Scribe, play_all
 from at2po_agent.warmstart.imitation import Demonstration, FitConfig, Progress, fit
-from at2po_agent.warmstart.new_model import TinyConfig, new_model, train_tokenizer
-from at2po_agent.warmstart.teacher import ScriptedTeacher, TeacherConfig
-from at2po_env.search_qa import SearchQAEnv, group_of
-from at2po_env.state import Question
+from at2po_agent.warmstart.new_model import TinyConfig, new_model, tags_of, train_tokenizer
+from at2po_env.tasks import Metric, TaskEnv, Teacher
+from search_backend.components import ComponentError, Kind, configured, described
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+
+TEACHER = Kind("teacher", Teacher, {})
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class WarmStartConfig:
     threads: int = at_least(0, 0)  # of torch; 0: every core
     env: EnvConfig = field(default_factory=EnvConfig)
     variants: tuple[dict[str, Any], ...] = ({},)  # each laid over env.kwargs; the episodes are shared out over them
-    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    teacher: dict[str, Any] = field(default_factory=dict)  # faults of the environment's own, or of one that it names
     model: StartConfig = field(default_factory=StartConfig)
     episodes: int = at_least(20000, 1)  # that the teacher plays
     context_weight: float = at_least(0.3, 0)  # of the loss of what the policy reads; what it writes weighs 1
@@ -86,6 +89,8 @@ def load_warm_start(path: str | Path | None, overrides: Sequence[str] = ()) -> W
     config = load(WarmStartConfig, path, overrides)
     import_tasks(config.env.imports)
     check_env_id(config.env.id)
+    if not config.variants:
+        raise ConfigError("variants: there are none; leave it out, or give at least {}")
     if config.model.path is not None:
         resolve_policy(config.model.path)
     return config
@@ -102,6 +107,8 @@ def run(config_path: str | Path | None, overrides: Sequence[str] = (), say: Call
     output = Path(config.output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ConfigError(f"output: {output} already exists; remove it or choose another folder")
+    with closing(_env(config, config.env.split, config.variants[0])) as env:
+        teacher = teacher_of(config, env)
     say(f"loading {config.model.path or 'torch'} …")
     if config.threads:
         import torch
@@ -109,30 +116,51 @@ def run(config_path: str | Path | None, overrides: Sequence[str] = (), say: Call
         torch.set_num_threads(config.threads)
     command = ["at2po-agent", "warm-start", *(["--cfg", str(config_path)] if config_path else []), *overrides]
     with new_directory(output) as folder:
-        record = {"command": shlex.join(command), **_make_policy(config, folder, say)}
+        record = {"command": shlex.join(command), **_make_policy(config, teacher, folder, say)}
         write_text(folder / "warmstart.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     say(f"wrote {output}")
     return output
 
 
-def _make_policy(config: WarmStartConfig, folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
+def teacher_of(config: WarmStartConfig, env: TaskEnv[Any]) -> Teacher:
+    """The teacher that the configuration names, else the environment's own, with the faults that it is given.
+
+    Raises:
+        ConfigError: there is no such teacher, the environment has none, or the teacher no such setting or value.
+    """
+    if "name" not in config.teacher and env.teacher is None:
+        raise ConfigError(
+            f"env.id: {config.env.id} has no teacher to imitate: {type(env).__name__}.teacher is None; name one of "
+            'your own, teacher: {name: "my_module:MyTeacher"}'
+        )
+    try:
+        if "name" in config.teacher:
+            return cast(Teacher, TEACHER.make(config.teacher, "teacher"))
+        assert env.teacher is not None
+        return cast(Teacher, configured(env.teacher, env.teacher.__name__, config.teacher, "teacher"))
+    except ComponentError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _make_policy(config: WarmStartConfig, teacher: Teacher, folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Write model and tokenizer into ``folder`` and return the record of how they were made."""
     import torch
     import transformers
 
     began = perf_counter()
     transformers.utils.logging.disable_progress_bar()
-    model, tokenizer = _start(config, say)
+    model, tokenizer = _start(config, teacher, say)
     tokenizer.save_pretrained(folder)
     codec = Codec.from_dir(folder)
-    demonstrations, taught = demonstrate(config, codec, tokenizer.eos_token_id, say)
+    demonstrations, taught = demonstrate(config, teacher, Scribe(codec, tokenizer.eos_token_id), say)
     progress = _ProgressLines(say)
     fit(model, demonstrations, config.fit, config.seed, progress)
     model.save_pretrained(folder)
     return {
         "seed": config.seed,
-        "config": asdict(config),
+        "config": {**asdict(config), "teacher": {**config.teacher, **asdict(cast(Any, teacher))}},
         "teacher": taught,
+        **described({"teacher": origin} if (origin := TEACHER.origin(config.teacher)) else {}),
         "fit": {"steps": progress.last.steps, "tokens": progress.last.tokens, "loss": round(progress.last.loss, 4)},
         "evaluation": _judge(config, folder, say),
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
@@ -140,72 +168,68 @@ def _make_policy(config: WarmStartConfig, folder: Path, say: Callable[[str], Non
     }
 
 
-def _env(config: WarmStartConfig, split: str, over: Mapping[str, Any]) -> SearchQAEnv:
+def _env(config: WarmStartConfig, split: str, over: Mapping[str, Any]) -> TaskEnv[Any]:
     import_tasks(config.env.imports)
-    return make_search_env(config.env.id, split, {**config.env.kwargs, **over})
+    return make_env(config.env.id, split, {**config.env.kwargs, **over})
 
 
-def _start(config: WarmStartConfig, say: Callable[[str], None]) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+def _start(
+    config: WarmStartConfig, teacher: Teacher, say: Callable[[str], None]
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """Model and tokenizer before the first step."""
     if config.model.path is not None:
         model, codec = load_policy(resolve_policy(config.model.path))
         return model, codec.tokenizer
-    texts = list(_texts(config))
-    tokenizer = train_tokenizer(texts, config.model.tiny.vocab_size)
+    with closing(_env(config, config.env.split, config.model.text_env)) as env:
+        # Faultless, which every teacher is by default.
+        texts = list(_texts(env, type(teacher)(), config))
+        tokenizer = train_tokenizer(texts, config.model.tiny.vocab_size, tags_of(env.stop))
     model = new_model(config.model.tiny, tokenizer, config.seed)
     say(f"fresh model of {model.num_parameters():,} parameters, {len(tokenizer)} tokens from {len(texts):,} texts")
     return model, tokenizer
 
 
-def _texts(config: WarmStartConfig) -> Iterator[str]:
-    """What is encoded piece by piece in the episodes of a faultless teacher, in the tokenizer's own environment."""
-    env = _env(config, config.env.split, config.model.text_env)
-    teacher = ScriptedTeacher(TeacherConfig())
-    for question, script in begin_all(env.questions, teacher, config.model.text_episodes, (config.seed,)):
-        yield from (segment.text for segment in env.dialect.prompt(question.question))
-        for turn in play(env, question, script).turns():
+def _texts(env: TaskEnv[Any], teacher: Teacher, config: WarmStartConfig) -> Iterator[str]:
+    """What is encoded piece by piece in the episodes of a teacher."""
+    start = env.clone()
+    for task_id, _ in play_all(env, teacher, config.model.text_episodes, (config.seed,)):
+        start.begin(task_id)
+        yield from (segment.text for segment in start.observation())
+        for turn in env.transcript(env.snapshot()):
             yield turn.text
             yield from (segment.text for segment in turn.observation)
 
 
 def demonstrate(
-    config: WarmStartConfig, codec: Codec, end_id: int, say: Callable[[str], None]
+    config: WarmStartConfig, teacher: Teacher, scribe: Scribe, say: Callable[[str], None]
 ) -> tuple[list[Demonstration], dict[str, Any]]:
     """The teacher's episodes, and a record of what it taught.
 
     Args:
         config: ``episodes`` are shared out over ``variants``.
-        codec: writes the episodes down.
-        end_id: stands after the last turn of each.
+        teacher: plays them.
+        scribe: writes them down.
         say: told when all are played.
     """
     began = perf_counter()
-    found: list[Demonstration] = []
-    em: list[float] = []
+    demonstrations: list[Demonstration] = []
+    scores: list[float] = []
     for number, variant in enumerate(config.variants):
-        env = _env(config, config.env.split, variant)
         episodes = len(range(number, config.episodes, len(config.variants)))
-        teacher = ScriptedTeacher(config.teacher)
-        for question, script in begin_all(env.questions, teacher, episodes, (config.seed, number)):
-            state = play(env, question, script)
-            outcome = env.rules.outcome(state)
-            em.append(0.0 if outcome is None else outcome.em)
-            found.append(write_down(env, state, codec, context_weight=config.context_weight, end_id=end_id))
-        env.search.close()
-    mean = float(np.mean(em))
-    say(f"{len(found):,} episodes in {perf_counter() - began:.0f} s; the teacher's EM is {mean:.1%}")
-    return found, {"em": round(mean, 4), "taught_wrongly": _taught_wrongly(config.teacher, env.questions)}
+        with closing(_env(config, config.env.split, variant)) as env:
+            metric = env.metrics[0]
+            for _, info in play_all(env, teacher, episodes, (config.seed, number)):
+                scores.append(float(info[metric.name]))
+                demonstrations.append(scribe.write_down(env, config.context_weight))
+            taught = teacher.record(env)
+    mean = float(np.mean(scores))
+    seconds = perf_counter() - began
+    say(f"{len(demonstrations):,} episodes in {seconds:.0f} s; the teacher's {metric} is {_shown(metric, mean)}")
+    return demonstrations, {metric.name: round(mean, 4), **taught}
 
 
-def _taught_wrongly(teacher: TeacherConfig, questions: Sequence[Question]) -> dict[str, dict[str, Any]]:
-    """For every relation with a wrong keyword: how often, and one search as it should be and as it was taught."""
-    found: dict[str, dict[str, Any]] = {}
-    for question in questions:
-        for step, relation in enumerate(question.metadata.get("relations", ())):
-            if relation in teacher.wrong_relations and relation not in found:
-                right, taught = question.metadata["plan"][step], question.metadata["wrong"][step]["keyword"]
-                found[relation] = {"share": teacher.wrong_keyword, "right": right, "taught": taught}
-    return dict(sorted(found.items()))
+def _shown(metric: Metric, mean: float) -> str:
+    return f"{mean:.1%}" if metric.share else f"{mean:.3g}"
 
 
 class _ProgressLines:
@@ -233,32 +257,28 @@ class _ProgressLines:
 
 
 def _judge(config: WarmStartConfig, folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
-    """Exact match of the policy in ``folder`` on questions that the teacher never played."""
+    """The environment's first metric, of the policy in ``folder`` on tasks that the teacher never played."""
     if not config.eval.questions:
         return {}
     from at2po_agent.policy.local.policy import LocalPolicy
 
-    env = _env(config, config.eval.split, config.eval.kwargs)
-    questions = env.questions[: config.eval.questions]
     policy = LocalPolicy.from_pretrained(folder)
     limits = Limits(max_context_tokens=positions(policy.model))
     actor = Actor(policy, policy.codec, limits=limits, outages=Outages(say))
-    found: dict[str, Any] = {"questions": len(questions), "split": config.eval.split}
-    try:
+    with closing(_env(config, config.eval.split, config.eval.kwargs)) as env, closing(policy):
+        ids, metric = env.tasks[: config.eval.questions], env.metrics[0]
+        record: dict[str, Any] = {"questions": len(ids), "split": config.eval.split}
         for temperature in config.eval.temperatures:
-            ids = [question.id for question in questions]
             evaluation = tasks.run(evaluate(env, ids, replace(actor, sampling=Sampling(temperature))))
-            found[f"temperature {temperature:g}"] = result = _by_group(evaluation, questions)
-            say(f"EM at temperature {temperature:g}: " + ", ".join(f"{name} {em:.1%}" for name, em in result.items()))
-    finally:
-        policy.close()
-    return found
+            record[f"temperature {temperature:g}"] = means = _by_group(evaluation, env)
+            shown = ", ".join(f"{name} {_shown(metric, mean)}" for name, mean in means.items())
+            say(f"{metric} at temperature {temperature:g}: {shown}")
+    return record
 
 
-def _by_group(evaluation: Evaluation, questions: Sequence[Question]) -> dict[str, float]:
-    named = {question.id: group_of(question) for question in questions}
+def _by_group(evaluation: Evaluation, env: TaskEnv[Any]) -> dict[str, float]:
     groups: dict[str, list[float]] = defaultdict(list)
     for episode in evaluation.episodes:
-        groups["all"].append(episode.metrics["em"])
-        groups[named[episode.question_id]].append(episode.metrics["em"])
-    return {name: round(float(np.mean(em)), 4) for name, em in sorted(groups.items())}
+        for name in dict.fromkeys(("all", env.task(episode.question_id).group or "all")):
+            groups[name].append(episode.metrics[env.metrics[0].name])
+    return {name: round(float(np.mean(values)), 4) for name, values in sorted(groups.items())}

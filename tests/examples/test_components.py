@@ -6,10 +6,13 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import search_backend
+from at2po_agent.environments import EnvConfig, make_env
 from at2po_agent.method.algorithms import Algorithm, AlgorithmConfig, build
 from at2po_agent.method.groups import Rollout
 from at2po_agent.method.tree import ROOT, Branch, TurnNode, TurnTree
@@ -18,8 +21,10 @@ from at2po_agent.training.config import load_config
 from at2po_agent.training.run_dir import RunDirectory
 from at2po_agent.training.trainer import train
 from at2po_agent.training.validation import validate
+from at2po_agent.warmstart.run import WarmStartConfig, teacher_of
 from at2po_env.rules import Rules
 from at2po_env.scoring import judge
+from at2po_env.scripts import play
 from at2po_env.state import Question
 from at2po_env.tool_rules import ToolRules
 from examples.components.credit import Discounted
@@ -118,6 +123,25 @@ def test_an_algorithm_is_given_as_an_object_and_described_in_the_run(tmp_path: P
         with pytest.raises(ConfigError, match="has another algorithm in its config"):
             train(run.config, run=run, algorithm=replace(algorithm, credit=Discounted(0.5)))
         assert train(run.config, run=run, algorithm=algorithm).steps == 2
+
+
+def test_a_warm_start_imitates_a_teacher_that_it_names() -> None:
+    def config(**teacher: Any) -> WarmStartConfig:
+        return WarmStartConfig(env=EnvConfig("examples.number_game:Numbers-v0"), teacher=teacher)
+
+    env = make_env("examples.number_game:Numbers-v0", "train", {})
+    name = "examples.components.teacher:Shortest"
+    teacher, hasty = (teacher_of(config(name=name, hasty=share), env) for share in (0.0, 1.0))
+    ends = [play(env, task, teacher, np.random.default_rng(0)) for task in env.tasks]
+    assert {end["ended"] for end in ends if not end["success"]} <= {"turn_limit"}  # some goals are too far
+    assert np.mean([end["success"] for end in ends]) > 0.8
+    assert play(env, env.tasks[0], hasty, np.random.default_rng(0))["turns"] == 1
+    with pytest.raises(ConfigError, match=r"teacher: hasty is 2\.0, it must be from 0 to 1"):
+        teacher_of(config(name=name, hasty=2), env)
+    with pytest.raises(ConfigError, match=r"teacher\.hast: .* did you mean hasty\?"):
+        teacher_of(config(name=name, hast=0), env)
+    with pytest.raises(ConfigError, match="credit:Discounted is no Teacher: it is a Discounted"):
+        teacher_of(config(name="examples.components.credit:Discounted"), env)
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in (EXAMPLES / "components").glob("*.py")))

@@ -1,20 +1,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from at2po_agent.method.expansion import Chains
-from at2po_agent.rollouts.grow import Actor, grow
-from at2po_agent.warmstart.demonstrations import begin_all, play, write_down
-from at2po_agent.warmstart.teacher import ScriptedTeacher, TeacherConfig
+from at2po_agent.rollouts.grow import Actor, Encoder, grow
+from at2po_agent.warmstart.demonstrations import Scribe, play_all
+from at2po_agent.warmstart.imitation import Demonstration
 from at2po_env.dataset import Dataset
 from at2po_env.rules import Rules
+from at2po_env.scripts import play
 from at2po_env.search_qa import SearchQAEnv
-from at2po_env.state import Action, Question
+from at2po_env.search_teacher import SearchTeacher
+from at2po_env.state import Question
+from at2po_env.tasks import TaskEnv
+from at2po_env.tool_env import ToolEnv
+from at2po_env.tool_rules import ToolRules, ToolTask
 from search_backend.base import Passage
 from search_backend.embedded.backend import EmbeddedIndex
 from tests.helpers.toys import Bytes, OpensThoughts, Recites
@@ -40,13 +47,13 @@ def env(tmp_path: Path) -> Iterator[SearchQAEnv]:
     with_index.search.close()
 
 
-def begin(question: Question):  # type: ignore[no-untyped-def]
-    return next(iter(begin_all([question], ScriptedTeacher(TeacherConfig()), 1, (0,))))[1]
+def demonstrated(env: TaskEnv[Any], task_id: str, encoder: Encoder) -> Demonstration:
+    play(env, task_id, SearchTeacher(), np.random.default_rng(0))
+    return Scribe(encoder, END).write_down(env, context_weight=0.25)
 
 
 def test_a_demonstration_is_id_for_id_the_rollout_of_a_policy_that_writes_the_teachers_turns(env: SearchQAEnv) -> None:
-    state = play(env, QUESTIONS[0], begin(QUESTIONS[0]))
-    made = write_down(env, state, Bytes(), context_weight=0.25, end_id=END)
+    made, state = demonstrated(env, "a", Bytes()), env.state
 
     env.reset(options={"question_id": "a"})
     turns = [turn.text for turn in state.turns()]
@@ -59,27 +66,38 @@ def test_a_demonstration_is_id_for_id_the_rollout_of_a_policy_that_writes_the_te
     assert set(made.weights) == {0.25, 1.0}
 
 
-def test_every_question_comes_once_a_round_and_each_round_in_another_order() -> None:
-    ids = [question.id for question, _ in begin_all(QUESTIONS * 5, ScriptedTeacher(TeacherConfig()), 45, seed=(3,))]
+def test_an_episode_that_a_tool_ends_is_written_down_up_to_its_last_turn() -> None:
+    def stop() -> str:
+        """Stop."""
+        return "stopped"
+
+    env = ToolEnv([stop], [ToolTask("t", "Stop.")], lambda end: 1.0, ToolRules.of("bare", ends=("stop",)))
+    play(env, "t", lambda env, rng: lambda: "<stop></stop>", np.random.default_rng(0))
+    made = Scribe(Bytes(), END).write_down(env, context_weight=0.25)
+    assert bytes(made.ids[:-1]).decode() == "Stop.<stop></stop>"
+
+
+def test_every_task_comes_once_a_round_and_each_round_in_another_order(env: SearchQAEnv) -> None:
+    tasks = [replace(QUESTIONS[i % 3], id=f"{i}") for i in range(15)]
+    many = SearchQAEnv(Dataset.of(tasks), env.search, env.rules)
+    ids = [task_id for task_id, _ in play_all(many, SearchTeacher(), 45, seed=(3,))]
     rounds = [ids[start : start + 15] for start in (0, 15, 30)]
-    assert all(Counter(round_) == {"a": 5, "b": 5, "c": 5} for round_ in rounds)
+    assert all(sorted(round_) == sorted(many.tasks) for round_ in rounds)
     assert rounds[0] != rounds[1] != rounds[2]
 
 
-def test_the_same_seed_plays_the_same_episodes_and_another_seed_others() -> None:
-    teacher = ScriptedTeacher(TeacherConfig(stop_early=0.5))
+def test_the_same_seed_plays_the_same_episodes_and_another_seed_others(env: SearchQAEnv) -> None:
+    def played(seed: int) -> list[tuple[str, str]]:
+        episodes = play_all(env, SearchTeacher(random_keyword=0.5), 20, (seed,))
+        return [(task_id, env.state.digest) for task_id, _ in episodes]
 
-    def first(seed: int) -> list[tuple[str, Action]]:
-        return [(question.id, script([])) for question, script in begin_all(QUESTIONS, teacher, 20, (seed,))]
-
-    assert first(1) == first(1) != first(2)
+    assert played(1) == played(1) != played(2)
 
 
 @pytest.mark.fault("C: a thought that the chat template opened, in training")
 @pytest.mark.parametrize("require_think", [False, True])
 def test_a_demonstration_closes_the_thought_that_its_prompt_opened(env: SearchQAEnv, require_think: bool) -> None:
     own = SearchQAEnv(env.dataset, env.search, Rules.of(k=1, require_think=require_think))
-    state = play(own, QUESTIONS[1], begin(QUESTIONS[1]))
-    made = write_down(own, state, OpensThoughts(), context_weight=0.25, end_id=END)
+    made = demonstrated(own, "b", OpensThoughts())
     text = bytes(made.ids[:-1]).decode()
     assert "<think>\n </think><search> Lima</search>" in text if require_think else "<think>\n</think><search>" in text

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import pytest
@@ -17,7 +20,10 @@ from at2po_agent.policy.local.policy import LocalPolicy
 from at2po_agent.rollouts.evaluate import evaluate
 from at2po_agent.rollouts.grow import Actor
 from at2po_agent.settings import ConfigError, load
-from at2po_agent.warmstart.run import WarmStartConfig, demonstrate, run
+from at2po_agent.warmstart.demonstrations import Scribe
+from at2po_agent.warmstart.imitation import Demonstration
+from at2po_agent.warmstart.run import WarmStartConfig, demonstrate, run, teacher_of
+from at2po_env.state import Segment
 from tests.helpers.places import CONFIGS
 
 TINY = [
@@ -32,6 +38,9 @@ TINY = [
     "eval.questions=8",
     "threads=1",
 ]
+
+
+SHIPPED = resolve_policy("builtin:microwiki")
 
 
 def quiet(line: str) -> None:
@@ -78,12 +87,28 @@ def test_it_goes_on_from_an_existing_model(made: Path, tmp_path: Path) -> None:
     assert losses[1] < losses[0]
 
 
+def demonstrated(config: WarmStartConfig, codec: Codec) -> tuple[list[Demonstration], dict[str, Any]]:
+    with closing(make_env(config.env.id, "train", config.env.kwargs)) as env:
+        teacher = teacher_of(config, env)
+    return demonstrate(config, teacher, Scribe(codec, 0), quiet)
+
+
+def test_the_shipped_configuration_gives_the_demonstrations_that_the_shipped_policy_was_fitted_to() -> None:
+    """The digest was recorded when only search questions had a teacher."""
+    few = ["episodes=200", "variants=[{world: {seed: 1001}}, {world: {seed: 1002}}]"]
+    config = load(WarmStartConfig, CONFIGS / "warmstart_microwiki.yaml", few)
+    demonstrations, taught = demonstrated(config, Codec.from_dir(SHIPPED))
+    described = json.dumps([[item.ids, item.weights] for item in demonstrations])
+    assert hashlib.sha256(described.encode()).hexdigest().startswith("e456f9f3238538af")
+    assert taught["em"] == 0.395 and len(taught["taught_wrongly"]) == 8
+
+
 def test_the_episodes_are_shared_out_over_the_variants(made: Path) -> None:
-    codec = Codec.from_dir(made)
     worlds = [{"preset": "tiny", "seed": seed} for seed in (5, 6)]
     overrides = [*TINY, "output=unused", f"variants={[{'world': world} for world in worlds]}", "episodes=9"]
     config = load(WarmStartConfig, None, overrides)
-    demonstrations, _ = demonstrate(config, codec, 0, quiet)
+    codec = Codec.from_dir(made)
+    demonstrations, _ = demonstrated(config, codec)
     asked = [codec.decode_action(item.ids).split("?")[0] + "?" for item in demonstrations]
     known = []
     for world in worlds:
@@ -106,6 +131,29 @@ def test_nothing_is_left_of_a_warm_start_that_failed(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_it_imitates_the_teacher_of_any_task_and_reports_that_tasks_metric(tmp_path: Path) -> None:
+    said: list[str] = []
+    changes = [
+        "env.id=AT2PO-MicroSQL-v0",
+        "env.kwargs={world: tiny, dialect: bare}",
+        "eval={temperatures: [0.0], questions: 2}",
+    ]
+    changes += ["teacher={wrong_relations: [author], wrong_column: 1.0}", "model.tiny.vocab_size=500"]
+    made = run(None, [*TINY, *changes, f"output={tmp_path / 'policy'}"], said.append)
+    record = json.loads((made / "warmstart.json").read_text())
+    assert 0.5 < record["teacher"]["success"] < 1 and list(record["teacher"]["taught_wrongly"]) == ["author"]
+    assert record["config"]["teacher"]["stop_early"] == 0
+    assert record["evaluation"]["temperature 0"]["all"] <= 1
+    assert any(line.startswith("success at temperature 0: ") for line in said)
+    assert len(Codec.from_dir(made).observation((Segment("<sql></sql>", data=False),))) == 2
+
+
+def test_an_environment_without_a_teacher_is_one_error_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Numbers-v0 has no teacher to imitate"):
+        run(None, ["env.id=examples.number_game:Numbers-v0", f"output={tmp_path / 'policy'}"], quiet)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -114,7 +162,10 @@ def test_nothing_is_left_of_a_warm_start_that_failed(tmp_path: Path) -> None:
         ("episode=3", "did you mean episodes"),
         ("episodes=0", "episodes is 0"),
         ("fit.batch=0", "fit.batch is 0"),
-        ("teacher.wrong_keyword=-1", "teacher.wrong_keyword is -1"),
+        ("teacher.wrong_keyword=-1", "teacher: wrong_keyword is -1"),
+        ("teacher.wrong_keyword=often", "teacher.wrong_keyword: .*often"),
+        ("teacher.wrong_relation=[mayor]", "teacher.wrong_relation: .* did you mean wrong_relations"),
+        ("variants=[]", "variants: there are none"),
     ],
 )
 def test_what_cannot_be_done_is_one_error_that_names_the_key(tmp_path: Path, override: str, message: str) -> None:
@@ -123,16 +174,14 @@ def test_what_cannot_be_done_is_one_error_that_names_the_key(tmp_path: Path, ove
     assert list(tmp_path.iterdir()) == []
 
 
-SHIPPED = resolve_policy("builtin:microwiki")
-
-
-def test_the_shipped_policy_is_what_the_example_configuration_makes() -> None:
-    record = json.loads((SHIPPED / "warmstart.json").read_text())
-    example = CONFIGS / "warmstart_microwiki.yaml"
+@pytest.mark.parametrize("name", ["microwiki", "microsql"])
+def test_the_shipped_policy_is_what_the_example_configuration_makes(name: str) -> None:
+    record = json.loads((resolve_policy(f"builtin:{name}") / "warmstart.json").read_text())
+    example = CONFIGS / f"warmstart_{name}.yaml"
     made_by = {**record["config"], "output": "anywhere"}
     config = load(WarmStartConfig, example, ["output=anywhere"])
     assert made_by == json.loads(json.dumps(asdict(config)))
-    assert set(record["teacher"]["taught_wrongly"]) == set(config.teacher.wrong_relations)
+    assert set(record["teacher"]["taught_wrongly"]) == set(config.teacher["wrong_relations"])
 
 
 def test_the_shipped_policy_is_small_and_in_full_precision() -> None:

@@ -9,67 +9,70 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 
-from at2po_agent.settings import at_least
 from at2po_env.state import Action, Question, Turn
-
-Script = Callable[[Sequence[Turn]], Action]
-"""The next action, given the turns so far of one episode."""
+from at2po_env.tasks import Script, Teacher
 
 _NAME = re.compile(r"(?<=[a-z,] )[A-Z]\w+(?: [A-Z]\w+)*")  # capitals inside a sentence
 
 
-class Teacher(Protocol):
-    """Anything that plays episodes to imitate."""
-
-    def begin(self, question: Question, rng: np.random.Generator) -> Script:
-        """Start an episode of ``question``; every choice in it is drawn from ``rng``."""
-        ...
-
-
 @dataclass(frozen=True)
-class TeacherConfig:
-    """What the teacher does wrong, as probabilities.
-
-    The faulty queries are those of ``Question.metadata["wrong"]``; questions without it are searched without faults.
-    """
-
-    wrong_relations: tuple[str, ...] = ()  # of metadata["relations"]: those whose keyword was learned wrongly
-    wrong_keyword: float = at_least(0.0, 0)  # of a search for one of them with the wrong keyword, always the same one
-    random_keyword: float = at_least(0.0, 0)  # of any search with another relation's keyword
-    wrong_entity: float = at_least(0.0, 0)  # of a later search with another name from the passage just read
-    stop_early: float = at_least(0.0, 0)  # of giving what was read so far as the answer, before each later search
-
-
-class ScriptedTeacher:
+class SearchTeacher(Teacher):
     """Follows ``metadata["plan"]``, one query per search, or searches the supporting titles where there is no plan.
+
+    The fields are what it does wrong, as probabilities. The faulty queries are those of ``Question.metadata["wrong"]``;
+    questions without it are searched without faults.
 
     Where a search brings another passage than ``metadata["passages"]`` names, the teacher does not notice: it takes
     some name from what it found for what it looked for, and goes on (in a comparison it answers with either thing).
     So a fault costs the answer, but the episode still searches as often as its question needs, and every answer
     stands in what was read.
+
+    Raises:
+        ValueError: a probability is not from 0 to 1.
     """
 
-    def __init__(self, config: TeacherConfig) -> None:
-        self.config = config
+    wrong_relations: tuple[str, ...] = ()  # of metadata["relations"]: those whose keyword was learned wrongly
+    wrong_keyword: float = 0.0  # of a search for one of them with the wrong keyword, always the same one
+    random_keyword: float = 0.0  # of any search with another relation's keyword
+    wrong_entity: float = 0.0  # of a later search with another name from the passage just read
+    stop_early: float = 0.0  # of giving what was read so far as the answer, before each later search
 
-    def begin(self, question: Question, rng: np.random.Generator) -> Script:
-        """Start an episode of ``question``.
+    def __post_init__(self) -> None:
+        self.check_shares("wrong_keyword", "random_keyword", "wrong_entity", "stop_early")
+
+    def __call__(self, env: Any, rng: np.random.Generator) -> Script:
+        """Start the episode that a ``SearchQAEnv`` was reset to; see ``begin``."""
+        act = self.begin(env.state.question, rng)
+        return lambda: env.dialect.write(act(env.state.turns()))
+
+    def begin(self, question: Question, rng: np.random.Generator) -> Callable[[Sequence[Turn]], Action]:
+        """Start an episode of ``question``: what comes gives the next action after the turns so far.
 
         Raises:
             ValueError: the question has neither a plan nor supporting titles, or no answer.
         """
-        return _Episode(self.config, question, rng)
+        return _Episode(self, question, rng)
+
+    def record(self, env: Any) -> dict[str, Any]:
+        """For every relation with a wrong keyword: how often, and one search as it should be and as it was taught."""
+        wrongly: dict[str, dict[str, Any]] = {}
+        for question in env.questions:
+            for step, relation in enumerate(question.metadata.get("relations", ())):
+                if relation in self.wrong_relations and relation not in wrongly:
+                    right, taught = question.metadata["plan"][step], question.metadata["wrong"][step]["keyword"]
+                    wrongly[relation] = {"share": self.wrong_keyword, "right": right, "taught": taught}
+        return {"taught_wrongly": dict(sorted(wrongly.items()))}
 
 
 class _Episode:
     """One episode: reads what the last search brought, then searches on or answers."""
 
-    def __init__(self, config: TeacherConfig, question: Question, rng: np.random.Generator) -> None:
-        self.config, self.question, self.rng = config, question, rng
+    def __init__(self, faults: SearchTeacher, question: Question, rng: np.random.Generator) -> None:
+        self.faults, self.question, self.rng = faults, question, rng
         known = question.metadata
         self.plan: list[str] = list(known.get("plan") or question.supporting_titles)
         if not self.plan or not question.answers:
@@ -87,7 +90,7 @@ class _Episode:
             self._read(step - 1, turns[-1])
         if step == len(self.plan):
             return Action("answer", self.taken or self.question.answers[0])
-        if step and self.chain and self.rng.random() < self.config.stop_early:
+        if step and self.chain and self.rng.random() < self.faults.stop_early:
             return Action("answer", self.taken or self._so_far(step))
         return Action("search", self._query(step))
 
@@ -114,13 +117,13 @@ class _Episode:
         return str(self.rng.choice(self.question.supporting_titles))
 
     def _query(self, step: int) -> str:
-        query, config = self.plan[step], self.config
+        query, faults = self.plan[step], self.faults
         if self.wrong:
-            if self.relations[step] in config.wrong_relations and self.rng.random() < config.wrong_keyword:
+            if self.relations[step] in faults.wrong_relations and self.rng.random() < faults.wrong_keyword:
                 query = self.wrong[step]["keyword"]
-            elif self.rng.random() < config.random_keyword:
+            elif self.rng.random() < faults.random_keyword:
                 query = self.wrong[step]["random"]
-            elif step and self.taken is None and self.rng.random() < config.wrong_entity:
+            elif step and self.taken is None and self.rng.random() < faults.wrong_entity:
                 query = self.wrong[step]["entity"]
         if self.bridge and step and self.taken is not None:  # the wrong thing was found: go on from that
             query = query.replace(self.chain[step - 1], self.taken, 1)
