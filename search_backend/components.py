@@ -94,7 +94,7 @@ class Kind:
             raise ComponentError(f"{at}.name is not set; {choices('', self.names())}")
         name = fields.pop("name")
         found = self.find(name, at if isinstance(settings, str) else f"{at}.name")
-        component = _configured(found, name, fields, at)
+        component = configured(found, name, fields, at)
         self.check(component, f"{at}: {name}")
         return component
 
@@ -210,8 +210,12 @@ def _version(module: str, file: Path | None) -> str | None:
     return None
 
 
-def _configured(component: Any, name: str, settings: Mapping[str, Any], at: str) -> Any:
-    """A class made, or an object changed, with settings that are checked against the fields of its dataclass."""
+def configured(component: Any, name: str, settings: Mapping[str, Any], at: str) -> Any:
+    """Make a class, or change an object, with settings that are checked against the fields of its dataclass.
+
+    Raises:
+        ComponentError: a field is unknown, missing, of another type or out of range; or there are none.
+    """
     if not dataclasses.is_dataclass(component):
         if inspect.isclass(component):
             raise ComponentError(f"{at}: {name} is a class but no dataclass, so that its settings cannot be checked")
@@ -228,7 +232,7 @@ def _configured(component: Any, name: str, settings: Mapping[str, Any], at: str)
             raise ComponentError(f"{at}.{key} is {value}, {wrong}")
     try:
         return component(**values) if inspect.isclass(component) else dataclasses.replace(component, **values)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:  # a TypeError where a method of a base class is missing
         raise ComponentError(f"{at}: {error}") from error
 
 
@@ -260,7 +264,8 @@ def _lack(component: object, protocol: type) -> str | None:
         wanted = inspect.getattr_static(protocol, member)
         if not inspect.isfunction(wanted):
             continue
-        method = getattr(component, member)
+        # A function's own ``__call__`` takes anything.
+        method: Any = component if member == "__call__" else getattr(component, member)
         asked = list(inspect.signature(wanted).parameters)[1:]
         try:
             inspect.signature(method).bind(*asked)

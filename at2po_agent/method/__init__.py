@@ -8,5 +8,6 @@ objective          (3) ATPO's turn-level ratio and clip, and the losses of GRPO,
 rows               sums over ragged rows of tokens, and the metrics of an objective
 groups             which groups of a step are trained on (DAPO's dynamic sampling)
 shaping            changes to the rewards before credit (DAPO's penalty for length)
-algorithms         the six algorithms by name; to add one: a frozen dataclass for each new component, and a line here
+algorithms         the six algorithms by name; to add one: a frozen dataclass for each new component, and a line here;
+                   outside this project: ``expansion: {name: "my_module:MyExpansion"}``, see docs/own_components.md
 """

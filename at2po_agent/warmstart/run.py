@@ -34,10 +34,13 @@ from at2po_agent.warmstart.demonstrations import Scribe, play_all
 from at2po_agent.warmstart.imitation import Demonstration, FitConfig, Progress, fit
 from at2po_agent.warmstart.new_model import TinyConfig, new_model, tags_of, train_tokenizer
 from at2po_env.tasks import Metric, TaskEnv, Teacher
-from search_backend.components import ComponentError, Kind
+from search_backend.components import ComponentError, Kind, configured, described
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+
+TEACHER = Kind("teacher", Teacher, {})
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class WarmStartConfig:
     threads: int = at_least(0, 0)  # of torch; 0: every core
     env: EnvConfig = field(default_factory=EnvConfig)
     variants: tuple[dict[str, Any], ...] = ({},)  # each laid over env.kwargs; the episodes are shared out over them
-    teacher: dict[str, Any] = field(default_factory=dict)  # faults of the environment's own, or of another by its name
+    teacher: dict[str, Any] = field(default_factory=dict)  # faults of the environment's own, or of one that it names
     model: StartConfig = field(default_factory=StartConfig)
     episodes: int = at_least(20000, 1)  # that the teacher plays
     context_weight: float = at_least(0.3, 0)  # of the loss of what the policy reads; what it writes weighs 1
@@ -121,17 +124,21 @@ def run(config_path: str | Path | None, overrides: Sequence[str] = (), say: Call
 
 
 def teacher_of(config: WarmStartConfig, env: TaskEnv[Any]) -> Teacher:
-    """The teacher that the configuration names, or else the environment's, with the faults that it is given.
+    """The teacher that the configuration names, else the environment's own, with the faults that it is given.
 
     Raises:
         ConfigError: there is no such teacher, the environment has none, or the teacher no such setting or value.
     """
-    own = {env.teacher.__name__: env.teacher} if env.teacher else {}
-    if "name" not in config.teacher and not own:
-        raise ConfigError(f"env.id: {config.env.id} has no teacher to imitate: {type(env).__name__}.teacher is None")
+    if "name" not in config.teacher and env.teacher is None:
+        raise ConfigError(
+            f"env.id: {config.env.id} has no teacher to imitate: {type(env).__name__}.teacher is None; name one of "
+            'your own, teacher: {name: "my_module:MyTeacher"}'
+        )
     try:
-        kind = Kind("teacher", Teacher, own)
-        return cast(Teacher, kind.make({"name": next(iter(own), None), **config.teacher}, "teacher"))
+        if "name" in config.teacher:
+            return cast(Teacher, TEACHER.make(config.teacher, "teacher"))
+        assert env.teacher is not None
+        return cast(Teacher, configured(env.teacher, env.teacher.__name__, config.teacher, "teacher"))
     except ComponentError as error:
         raise ConfigError(str(error)) from error
 
@@ -154,6 +161,7 @@ def _make_policy(config: WarmStartConfig, teacher: Teacher, folder: Path, say: C
         "seed": config.seed,
         "config": {**asdict(config), "teacher": {**config.teacher, **asdict(cast(Any, teacher))}},
         "teacher": taught,
+        **described({"teacher": origin} if (origin := TEACHER.origin(config.teacher)) else {}),
         "fit": {"steps": progress.last.steps, "tokens": progress.last.tokens, "loss": round(progress.last.loss, 4)},
         "evaluation": _judge(config, folder, say),
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},

@@ -3,7 +3,9 @@
 import asyncio
 import json
 
+import gymnasium
 import pytest
+from openai import OpenAI
 
 from at2po_agent.commands import main as cli
 from at2po_agent.judge.config import LimitConfig, ModelConfig
@@ -11,6 +13,7 @@ from at2po_agent.judge.endpoint.client import Call, ChatEndpoint
 from at2po_agent.judge.endpoint.refusals import ContextFull, EndpointError
 from at2po_agent.judge.episodes.records import read_episodes
 from at2po_env.dialects import NATIVE
+from examples.openai_loop import play
 from tests.helpers.llama_server import llama
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(900)]
@@ -94,6 +97,23 @@ def test_a_task_of_tools_is_played_with_native_calls(llama_url, tmp_path):
         assert len(called) >= sum(message["role"] == "tool" for message in record.messages)
         for turn in record.turns:
             assert turn.action["kind"] in ("call", "answer", "malformed") and turn.completion_tokens > 0
+
+
+@pytest.mark.parametrize("dialect", ["chat", "native"])
+def test_the_openai_loop_plays_an_episode(llama_url, dialect):
+    env = gymnasium.make(
+        "AT2PO-HotpotQA-v0",
+        split="demo",
+        dialect=dialect,
+        on_malformed="continue",
+        max_turns=2,
+        k=1,
+        max_observation_chars=100,
+    ).unwrapped
+    with OpenAI(base_url=llama_url, api_key="none", timeout=200) as client:
+        info = play(client, "smollm2", env, env.questions[0].id, max_tokens=10)
+    env.close()
+    assert info["ended"] in ("answer", "turn_limit") and 1 <= info["turns"] <= 2
 
 
 def test_a_wrong_key_ends_everything_with_one_message(tmp_path, monkeypatch, capsys):
