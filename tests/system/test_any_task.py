@@ -20,6 +20,7 @@ from at2po_env.tool_rules import ToolRules, ToolTask
 from tests.at2po_agent.judge.tree.test_policy import said
 from tests.helpers.chat_server import ChatServer, Say
 from tests.helpers.number_player import adds_and_stops
+from tests.helpers.places import ROOT
 
 GAME = "examples.number_game:Numbers-v0"
 REACHED, TASKS = 7, 8  # of the first eight goals, 50 takes one turn too many
@@ -209,3 +210,34 @@ def test_an_environment_without_a_chat_form_is_refused_at_an_endpoint(capsys: py
         )
     finally:
         del gymnasium.registry["Silent-v0"]
+
+
+FAMILIES = {
+    "numbers": [f"env.id={GAME}", "policy.path=builtin:microwiki", "rollout.max_turn_tokens=8"],
+    "database": ["--cfg", "examples/configs/microsql.yaml", "rollout.max_turn_tokens=24"],
+    "maze": ["--cfg", "examples/configs/maze.yaml"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_command_takes_what_a_family_was_trained_to(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    run, judged = tmp_path / "run", tmp_path / "judged"
+    short = ["train.steps=1", "train.max_seconds=null", "rollout.questions=2", "update.mini_batch=2"]
+    short += ["eval.questions=4", "eval.split=test", "log.trees_every=1", f"run_dir={run}"]
+    assert main(["train", *FAMILIES[family], *short]) == 0
+    assert main(["eval", "-m", str(run), f"out={judged}"]) == 0
+    (evaluation,) = judged.iterdir()
+    assert len(list(read_episodes(evaluation))) == 4
+    for of, page in ((run, "run.html"), (evaluation, "evaluation.html")):
+        assert main(["view", str(of), "--html", str(tmp_path / page)]) == 0
+        assert (tmp_path / page).stat().st_size > 10_000
+    assert main(["view", str(evaluation)]) == 0
+    capsys.readouterr()
+    assert main(["show-tree", str(run)]) == 0
+    assert "reward" in capsys.readouterr().out
+    assert main(["export-traces", str(evaluation), "--out", str(tmp_path / "traces.jsonl")]) == 0
+    assert len((tmp_path / "traces.jsonl").read_text().splitlines()) == 4

@@ -82,8 +82,9 @@ def test_episodes_are_whole(llama_url, tmp_path, words):
     assert manifest["action_format"] == ("native" if words else "tags")
 
 
-def test_a_task_of_tools_is_played_with_native_calls(llama_url, tmp_path):
-    game = ["eval", "-e", "examples.number_game:Numbers-v0", "-m", "smollm2", "-b", llama_url, "-n", "2", "-c", "2"]
+@pytest.mark.parametrize("env_id", ["examples.number_game:Numbers-v0", "AT2PO-MicroSQL-v0"])
+def test_a_task_of_tools_is_played_with_native_calls(llama_url, tmp_path, env_id):
+    game = ["eval", "-e", env_id, "-m", "smollm2", "-b", llama_url, "-n", "2", "-c", "2"]
     short = ["format=native", "env.on_malformed=continue", "env.max_turns=2", "limits.max_turn_tokens=40"]
     assert cli.main([*game, *short, f"out={tmp_path}"]) == 0
     (run,) = tmp_path.iterdir()
