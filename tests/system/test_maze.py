@@ -1,4 +1,4 @@
-"""The maze in short: less than a minute of training teaches the shipped policy what the signs mean."""
+"""The maze in short: six steps of training teaches the shipped policy what the signs mean."""
 
 import pytest
 from rich.console import Console
@@ -12,8 +12,8 @@ from tests.helpers.places import CONFIGS
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_short_training_brings_the_policy_out_of_more_mazes_that_it_never_saw(tmp_path):
-    changes = ["train.max_seconds=40", "eval.questions=200", "log.trees_every=0", f"run_dir={tmp_path / 'run'}"]
+def test_six_steps_bring_the_policy_out_of_more_mazes_that_it_never_saw(tmp_path):
+    changes = ["train.steps=6", "eval.questions=200", "log.trees_every=0", f"run_dir={tmp_path / 'run'}"]
     config = load_config(CONFIGS / "maze.yaml", changes)
     with RunDirectory.create(config) as run, Display(config.train.steps, console=Console(quiet=True)) as display:
         result = train(config, run=run, display=display)
