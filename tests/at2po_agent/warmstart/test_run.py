@@ -24,6 +24,8 @@ from at2po_agent.warmstart.demonstrations import Scribe
 from at2po_agent.warmstart.imitation import Demonstration
 from at2po_agent.warmstart.run import WarmStartConfig, demonstrate, run, teacher_of
 from at2po_env.state import Segment
+from at2po_env.tool_env import ToolEnv
+from at2po_env.tool_rules import ToolTask
 from tests.helpers.places import CONFIGS
 
 TINY = [
@@ -148,9 +150,17 @@ def test_it_imitates_the_teacher_of_any_task_and_reports_that_tasks_metric(tmp_p
     assert len(Codec.from_dir(made).observation((Segment("<sql></sql>", data=False),))) == 2
 
 
-def test_an_environment_without_a_teacher_is_one_error_before_anything_is_made(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="Numbers-v0 has no teacher to imitate"):
-        run(None, ["env.id=examples.number_game:Numbers-v0", f"output={tmp_path / 'policy'}"], quiet)
+def make_untaught(split: str) -> ToolEnv:
+    return ToolEnv([], [ToolTask("one", "Say yes.")], lambda end: float(end.answer == "yes"))
+
+
+def test_an_environment_without_a_teacher_is_one_error_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gymnasium.envs.registration, "registry", dict(gymnasium.envs.registration.registry))
+    gymnasium.register("Untaught-v0", entry_point=f"{__name__}:make_untaught")
+    with pytest.raises(ConfigError, match="Untaught-v0 has no teacher to imitate"):
+        run(None, ["env.id=Untaught-v0", f"output={tmp_path / 'policy'}"], quiet)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -178,7 +188,8 @@ def test_what_cannot_be_done_is_one_error_that_names_the_key(tmp_path: Path, ove
 def test_the_shipped_policy_is_what_the_example_configuration_makes(name: str) -> None:
     record = json.loads((resolve_policy(f"builtin:{name}") / "warmstart.json").read_text())
     example = CONFIGS / f"warmstart_{name}.yaml"
-    made_by = {**record["config"], "output": "anywhere"}
+    # It was made before configurations had ``fork``.
+    made_by = {**record["config"], "output": "anywhere", "env": {"fork": None, **record["config"]["env"]}}
     config = load(WarmStartConfig, example, ["output=anywhere"])
     assert made_by == json.loads(json.dumps(asdict(config)))
     assert set(record["teacher"]["taught_wrongly"]) == set(config.teacher["wrong_relations"])
