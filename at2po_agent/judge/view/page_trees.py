@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ _CHARTS = (
     ("reward", "Reward", False),
     ("entropy", "Entropy, nats", False),
 )
+_CALL = re.compile(r"<([\w.-]+)>([^<>]*)</\1>$")
 _SPOKEN = (TAGS, NATIVE)  # the dialect of a stored tree is not known; between them these read every one
 
 
@@ -106,7 +108,12 @@ def _action(text: str, ended: str | None) -> tuple[str, str]:
         action = dialect.parse(text)
         if action.content is not None:
             return action.kind, action.content
-    return "malformed", " ".join(text.split())
+    said = " ".join(text.split())
+    # Of a task that is no search the stored tree knows the turns' texts: in most dialects a tag named like the tool.
+    call = _CALL.search(said)
+    if ended != "malformed" and call:
+        return "call", f"{call[1]} {call[2]}".strip()
+    return "malformed" if ended == "malformed" else "turn", said
 
 
 def _row(chunk: int, at: int, step: int, record: Mapping[str, Any], view: Mapping[str, Any]) -> dict[str, Any]:

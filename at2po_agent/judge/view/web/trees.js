@@ -47,7 +47,7 @@ function layout(nodes) {
 
 const shorten = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 const pathTo = (nodes, at) => (at > 0 ? [...pathTo(nodes, nodes[at].parent), at] : []);
-const outcome = (node) => (node.ended === null ? "" : node.reward > 0 ? "correct" : node.ended === "answer" ? "wrong" : "malformed");
+const outcome = (node) => (node.ended === null ? "" : node.reward > 0 ? "correct" : ["answer", "done"].includes(node.ended) ? "wrong" : "malformed");
 const describe = (node, at) => `Turn ${at}: ${node.kind} ${node.label}` + (node.advantage ? `, advantage ${signed(node.advantage.mean)}` : "")
   + `, entropy ${node.entropy.toFixed(3)}` + (node.ended ? `, reward ${signed(node.reward, 2)}, ended by ${node.ended}` : "");
 
@@ -58,7 +58,7 @@ function drawTree(tree, select) {
     return s("path", { class: "link", d: `M${x} ${from.y}C${x + half} ${from.y} ${node.x - half} ${node.y} ${node.x} ${node.y}` });
   };
   const box = (node, at) => {
-    const end = outcome(node), text = shorten(plain(node.label), end ? 19 : 22);
+    const end = outcome(node), text = shorten(plain(node.label), end ? 18 : 21);
     return s("g", { class: "node", transform: `translate(${node.x} ${node.y - BOX.height / 2})`, role: "treeitem", tabindex: "-1", "data-at": at,
                     "aria-label": plain(describe(node, at)), "aria-level": pathTo(nodes, at).length, onclick: () => select(at) },
       s("rect", { width: BOX.width, height: BOX.height, rx: node.ended ? 13 : 5 }),

@@ -66,6 +66,12 @@ def test_the_numbers_of_a_tree():
     assert tree_view(record(grown(), values=None))["nodes"][1]["value"] is None
 
 
+def test_calls_of_other_tools_than_search_are_shown_by_their_names():
+    words = {**WORDS, 2: "<think>a</think> <go>mill</go>", 6: "<leave></leave>"}
+    nodes = tree_view(stored_trees.record(grown(), words, question="Find the way out.", answers=[]))["nodes"]
+    assert [(nodes[n]["kind"], nodes[n]["label"]) for n in (1, 3)] == [("call", "go mill"), ("answer", "Rom")]
+
+
 def test_a_run_is_shown_from_its_last_step(tmp_path):
     run = write_training(tmp_path / "run", steps=3)
     head, chunks = training_page(run, Heading("t", "s", False, []), chosen_steps(run, 100))
