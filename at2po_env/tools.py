@@ -166,10 +166,13 @@ class Tool:
 
         Raises:
             ToolFault: the arguments are wrong, or the function raised.
+            ToolUnavailable: see ``acall``.
         """
         given = self._given(arguments, state)
         try:
             return self.function(**given)
+        except (ToolFault, ToolUnavailable):
+            raise
         except Exception as error:
             raise self._raised(error) from error
 
@@ -181,7 +184,7 @@ class Tool:
 
         Raises:
             ToolFault: the arguments are wrong, the function raised, or it did not end within ``timeout`` seconds.
-            ToolUnavailable: its server is gone; nothing happened that the model can learn from.
+            ToolUnavailable: the function raised it, as what it needs is away: the turn is tried again.
         """
         given = self._given(arguments, state)
         work = self.function(**given) if self.asynchronous else asyncio.to_thread(self.function, **given)
