@@ -6,7 +6,8 @@ tool_env       ``ToolEnv``: any task that is solved by calling plain Python func
 tools          ``Tool``: a typed function with its JSON schema
 mcp_server     ``McpServer``: the tools of an MCP server
 mcp_schema     what is believed of a tool that a server describes
-mcp_session    the connection to an MCP server
+mcp_link       one connection to an MCP server
+mcp_session    sessions with it, and what their calls bring
 tool_sessions  tools whose server keeps a state of its own
 tool_rules     tasks of a ``ToolEnv``, and what their episodes may do
 tool_dialects  how tools are described, called and answered

@@ -25,7 +25,8 @@ from search_backend.forks import PerProcess
 if TYPE_CHECKING:  # the package mcp is an extra
     from mcp.types import Tool as Described
 
-    from at2po_env.mcp_session import Endpoint, Session, Sessions
+    from at2po_env.mcp_link import Endpoint
+    from at2po_env.mcp_session import Session, Sessions
 
 
 class McpServer:
@@ -88,7 +89,7 @@ class McpServer:
         if isinstance(command, str) or not command:
             raise ValueError(f"command must be a list such as ['python', 'server.py'], got {command!r:.80}")
         _check_installed()
-        from at2po_env.mcp_session import Stdio
+        from at2po_env.mcp_link import Stdio
 
         return cls(Stdio(tuple(map(str, command)), env, None if cwd is None else str(Path(cwd))), **options)
 
@@ -110,7 +111,7 @@ class McpServer:
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise ValueError(f"an MCP server's address is http://HOST:PORT/mcp or the like, got {shown!r:.80}")
         _check_installed()
-        from at2po_env.mcp_session import Http
+        from at2po_env.mcp_link import Http
 
         return cls(Http(url, shown, dict(headers or {}), sessions=not options.get("stateless", False)), **options)
 

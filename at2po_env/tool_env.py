@@ -26,14 +26,14 @@ from gymnasium.error import ResetNeeded
 from at2po_env.core import StepResult
 from at2po_env.dataset import DataError
 from at2po_env.episodes import Episode, EpisodeTurn, action_json
-from at2po_env.errors import ForkError, SnapshotError, ToolUnavailable
+from at2po_env.errors import SnapshotError, ToolUnavailable
 from at2po_env.replay import check_replayed
 from at2po_env.snapshots import chain
 from at2po_env.state import Text, plain
 from at2po_env.tasks import Bounds, Metric, Task, TaskEnv, TurnView
 from at2po_env.tool_dialects import ToolAction
 from at2po_env.tool_rules import EndReason, Finished, Reward, ToolRules, ToolTask
-from at2po_env.tool_sessions import EpisodeSessions
+from at2po_env.tool_sessions import EpisodeSessions, check_forkable, check_not_lost
 from at2po_env.tools import Tool, ToolFault, result_text
 from search_backend.background import BackgroundLoop
 from search_backend.components import described
@@ -227,11 +227,8 @@ class ToolEnv(TaskEnv[Episode]):
             ReplayDiverged: the same turns brought something else.
         """
         *later, _ = self.episode.lineage()
-        if later and (lost := [host.name for host in self._hosts if not host.replays]):
-            raise ToolUnavailable(
-                f"{', '.join(lost)}: the session of this episode is lost, with what the server knew of it: begin the "
-                "episode again; stateless=True (calls change nothing) or how='replay' lets episodes go on"
-            )
+        if later:
+            check_not_lost(self._hosts)
         again = self.clone()
         again.begin(self.episode.task_id)
         for then in reversed(later):
@@ -353,12 +350,8 @@ class ToolEnv(TaskEnv[Episode]):
     def _leave_for(self, episode: Episode) -> None:
         """Give up the sessions, which are not where an episode is."""
         unfinished = episode.depth > 0 and episode.ended is None
-        if unfinished and (kept := [host.name for host in self._hosts if not host.replays]):
-            raise ForkError(
-                f"{', '.join(kept)}: an episode cannot be forked, nor continued from a snapshot, as the server may "
-                "keep a state of it: say stateless=True where its calls change nothing, or how='replay' where every "
-                "session starts anew"
-            )
+        if unfinished:
+            check_forkable(self._hosts)
         self._sessions.close()
         self._sessions = EpisodeSessions(astray=unfinished)
 

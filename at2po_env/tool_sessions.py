@@ -7,7 +7,10 @@ and lets an episode be forked only where the host can be played again.
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterable
 from typing import Any, Protocol
+
+from at2po_env.errors import ForkError, ToolUnavailable
 
 
 class ToolSession(Protocol):
@@ -68,3 +71,33 @@ class EpisodeSessions:
         for session in self._open.values():
             session.close()
         self._open.clear()
+
+
+def check_forkable(hosts: Iterable[ToolHost]) -> None:
+    """Check that an episode with these hosts can go on from a turn that another one, or an earlier one, took.
+
+    Raises:
+        ForkError: one keeps a state that cannot be brought back.
+    """
+    if kept := _kept(hosts):
+        raise ForkError(
+            f"{kept}: an episode cannot be forked, nor continued from a snapshot, as the server may keep a state of "
+            "it: say stateless=True where its calls change nothing, or how='replay' where every session starts anew"
+        )
+
+
+def check_not_lost(hosts: Iterable[ToolHost]) -> None:
+    """Check that an episode whose sessions are gone can be played again.
+
+    Raises:
+        ToolUnavailable: it cannot.
+    """
+    if kept := _kept(hosts):
+        raise ToolUnavailable(
+            f"{kept}: the session of this episode is lost, with what the server knew of it: begin the episode again; "
+            "stateless=True (calls change nothing) or how='replay' lets episodes go on"
+        )
+
+
+def _kept(hosts: Iterable[ToolHost]) -> str:
+    return ", ".join(host.name for host in hosts if not host.replays)

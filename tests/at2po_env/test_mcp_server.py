@@ -8,9 +8,14 @@ import gc
 import json
 import multiprocessing
 import os
+import re
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -22,6 +27,8 @@ from at2po_env.testing import TaskContract
 
 pytest.importorskip("mcp")
 from tests.helpers.mcp_servers import COUNTER, HOSTILE, HttpCounter, http_counter
+from tests.helpers.places import ROOT
+from tests.helpers.servers import answering
 
 TASKS = [ToolTask(f"to-{n}", f"Make {n}.") for n in (7, 8)]
 
@@ -301,6 +308,73 @@ def test_a_forked_process_has_sessions_of_its_own(http: HttpCounter) -> None:
         assert [result(env, "<twice>3</twice>"), result(kept, "<add>1</add>")] == ["6", "2"]
 
 
+def shout(text: str, state: dict[str, Any]) -> str:
+    """Shout."""
+    state["shouted"] = state.get("shouted", 0) + 1
+    return text.upper()
+
+
+def test_functions_and_tools_of_several_servers_go_together(stateless: McpServer, http: HttpCounter) -> None:
+    with McpServer.http(http.url, how="replay") as counter:
+        env = ToolEnv([shout, *stateless.tools("twice"), *counter.tools("add")], TASKS, reached)
+        env.reset()
+        turns = ["<shout>hey</shout>", "<twice>2</twice>", "<add>3</add>"]
+        assert [result(env, turn) for turn in turns] == ["HEY", "4", "3"]
+        (fork,) = env.fork(1)
+        assert result(fork, "<twice>3</twice>") == "6"  # the counter is not asked
+        assert result(fork, "<add>1</add>") == "4" and json.loads(fork.episode.state) == {"shouted": 1}
+
+
+def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(EnvError, match=r"pip install 'at2po\[mcp\]'"):
+        McpServer.stdio(["python", "server.py"])
+
+
 def test_two_tools_of_one_name_are_refused(stateless: McpServer) -> None:
     with pytest.raises(ValueError, match=r"no tool can be called \['twice'\]"):
         ToolEnv([*stateless.tools("twice"), *stateless.tools("twice")], TASKS, reached)
+
+
+class Refuses(BaseHTTPRequestHandler):
+    status = 503
+
+    def do_POST(self) -> None:
+        self.send_error(self.status)
+
+    def log_message(self, *said: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize("status", [401, 503])
+def test_a_proxy_that_refuses_is_named_by_its_status_and_no_secret_is_shown(status: int) -> None:
+    handler = type("Refuses", (Refuses,), {"status": status})
+    with answering(ThreadingHTTPServer(("127.0.0.1", 0), handler)) as proxy:
+        url = f"http://me:secret@127.0.0.1:{proxy.server_address[1]}/mcp"
+        said = pytest.raises(ToolUnavailable, match=f"cannot be reached: HTTP {status}$")
+        with McpServer.http(url, stateless=True) as server, said as refused:
+            server.tools()
+    assert "secret" not in str(refused.value)
+
+
+def test_the_example_of_the_documentation_runs(tmp_path: Path) -> None:
+    section = (ROOT / "docs/own_environment.md").read_text().split("\n## Tools of an MCP server\n")[1].split("\n## ")[0]
+    ours, theirs = re.findall(r"```python\n(.+?)```", section, re.S)
+    (tmp_path / "server.py").write_text(theirs)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    ran = subprocess.run(
+        [sys.executable, "-c", ours], cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True
+    )
+    assert (ran.returncode, ran.stdout.split()) == (0, ["<result>", "7", "</result>"]), ran.stderr
+
+
+def test_a_server_that_nobody_closes_ends_with_the_process() -> None:
+    code = (
+        "import sys; from at2po_env import McpServer, ToolEnv, ToolTask\n"
+        "server = McpServer.stdio(sys.argv[1:], stateless=True)\n"
+        "env = ToolEnv(server.tools(), [ToolTask('a', 'A.')], lambda end: 0.0)\n"
+        "env.reset(); print(env.step('<process></process>')[0].split()[1])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code, *COUNTER], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    _wait_until_gone(int(ran.stdout))
