@@ -1,4 +1,7 @@
-"""Tools of real MCP servers, over stdio and streamable HTTP. Starting one takes a second, so tests share them."""
+"""Tools of real MCP servers, over stdio and streamable HTTP: ``mcp_server``, ``mcp_session`` and ``mcp_link``.
+
+Starting a server takes a second, so tests share them.
+"""
 
 from __future__ import annotations
 
