@@ -122,10 +122,10 @@ def test_what_goes_wrong_is_an_observation(stateless: McpServer) -> None:
 
 
 def test_a_call_that_takes_too_long_is_an_observation_too(http: HttpCounter) -> None:
-    with McpServer.http(http.url, stateless=True, timeout=1) as server:
+    with McpServer.http(http.url, stateless=True, timeout=3) as server:
         assert result(env_of(server, timeout=0.1), "<wait>30</wait>") == "error: wait: no result within 0.1 s"
         env = env_of(server)
-        assert result(env, "<wait>30</wait>") == "error: wait: no result within 1 s"
+        assert result(env, "<wait>30</wait>") == "error: wait: no result within 3 s"
         asyncio.run(asyncio.wait_for(_impatient(env), 10))
         assert result(env, "<twice>1</twice>") == "2"  # what was cancelled left the session whole
 
@@ -137,12 +137,12 @@ async def _impatient(env: ToolEnv) -> None:
 
 def test_many_episodes_wait_at_the_same_time(stateless: McpServer) -> None:
     async def wait() -> float:
-        envs = [env_of(stateless) for _ in range(8)]
+        envs = [env_of(stateless) for _ in range(20)]
         began = time.monotonic()
         await asyncio.gather(*(env.astep("<wait>0.3</wait>") for env in envs))
         return time.monotonic() - began
 
-    assert asyncio.run(wait()) < 8 * 0.3
+    assert asyncio.run(wait()) < 20 * 0.3
 
 
 def test_forks_of_a_stateless_server_share_its_session(stateless: McpServer) -> None:
