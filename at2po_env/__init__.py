@@ -4,11 +4,17 @@ core           ``ForkableEnv``: episodes that can be snapshotted, restored and f
 tasks          ``TaskEnv``: a forkable environment over a list of tasks, which is what training works with
 tool_env       ``ToolEnv``: any task that is solved by calling plain Python functions
 tools          ``Tool``: a typed function with its JSON schema
+mcp_server     ``McpServer``: the tools of an MCP server
+mcp_schema     what is believed of a tool that a server describes
+mcp_link       one connection to an MCP server
+mcp_session    sessions with it, and what their calls bring
+tool_sessions  tools whose server keeps a state of its own
 tool_rules     tasks of a ``ToolEnv``, and what their episodes may do
 tool_dialects  how tools are described, called and answered
 episodes       ``Episode``: the snapshot of a ``ToolEnv``
 forkable       ``Forkable``: environments that others wrote, forked by copies or by replay
 fork_rules     tasks of a ``Forkable``, and how its turns are read and its observations written
+replay         whether an episode that is played again is the same
 live_games     the live environments behind a ``Forkable``
 scripts        scripted play: baselines for gates, teachers to imitate
 search_qa      ``SearchQAEnv``: answer a question in turns of thought, search and answer
@@ -35,11 +41,12 @@ testing        the contracts of forkable environments, as tests to inherit
 from at2po_env.core import ForkableEnv
 from at2po_env.dataset import DataError, DataNotFound, Dataset
 from at2po_env.dialects import DIALECTS, Dialect
-from at2po_env.errors import EnvError, SnapshotError
+from at2po_env.errors import EnvError, ForkError, SnapshotError, ToolUnavailable
 from at2po_env.fork_rules import ForkRules
-from at2po_env.forkable import Forkable, ReplayDiverged
-from at2po_env.live_games import ForkError
+from at2po_env.forkable import Forkable
+from at2po_env.mcp_server import McpServer
 from at2po_env.registration import BENCHMARKS, default_data_dir, load_benchmark, make, passages, register
+from at2po_env.replay import ReplayDiverged
 from at2po_env.scoring import Outcome, contains, exact_match, f1
 from at2po_env.search_qa import SearchQAEnv
 from at2po_env.state import Action, EpisodeState, Question, Segment, Text, Turn
@@ -62,6 +69,7 @@ __all__ = [
     "ForkRules",
     "Forkable",
     "ForkableEnv",
+    "McpServer",
     "Metric",
     "Outcome",
     "Question",
@@ -75,6 +83,7 @@ __all__ = [
     "ToolEnv",
     "ToolRules",
     "ToolTask",
+    "ToolUnavailable",
     "Turn",
     "contains",
     "default_data_dir",

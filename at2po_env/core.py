@@ -25,6 +25,7 @@ class ForkableEnv(gymnasium.Env[str, str], ABC, Generic[SnapshotT]):
     """
 
     stop: tuple[str, ...] = ()  # strings that end an action: a policy stops sampling after any of them
+    waits_for: str = "search"  # what a step may wait for, as lines about an outage call it
 
     @abstractmethod
     def step(self, action: str) -> StepResult:

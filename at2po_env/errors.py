@@ -7,3 +7,11 @@ class EnvError(Exception):
 
 class SnapshotError(EnvError, ValueError):
     """A snapshot cannot be used: its content was changed, or it belongs to another corpus or other rules."""
+
+
+class ForkError(EnvError):
+    """An environment cannot be forked, or not in the way that was chosen."""
+
+
+class ToolUnavailable(EnvError):
+    """The server behind a tool cannot be reached, or is gone; taking the same turn again may help."""

@@ -26,7 +26,7 @@ from at2po_env.episodes import Episode, EpisodeTurn, action_json
 from at2po_env.errors import SnapshotError
 from at2po_env.fork_rules import ForkRules, Start, Tasks, starts
 from at2po_env.live_games import LOCK, Game, LiveGames, check_spaces, deep_copy, name_of
-from at2po_env.rendering import cut
+from at2po_env.replay import check_replayed
 from at2po_env.snapshots import chain
 from at2po_env.spaces import UnicodeText
 from at2po_env.state import Text, plain
@@ -37,11 +37,6 @@ How = Literal["copy", "replay"]
 AnyEnv = gymnasium.Env[Any, Any]
 
 _FROM_OUTSIDE = ("length_limit", "turn_limit")
-_SHOWN = 200  # characters of an observation in an error
-
-
-class ReplayDiverged(SnapshotError):
-    """The same actions did not bring the same observations and rewards: the environment is no function of its seed."""
 
 
 class Forkable(TaskEnv[Episode]):
@@ -373,11 +368,11 @@ class Forkable(TaskEnv[Episode]):
         if game is None:
             game = self._games.take()
             now = self._begun(first.task_id, game)
-            self._compare(now, first)
+            self._check(now, first)
         for node in reversed(later):
             assert node.turn is not None
             now = self._after(now, game, node.turn.text)
-            self._compare(now, node)
+            self._check(now, node)
         if episode.closed is not None:
             now = now.close(str(episode.ended), 0.0, self._scores(now, 0.0, now.depth))
         if now != episode:
@@ -394,13 +389,13 @@ class Forkable(TaskEnv[Episode]):
             return owner._game.copy()
         return self._games.copy_at(episode.digest)
 
-    def _compare(self, now: Episode, then: Episode) -> None:
-        if now == then or (then.closed is not None and now.turn == then.turn):
-            return
-        raise ReplayDiverged(
-            f"{self.name}, task {then.task_id!r}: the same actions went another way {_where(then)}: {_seen(then)} "
-            f"before, {_seen(now)} now. To be replayed, the environment must be a function of its seed, its options "
-            "and the actions; how='copy' replays what it holds no copy of (max_live), and what was stored"
+    def _check(self, now: Episode, then: Episode) -> None:
+        check_replayed(
+            now,
+            then,
+            f"{self.name}, task {then.task_id!r}",
+            "To be replayed, the environment must be a function of its seed, its options and the actions; how='copy' "
+            "replays what it holds no copy of (max_live), and what was stored",
         )
 
     def read_snapshot(self, stored: Mapping[str, Any]) -> Episode:
@@ -454,14 +449,3 @@ class _Adapted(gymnasium.Env[str, str]):
 def _kind(value: object) -> str:
     """What a digest holds of an argument that is no JSON value: an address in memory would differ every time."""
     return f"{type(value).__module__}.{type(value).__qualname__}"
-
-
-def _where(episode: Episode) -> str:
-    return "at the first observation" if episode.turn is None else f"at turn {episode.depth}"
-
-
-def _seen(episode: Episode) -> str:
-    if episode.turn is None:
-        return repr(cut(json.loads(episode.state)["observation"], _SHOWN))
-    ended = "" if episode.ended is None else f", ended {episode.ended}"
-    return f"{cut(plain(episode.turn.observation), _SHOWN)!r} (reward {episode.turn.reward:g}{ended})"

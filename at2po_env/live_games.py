@@ -15,16 +15,12 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Text as TextSpace
 
-from at2po_env.errors import EnvError
+from at2po_env.errors import ForkError
 from at2po_env.spaces import UnicodeText
 from search_backend.outside import well_formed
 
 LOCK = threading.RLock()
 """Held while the global random state is an episode's: two threads would draw from each other's."""
-
-
-class ForkError(EnvError):
-    """An environment cannot be made forkable in the way that was chosen."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -25,12 +26,14 @@ from gymnasium.error import ResetNeeded
 from at2po_env.core import StepResult
 from at2po_env.dataset import DataError
 from at2po_env.episodes import Episode, EpisodeTurn, action_json
-from at2po_env.errors import SnapshotError
+from at2po_env.errors import SnapshotError, ToolUnavailable
+from at2po_env.replay import check_replayed
 from at2po_env.snapshots import chain
 from at2po_env.state import Text, plain
 from at2po_env.tasks import Bounds, Metric, Task, TaskEnv, TurnView
 from at2po_env.tool_dialects import ToolAction
 from at2po_env.tool_rules import EndReason, Finished, Reward, ToolRules, ToolTask
+from at2po_env.tool_sessions import EpisodeSessions, check_forkable, check_not_lost
 from at2po_env.tools import Tool, ToolFault, result_text
 from search_backend.background import BackgroundLoop
 from search_backend.components import described
@@ -43,8 +46,8 @@ class ToolEnv(TaskEnv[Episode]):
     """Tasks that are solved by calling tools. An action is the text of one model turn.
 
     Args:
-        tools: typed functions with docstrings; see ``Tool``. A parameter ``state`` takes the episode's state, a dict
-            that belongs to the call: forks share nothing.
+        tools: typed functions with docstrings, or the tools of an ``McpServer``; see ``Tool``. A parameter ``state``
+            takes the episode's state, a dict that belongs to the call: forks share nothing.
         tasks: what is to be done, each with the state that it begins with.
         reward: of an episode that has ended; ``success`` is whether it is at least 1.
         rules: limits and dialect; ``ToolRules.of()`` where they are not given.
@@ -58,13 +61,16 @@ class ToolEnv(TaskEnv[Episode]):
     Raises:
         DataError: two tasks have one id, or a state is not made of JSON values.
         TypeError: a function cannot be a tool.
+        ValueError: two tools have one name, or one that the dialect needs.
     """
+
+    waits_for = "tools"
 
     metrics = (Metric("success", share=True), Metric("reward"), Metric("turns"))
 
     def __init__(
         self,
-        tools: Sequence[Callable[..., Any]],
+        tools: Sequence[Callable[..., Any] | Tool],
         tasks: Sequence[ToolTask],
         reward: Reward,
         rules: ToolRules | None = None,
@@ -77,21 +83,27 @@ class ToolEnv(TaskEnv[Episode]):
             raise DataError(f"{name} {split}: there are no tasks")
         super().__init__([task.id for task in tasks], **options)
         self.rules = ToolRules.of() if rules is None else rules
-        self.tools = {tool.name: tool for tool in map(Tool.of, tools)}
-        called = tuple(self.tools.values())
+        called = [tool if isinstance(tool, Tool) else Tool.of(tool) for tool in tools]
+        self.tools = {tool.name: tool for tool in called}
+        # Whose sessions an episode has; the order of a dict, each once.
+        self._hosts = tuple(dict.fromkeys(tool.host for tool in called if tool.host is not None))
+        self._sessions = EpisodeSessions()
         self.stop, self.chat = self.rules.dialect.stop(called), self.rules.dialect.chat(called)
         self.limits = self.rules.limits
         self.bounds = Bounds(self.rules.max_turns, self.rules.dialect.result_bytes(called, self.rules.max_result_chars))
         self.name, self.split = name, split
         self._by_id = {task.id: task for task in tasks}
         self._reward = reward
-        self._check(tasks)
+        self._check(tasks, [tool.name for tool in called])
         self._rules_digest = self._digest()
         self._episode: Episode | None = None
 
-    def _check(self, tasks: Sequence[ToolTask]) -> None:
+    def _check(self, tasks: Sequence[ToolTask], tools: Sequence[str]) -> None:
         if len(self._by_id) < len(tasks):
             raise DataError(f"{self.name} {self.split}: two tasks have one id")
+        dialect = self.rules.dialect
+        if taken := {name for name in tools if tools.count(name) > 1} | {*tools} & {dialect.answer, dialect.think}:
+            raise ValueError(f"no tool can be called {sorted(taken)}: another tool or a tag of the dialect is")
         if unknown := set(self.rules.ends) - set(self.tools):
             raise ValueError(f"ends names tools that there are not: {sorted(unknown)}; there are {sorted(self.tools)}")
         try:
@@ -104,7 +116,7 @@ class ToolEnv(TaskEnv[Episode]):
         rules = self.rules
         schemas = json.dumps([tool.schema for tool in self.tools.values()], sort_keys=True)
         limits = (rules.max_turns, rules.max_result_chars, rules.on_malformed, rules.ends)
-        named = (f"{f.__module__}.{f.__qualname__}" for f in (self._reward, *(t.function for t in self.tools.values())))
+        named = (f"{self._reward.__module__}.{self._reward.__qualname__}", *(t.source for t in self.tools.values()))
         return chain("tool rules", rules.dialect.digest, schemas, *map(str, limits), *named, self._tasks_digest)
 
     @property
@@ -120,6 +132,8 @@ class ToolEnv(TaskEnv[Episode]):
 
     def begin(self, task_id: str) -> None:
         """Start an episode of a task."""
+        self._sessions.close()
+        self._sessions = EpisodeSessions()
         self._episode = Episode.begin(task_id, self._rules_digest, dict(self._task(task_id).state))
 
     def _task(self, task_id: str) -> ToolTask:
@@ -191,9 +205,39 @@ class ToolEnv(TaskEnv[Episode]):
         state = json.loads(self.episode.state)
         try:
             tool = self._tool(read)
-            return self._done(tool, await tool.acall(read.arguments, state, timeout=self.rules.timeout), state)
+            return self._done(tool, await self._called(tool, read.arguments, state), state)
         except ToolFault as fault:
             return self._failed(fault)
+
+    async def _called(self, tool: Tool, arguments: Mapping[str, Any], state: Any) -> Any:
+        if tool.host is not None and self._sessions.astray:
+            await self._catch_up()
+        try:
+            return await tool.at(self._sessions).acall(arguments, state, timeout=self.rules.timeout)
+        except (ToolUnavailable, asyncio.CancelledError):
+            # Nobody knows whether the call was taken.
+            self._sessions.astray = True
+            raise
+
+    async def _catch_up(self) -> None:
+        """Take the turns of the episode again in new sessions.
+
+        Raises:
+            ToolUnavailable: a session is lost, and its host cannot be played again.
+            ReplayDiverged: the same turns brought something else.
+        """
+        *later, _ = self.episode.lineage()
+        if later:
+            check_not_lost(self._hosts)
+        again = self.clone()
+        again.begin(self.episode.task_id)
+        for then in reversed(later):
+            assert then.turn is not None
+            await again.astep(then.turn.text)
+            who = f"{self.name}, task {then.task_id!r}"
+            check_replayed(again.episode, then, who, "how='replay' needs a server that starts anew with each session")
+        self._sessions.close()
+        self._sessions = again._sessions
 
     def _tool(self, read: ToolAction) -> Tool:
         if read.tool not in self.tools:
@@ -221,6 +265,8 @@ class ToolEnv(TaskEnv[Episode]):
             reward, scores = self._score(Finished(task, ended, read.content, result.state, episode.depth + 1))
         turn = EpisodeTurn(text, action_json(read.to_json()), observation, reward)
         self._episode = episode.after(turn, result.state, ended, scores)
+        if ended is not None:
+            self._sessions.close()
         return self._stepped(reward)
 
     def _end(self, read: ToolAction, result: _Result) -> EndReason | None:
@@ -255,6 +301,7 @@ class ToolEnv(TaskEnv[Episode]):
         state = json.loads(episode.state)
         reward, scores = self._score(Finished(self._task(episode.task_id), reason, None, state, episode.depth))
         self._episode = episode.close(reason, reward, scores)
+        self._sessions.close()
         return self._stepped(reward)
 
     def observation(self) -> Text:
@@ -285,6 +332,7 @@ class ToolEnv(TaskEnv[Episode]):
 
         Raises:
             SnapshotError: it was taken in another environment, or was changed.
+            ForkError: a server keeps a state of the episode that cannot be brought back.
         """
         if not isinstance(snapshot, Episode):
             raise SnapshotError(f"a snapshot is an Episode, got {type(snapshot).__name__}")
@@ -294,7 +342,18 @@ class ToolEnv(TaskEnv[Episode]):
                 f"{snapshot.rules[:12]}…, here {self._rules_digest[:12]}…): restore it in an environment made with the "
                 "same arguments"
             )
-        self._episode = snapshot if snapshot.played else self._checked(snapshot)
+        episode = snapshot if snapshot.played else self._checked(snapshot)
+        if self._hosts and episode != self._episode:
+            self._leave_for(episode)
+        self._episode = episode
+
+    def _leave_for(self, episode: Episode) -> None:
+        """Give up the sessions, which are not where an episode is."""
+        unfinished = episode.depth > 0 and episode.ended is None
+        if unfinished:
+            check_forkable(self._hosts)
+        self._sessions.close()
+        self._sessions = EpisodeSessions(astray=unfinished)
 
     def _checked(self, snapshot: Episode) -> Episode:
         """An episode that was read from JSON, if its actions and scores are what its texts and states say."""
@@ -320,8 +379,12 @@ class ToolEnv(TaskEnv[Episode]):
     def clone(self) -> Self:
         """A new environment over the same tasks and tools, not yet reset."""
         env = super().clone()
-        env._episode = None
+        env._episode, env._sessions = None, EpisodeSessions()
         return env
+
+    def close(self) -> None:
+        """End what the current episode has open at servers."""
+        self._sessions.close()
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""``Tool``: a typed Python function that a model can call, with its JSON schema.
+"""``Tool``: what a model can call, with its JSON schema: a typed Python function, or a tool of a server.
 
-The function's name, docstring and annotations are what the model is told; pydantic reads the annotations and checks the
+A function's name, docstring and annotations are what the model is told; pydantic reads the annotations and checks the
 arguments (https://docs.pydantic.dev/latest/concepts/models/#dynamic-model-creation). A parameter named ``state`` takes
 the episode's state, a dict of JSON values of its own that the function may change. ``Annotated[int, Field(description=
 "…")]`` describes a parameter.
@@ -12,11 +12,15 @@ import asyncio
 import inspect
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import pydantic
+
+from at2po_env.errors import ToolUnavailable
+from at2po_env.tool_sessions import EpisodeSessions, ToolHost
 
 STATE = "state"
 
@@ -25,9 +29,61 @@ class ToolFault(Exception):
     """A call that brought no result; its text is what the model reads instead."""
 
 
+class Arguments(Protocol):
+    """What a tool is called with."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of what a call gives, in order."""
+        ...
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The JSON schema of all of them, an object."""
+        ...
+
+    def checked(self, tool: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments of a call of ``tool`` as values of their types.
+
+        Raises:
+            ToolFault: one is missing, unknown or of another type.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class AnnotatedArguments:
+    """Arguments as a function's annotations say, read by pydantic."""
+
+    model: type[pydantic.BaseModel]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The function's parameters."""
+        return tuple(self.model.model_fields)
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """Pydantic's, without titles."""
+        schema = self.model.model_json_schema()
+        schema.pop("title", None)
+        for described in schema.get("properties", {}).values():
+            described.pop("title", None)
+        return schema
+
+    def checked(self, tool: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments as pydantic reads them."""
+        try:
+            model = self.model.model_validate(dict(given))
+        except pydantic.ValidationError as error:
+            problems = (f"{'.'.join(map(str, one['loc'])) or 'arguments'}: {one['msg']}" for one in error.errors())
+            raise ToolFault(f"{tool}: {'; '.join(islice(problems, 5))}") from error
+        return {name: getattr(model, name) for name in self.names}
+
+
 @dataclass(frozen=True)
 class Tool:
-    """A function as a model calls it. ``Tool.of`` makes one.
+    """A function as a model calls it. ``Tool.of`` makes one, ``McpServer.tools`` those of a server.
 
     A function returns text, a JSON value, or an iterable of texts. What exceeds the environment's limit is cut: an
     iterable is read, and a JSON value written, only as far as that, so that a huge result is never built whole.
@@ -36,8 +92,10 @@ class Tool:
     function: Callable[..., Any]
     name: str
     description: str
-    arguments: type[pydantic.BaseModel]
-    takes_state: bool
+    arguments: Arguments
+    source: str  # what it is beside its schema, for digests: the function by module and name, or a server
+    takes_state: bool = False
+    host: ToolHost | None = None  # keeps a state between calls; the function takes the session with it first
 
     @classmethod
     def of(cls, function: Callable[..., Any]) -> Tool:
@@ -70,21 +128,18 @@ class Tool:
             arguments.model_json_schema()
         except pydantic.errors.PydanticUserError as error:
             raise TypeError(f"tool {name}: {error}") from error
-        return cls(function, name, description, arguments, takes_state)
+        source = f"{function.__module__}.{function.__qualname__}"
+        return cls(function, name, description, AnnotatedArguments(arguments), source, takes_state)
 
     @property
     def parameters(self) -> tuple[str, ...]:
         """Names of what a call gives, in order."""
-        return tuple(self.arguments.model_fields)
+        return self.arguments.names
 
     @property
     def schema(self) -> dict[str, Any]:
         """The tool in OpenAI's ``function`` form."""
-        parameters = self.arguments.model_json_schema()
-        parameters.pop("title", None)
-        for described in parameters.get("properties", {}).values():
-            described.pop("title", None)
-        function = {"name": self.name, "description": self.description, "parameters": parameters}
+        function = {"name": self.name, "description": self.description, "parameters": self.arguments.schema}
         return {"type": "function", "function": function}
 
     @property
@@ -98,22 +153,26 @@ class Tool:
         Raises:
             ToolFault: one is missing, unknown or of another type.
         """
-        try:
-            model = self.arguments.model_validate(dict(arguments))
-        except pydantic.ValidationError as error:
-            problems = (f"{'.'.join(map(str, one['loc'])) or 'arguments'}: {one['msg']}" for one in error.errors())
-            raise ToolFault(f"{self.name}: {'; '.join(islice(problems, 5))}") from error
-        return {name: getattr(model, name) for name in self.parameters}
+        return self.arguments.checked(self.name, arguments)
+
+    def at(self, sessions: EpisodeSessions) -> Tool:
+        """The tool as an episode calls it: in its session where a host keeps a state."""
+        if self.host is None:
+            return self
+        return replace(self, function=partial(self.function, sessions.at(self.host)), host=None)
 
     def call(self, arguments: Mapping[str, Any], state: dict[str, Any]) -> Any:
         """Call a plain function.
 
         Raises:
             ToolFault: the arguments are wrong, or the function raised.
+            ToolUnavailable: see ``acall``.
         """
         given = self._given(arguments, state)
         try:
             return self.function(**given)
+        except (ToolFault, ToolUnavailable):
+            raise
         except Exception as error:
             raise self._raised(error) from error
 
@@ -125,12 +184,17 @@ class Tool:
 
         Raises:
             ToolFault: the arguments are wrong, the function raised, or it did not end within ``timeout`` seconds.
+            ToolUnavailable: the function raised it, as what it needs is away: the turn is tried again.
         """
         given = self._given(arguments, state)
         work = self.function(**given) if self.asynchronous else asyncio.to_thread(self.function, **given)
         try:
             return await asyncio.wait_for(work, timeout)
+        except (ToolFault, ToolUnavailable):
+            raise
         except TimeoutError as error:
+            if timeout is None:
+                raise self._raised(error) from error
             raise ToolFault(f"{self.name}: no result within {timeout:g} s") from error
         except Exception as error:
             raise self._raised(error) from error

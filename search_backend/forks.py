@@ -8,8 +8,6 @@ import weakref
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
-from search_backend.base import was_closed
-
 
 class ForkLock:
     """A reentrant lock that a fork finds free: one that another thread held meanwhile would stay locked for ever."""
@@ -44,11 +42,11 @@ class PerProcess(Generic[C]):
 
     Args:
         make: Makes the client.
-        backend: Named by the error after ``close``.
+        closed: Makes the error of ``get`` after ``close``.
     """
 
-    def __init__(self, make: Callable[[], C], backend: str) -> None:
-        self._make, self._backend = make, backend
+    def __init__(self, make: Callable[[], C], closed: Callable[[], Exception]) -> None:
+        self._make, self._error = make, closed
         self._client: C | None = None
         self._process = os.getpid()
         self._closed = False
@@ -58,11 +56,11 @@ class PerProcess(Generic[C]):
         """This process's client.
 
         Raises:
-            SearchUnavailable: It was closed.
+            Exception: It was closed; what ``closed`` makes.
         """
         with self._lock:
             if self._closed:
-                raise was_closed(self._backend)
+                raise self._error()
             if self._client is None or self._process != os.getpid():
                 self._client, self._process = self._make(), os.getpid()
                 # This also keeps a parent's client alive in a fork, where its destructors would complain.

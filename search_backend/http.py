@@ -62,7 +62,7 @@ class HttpBackend:
 
     def __init__(self, url: str, timeout: float = 30.0, retries: int = 3) -> None:
         self._url, self._timeout, self._retries = url, timeout, retries
-        self._client = PerProcess(partial(_Client, url, timeout, retries), url)
+        self._client = PerProcess(partial(_Client, url, timeout, retries), partial(was_closed, url))
 
     @property
     def manifest(self) -> Manifest:

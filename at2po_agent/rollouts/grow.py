@@ -16,12 +16,11 @@ import numpy as np
 
 from at2po_agent.method.expansion import Expansion
 from at2po_agent.method.tree import ROOT, Branch, TurnNode, TurnTree
-from at2po_agent.policy.base import Completion, Policy, PolicyUnavailable, Request, Sampling
-from at2po_agent.rollouts.outages import Outages
+from at2po_agent.policy.base import Completion, Policy, Request, Sampling
+from at2po_agent.rollouts.outages import UNAVAILABLE, Outages
 from at2po_agent.settings import at_least
 from at2po_env.core import ForkableEnv
 from at2po_env.state import Text
-from search_backend.base import SearchUnavailable
 
 Result = TypeVar("Result")
 
@@ -140,7 +139,7 @@ class _Grower:
         # tried again from before the turn.
         prompt = self.tree.prompt_ids(path.node)
         text = codec.opened_thought(prompt) + codec.decode_action(completion.ids)
-        result = await self._outlast("search", lambda: env.astep(text), lambda: env.restore(parent.snapshot))
+        result = await self._outlast(env.waits_for, lambda: env.astep(text), lambda: env.restore(parent.snapshot))
         if result is None:
             return None
         _, reward, terminated, truncated, info = result
@@ -182,7 +181,7 @@ class _Grower:
             return await self.actor.outages.outlast(
                 backend, attempt, undo=undo, retries=limits.retries, seconds=limits.retry_seconds
             )
-        except (SearchUnavailable, PolicyUnavailable):
+        except UNAVAILABLE:
             return None
 
     def add(self, path: _Path, node: TurnNode) -> int:

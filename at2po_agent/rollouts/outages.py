@@ -1,4 +1,4 @@
-"""Outlasting a search or an engine that does not answer, and saying so once, not once per path."""
+"""Outlasting a search, a tool or an engine that does not answer, and saying so once, not once per path."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from at2po_agent.policy.base import PolicyUnavailable
+from at2po_env.errors import ToolUnavailable
 from search_backend.base import SearchUnavailable
 from search_backend.retry import Backoff
 
 LONGEST_PAUSE_SECONDS = 15.0
 REMIND_SECONDS = 30.0  # between two lines about one outage
 QUIET_SECONDS = 10.0  # after one ended: what fails again so soon is not a new one
+
+UNAVAILABLE = (SearchUnavailable, ToolUnavailable, PolicyUnavailable)
+"""The errors after which the same attempt may succeed later."""
 
 Result = TypeVar("Result")
 
@@ -60,7 +64,7 @@ class Outages:
         """Try until it works: again after ``seconds``, then after twice that and so on, but at most 15 seconds.
 
         Args:
-            backend: what is asked, in a word: ``search`` or ``engine``.
+            backend: what is asked, in a word: ``search``, ``tools`` or ``engine``.
             attempt: one try.
             undo: called after every try that failed.
             retries: how many tries after the first.
@@ -68,13 +72,14 @@ class Outages:
 
         Raises:
             SearchUnavailable: the search did not come back.
+            ToolUnavailable: the server behind a tool did not.
             PolicyUnavailable: the engine did not.
         """
         path, backoff = object(), Backoff(seconds, max(seconds, LONGEST_PAUSE_SECONDS))
         for retry in range(retries + 1):
             try:
                 result = await attempt()
-            except (SearchUnavailable, PolicyUnavailable) as error:
+            except UNAVAILABLE as error:
                 undo()
                 if retry == retries:
                     self.gave_up(backend, path, error, tries=retry + 1)

@@ -11,7 +11,7 @@ from functools import partial
 from elasticsearch import Elasticsearch
 
 from search_backend.analysis import Analyzer, query_terms
-from search_backend.base import BadQuery, CorpusError, Hit, Manifest, check_request
+from search_backend.base import BadQuery, CorpusError, Hit, Manifest, check_request, was_closed
 from search_backend.elastic import layout
 from search_backend.elastic.address import Address, parse_address
 from search_backend.elastic.failures import attempt, wait_until_ready
@@ -37,7 +37,7 @@ class ElasticsearchBackend:
         if self._hybrid:
             self._manifest = _with_vectors(manifest, self._hybrid, address)
         sharded = manifest.parameters["shards"] > 1
-        self._link = PerProcess(partial(Link, address, name, sharded), str(address))
+        self._link = PerProcess(partial(Link, address, name, sharded), partial(was_closed, str(address)))
 
     @classmethod
     def open(cls, address: Address) -> ElasticsearchBackend:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
+from at2po_env.errors import ToolUnavailable
 from at2po_env.tools import Tool, ToolFault, result_text
 
 
@@ -85,3 +87,21 @@ def test_what_is_neither_text_nor_json_is_a_fault() -> None:
     for result in (object(), iter([1, 2]), {"a": {1, 2}}):
         with pytest.raises(ToolFault, match="neither text nor JSON"):
             result_text("t", result, 100)
+
+
+@pytest.mark.parametrize("limit", [None, 5.0])
+def test_a_service_that_is_away_is_no_fault_of_the_model(limit: float | None) -> None:
+    def away() -> str:
+        """Ask a service."""
+        raise ToolUnavailable("the service is away")
+
+    async def late() -> str:
+        """Run out of time inside."""
+        raise TimeoutError("its own")
+
+    with pytest.raises(ToolUnavailable):
+        Tool.of(away).call({}, {})
+    with pytest.raises(ToolUnavailable):
+        asyncio.run(Tool.of(away).acall({}, {}, timeout=limit))
+    with pytest.raises(ToolFault, match=r"late: TimeoutError: its own|late: no result within 5 s"):
+        asyncio.run(Tool.of(late).acall({}, {}, timeout=limit))

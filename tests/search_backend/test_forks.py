@@ -6,10 +6,12 @@ import gc
 import multiprocessing
 import os
 import threading
+from functools import partial
 
 import pytest
 
 from search_backend import SearchUnavailable
+from search_backend.base import was_closed
 from search_backend.forks import ForkLock, PerProcess
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
@@ -63,7 +65,7 @@ def test_every_process_makes_one_client_at_its_first_use():
         made.append(Client())
         return made[-1]
 
-    clients = PerProcess(make, "wiki")
+    clients = PerProcess(make, partial(was_closed, "wiki"))
     assert made == []
     assert clients.get() is clients.get() is made[0]
 
@@ -84,7 +86,7 @@ def test_every_process_makes_one_client_at_its_first_use():
 
 def test_a_client_that_nobody_closes_is_closed_with_its_owner():
     client = Client()
-    clients = PerProcess(lambda: client, "wiki")
+    clients = PerProcess(lambda: client, partial(was_closed, "wiki"))
     assert clients.get() is client
     del clients
     gc.collect()

@@ -16,13 +16,11 @@ from at2po_agent.judge.endpoint.refusals import ContextFull, Refusal
 from at2po_agent.judge.endpoint.replies import Reply, tokens_behind
 from at2po_agent.judge.episodes.records import EpisodeRecord, TurnRecord
 from at2po_agent.judge.search_qa import scores
-from at2po_agent.policy.base import PolicyUnavailable
-from at2po_agent.rollouts.outages import Outages
+from at2po_agent.rollouts.outages import UNAVAILABLE, Outages
 from at2po_agent.tasks import run_pool
 from at2po_env.core import StepResult
 from at2po_env.state import plain
 from at2po_env.tasks import TaskEnv, TurnView
-from search_backend.base import SearchUnavailable
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ async def play(
             await episode.run()
     except TimeoutError:
         error = f"the episode did not end within {config.limits.episode_seconds:g} s"
-    except (PolicyUnavailable, SearchUnavailable, Refusal) as reason:
+    except (*UNAVAILABLE, Refusal) as reason:
         error = str(reason)
     return episode.record(error)
 
@@ -120,7 +118,10 @@ class _Episode:
     async def _step(self, action: str) -> StepResult:
         limits = self.config.limits
         return await self.outages.outlast(
-            "search", lambda: self.env.astep(action), retries=limits.search_retries, seconds=limits.search_retry_seconds
+            self.env.waits_for,
+            lambda: self.env.astep(action),
+            retries=limits.search_retries,
+            seconds=limits.search_retry_seconds,
         )
 
     def record(self, error: str | None) -> EpisodeRecord:
@@ -156,8 +157,11 @@ def record_of(env: TaskEnv[Any], snapshot: Any, played: Played) -> EpisodeRecord
 
     The environment scores it.
     """
-    own = env.clone()
-    own.restore(snapshot)
+    own = env
+    # Where it is there already, it may be unable to go there a second time.
+    if env.snapshot() != snapshot:
+        own = env.clone()
+        own.restore(snapshot)
     info = own.info()
     if played.error is not None:
         info.pop("ended", None)

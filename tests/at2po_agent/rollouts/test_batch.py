@@ -5,9 +5,11 @@ import random
 
 import pytest
 
+from at2po_agent.method.expansion import Chains
 from at2po_agent.rollouts.batch import rollout
 from at2po_agent.rollouts.grow import Actor, Limits
-from tests.helpers.toys import BranchEveryFirstTurn, Bytes, ChainsThenBranches, Scripted, ToyEnv
+from at2po_env import ForkError, McpServer, ToolEnv, ToolRules, ToolTask
+from tests.helpers.toys import BranchEveryFirstTurn, Bytes, ChainsThenBranches, Recites, Scripted, ToyEnv
 
 
 def test_other_errors_of_the_policy_reach_the_caller_at_once():
@@ -59,3 +61,27 @@ def test_too_long_prompts_are_dropped_and_reported_and_the_rest_goes_on():
     )
     assert [tree.question_id for tree in grown.trees] == ["ok", "fine"]
     assert list(grown.dropped) == ["x" * 50] and "52 tokens" in grown.dropped["x" * 50]
+
+
+def test_the_tools_of_a_server_that_keeps_a_state_grow_chains_and_by_replay_trees():
+    pytest.importorskip("mcp")
+    from tests.helpers.mcp_servers import http_counter
+
+    turns = ["<add>3</add>", "<add>4</add>", "<answer>7</answer>"]
+    actor = Actor(Recites(turns), Bytes())
+    tasks = [ToolTask("one", "One."), ToolTask("two", "Two.")]
+
+    def grown(server, expansion):
+        env = ToolEnv(server.tools("add"), tasks, lambda end: float(end.answer == "7"), ToolRules.of("bare"))
+        return asyncio.run(rollout(env, ["one", "two"], actor, expansion)).trees
+
+    with http_counter() as http:
+        with McpServer.http(http.url) as kept:
+            for tree in grown(kept, Chains(2)):
+                seen = [bytes(node.observation).decode().strip() for node in tree.nodes[1:]]
+                assert sorted(seen) == ["", "", *["<result> 3 </result>"] * 2, *["<result> 7 </result>"] * 2]
+            with pytest.raises(ForkError, match="stateless=True"):
+                grown(kept, BranchEveryFirstTurn())
+        with McpServer.http(http.url, how="replay") as replayed:
+            for tree in grown(replayed, BranchEveryFirstTurn()):
+                assert {tree[leaf].reward for leaf in tree.leaves} == {1.0}

@@ -4,12 +4,14 @@ import asyncio
 
 import pytest
 
+from at2po_agent.method.expansion import Chains
 from at2po_agent.policy.base import PolicyUnavailable
 from at2po_agent.rollouts.batch import rollout
 from at2po_agent.rollouts.grow import Actor, Limits
 from at2po_agent.rollouts.outages import Outages
+from at2po_env import ToolEnv, ToolRules, ToolTask, ToolUnavailable
 from search_backend.base import SearchError, SearchUnavailable
-from tests.helpers.toys import BranchEveryFirstTurn, Bytes, Scripted, ToyEnv
+from tests.helpers.toys import BranchEveryFirstTurn, Bytes, Recites, Scripted, ToyEnv
 
 
 class Clock:
@@ -124,6 +126,26 @@ def test_all_trees_of_a_batch_share_one_outage():
     grown = asyncio.run(rollout(env, questions, actor, BranchEveryFirstTurn()))
     assert grown.lost_paths == 0 and len(grown.trees) == 6
     assert len(said) == 2 and said[0].startswith("search does not answer: the toy search is down")
+
+
+def test_a_tool_whose_server_is_away_is_waited_for():
+    failing, said = iter([True] * 5), []
+
+    async def look(n: int) -> str:
+        """Look."""
+        if next(failing, False):
+            raise ToolUnavailable("the server is gone")
+        return str(n)
+
+    tasks = [ToolTask("one", "One."), ToolTask("two", "Two.")]
+    env = ToolEnv([look], tasks, lambda end: float(end.answer == "yes"), ToolRules.of("bare"))
+    turns = ["<look>1</look>", "<look>2</look>", "<answer>yes</answer>"]
+    actor = Actor(Recites(turns), Bytes(), limits=Limits(retries=5, retry_seconds=0.001), outages=Outages(said.append))
+    grown = asyncio.run(rollout(env, ["one", "two"], actor, Chains(1)))
+    assert (
+        grown.lost_paths == 0 and [[tree[leaf].reward for leaf in tree.leaves] for tree in grown.trees] == [[1.0]] * 2
+    )
+    assert said[0].startswith("tools does not answer: the server is gone")
 
 
 def test_a_pause_is_said_once_for_all_that_wait_and_again_when_it_grows():

@@ -12,22 +12,24 @@ from at2po_agent.judge.endpoint.client import ChatEndpoint
 from at2po_agent.judge.endpoint.refusals import EndpointError
 from at2po_agent.judge.episodes.play import run_episodes
 from at2po_agent.judge.episodes.records import EpisodeRecord
+from at2po_env import ToolEnv, ToolRules, ToolTask
 from search_backend.base import Passage, SearchUnavailable
 from tests.helpers.chat_server import Say, failure, search_then_answer
 from tests.helpers.env_doubles import FakeSearch, make_env
+from tests.helpers.tool_host import Host
 
 FAST = {"retry_seconds": 0.01, "max_retry_seconds": 0.05, "search_retry_seconds": 0.01}
 
 
-def run(server, todo, on_record, concurrency=64, search=None, **limits):
+def run(server, todo, on_record, concurrency=64, search=None, env=None, **limits):
     config = JudgeConfig(
         model=ModelConfig("m", server.url), concurrency=concurrency, limits=LimitConfig(**FAST, **limits)
     )
 
     async def work():
         async with ChatEndpoint(config.model, config.limits, concurrency=concurrency) as endpoint:
-            env = make_env(dialect="chat", search=search or FakeSearch(), max_observation_chars=80_000)
-            await run_episodes(env, endpoint, config, todo, on_record)
+            asked = env or make_env(dialect="chat", search=search or FakeSearch(), max_observation_chars=80_000)
+            await run_episodes(asked, endpoint, config, todo, on_record)
             return endpoint.pacer.limit
 
     return asyncio.run(work())
@@ -127,6 +129,16 @@ def test_what_infrastructure_ends_has_no_score_and_keeps_the_turn_that_was_paid_
     assert "index away" in record.error
     assert [(turn.action["kind"], turn.observation) for turn in record.turns] == [("search", "")]
     assert record.completion_tokens > 0
+
+
+def test_a_server_of_tools_that_does_not_come_back_ends_an_episode_as_a_search_does(serve):
+    host, records = Host(), []
+    env = ToolEnv([host.tool()], [ToolTask("a", "A.")], lambda end: 1.0, ToolRules.of("chat"))
+    server = serve(lambda asked: Say(f"<add>{[1, 99][asked.number > 0]}</add>"))
+    run(server, [("a", 0)], records.append, env=env, search_retries=2)
+    (record,) = records
+    assert (record.ended, record.metrics) == ("error", {}) and "the session of this episode is lost" in record.error
+    assert [turn.action["content"] for turn in record.turns] == ['add("n": "1")', 'add("n": "99")']
 
 
 def test_the_hard_deadline_is_an_error(serve):
