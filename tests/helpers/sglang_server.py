@@ -115,15 +115,3 @@ def own_sglang() -> Iterator[Callable[..., SGLang]]:
     yield start
     for server in made:
         server.kill()
-
-
-@pytest.fixture(scope="session")
-def two_sglangs() -> Iterator[tuple[SGLang, SGLang]]:
-    """Two servers of ``builtin:microwiki`` that tests may kill and update; each leaves both alive.
-
-    Those tests are of the xdist group ``two_sglangs``.
-    """
-    servers = SGLang(MICROWIKI), SGLang(MICROWIKI)
-    yield servers
-    for server in servers:
-        server.kill()
