@@ -2,6 +2,7 @@
 
 core           ``ForkableEnv``: episodes that can be snapshotted, restored and forked at any turn
 tasks          ``TaskEnv``: a forkable environment over a list of tasks, which is what training works with
+episode_env    ``EpisodeEnv``: what environments share whose episodes are lists of turns
 tool_env       ``ToolEnv``: any task that is solved by calling plain Python functions
 tools          ``Tool``: a typed function with its JSON schema
 mcp_server     ``McpServer``: the tools of an MCP server

@@ -18,28 +18,24 @@ from functools import partial
 from typing import Any, Literal, Self, get_args
 
 import gymnasium
-from gymnasium.error import ResetNeeded
 
 from at2po_env.core import StepResult
 from at2po_env.dataset import DataError
+from at2po_env.episode_env import EpisodeEnv
 from at2po_env.episodes import Episode, EpisodeTurn, action_json
 from at2po_env.errors import SnapshotError
 from at2po_env.fork_rules import ForkRules, Start, Tasks, starts
-from at2po_env.live_games import LOCK, Game, LiveGames, check_spaces, deep_copy, name_of
+from at2po_env.live_games import LOCK, Adapted, Game, LiveGames, check_spaces, deep_copy, name_of
 from at2po_env.replay import check_replayed
 from at2po_env.snapshots import chain
-from at2po_env.spaces import UnicodeText
-from at2po_env.state import Text, plain
-from at2po_env.tasks import Chat, Metric, Task, TaskEnv, TurnView
-from search_backend.outside import well_formed
+from at2po_env.state import Text
+from at2po_env.tasks import Chat, Task
 
 How = Literal["copy", "replay"]
 AnyEnv = gymnasium.Env[Any, Any]
 
-_FROM_OUTSIDE = ("length_limit", "turn_limit")
 
-
-class Forkable(TaskEnv[Episode]):
+class Forkable(EpisodeEnv):
     """An environment with text spaces, of any origin. An action is the text of one model turn.
 
     ``copy`` goes on from deep copies of the live environment; it plays again what it has no copy of. ``replay`` always
@@ -65,7 +61,7 @@ class Forkable(TaskEnv[Episode]):
         ForkError: the environment has other spaces, or cannot be copied.
     """
 
-    metrics = (Metric("success", share=True), Metric("reward"), Metric("turns"))
+    decided_by = "another environment, tasks or rules"
 
     def __init__(
         self,
@@ -83,8 +79,9 @@ class Forkable(TaskEnv[Episode]):
         if isinstance(max_live, bool) or not isinstance(max_live, int) or max_live < 1:
             raise ValueError(f"max_live must be a whole number of at least 1, got {max_live!r}")
         self._starts = starts(tasks, split)
-        super().__init__(list(self._starts), **options)
-        self.how, self.split = how, split
+        # Its name is known when a game is there.
+        super().__init__(list(self._starts), "", split, **options)
+        self.how = how
         self.rules = ForkRules() if rules is None else rules
         self.stop = self.rules.stop
         self.chat = Chat(self.rules.stop) if self.rules.as_messages else None
@@ -93,7 +90,6 @@ class Forkable(TaskEnv[Episode]):
         # Who is where a snapshot was taken: its game is copied for others who want to go on from there.
         self._offers: weakref.WeakValueDictionary[str, Forkable] = weakref.WeakValueDictionary()
         self._game: Game | None = None
-        self._episode: Episode | None = None
         self._inspect()
 
     def _inspect(self) -> None:
@@ -134,8 +130,8 @@ class Forkable(TaskEnv[Episode]):
             **rest: as for ``Forkable``.
         """
         if inspect.isroutine(env) or inspect.isclass(env) or isinstance(env, partial):
-            return cls(lambda: _Adapted(env(), reset, step), **rest)
-        return cls(_Adapted(env, reset, step), **rest)
+            return cls(lambda: Adapted(env(), reset, step), **rest)
+        return cls(Adapted(env, reset, step), **rest)
 
     @classmethod
     def of(cls, env: AnyEnv | Callable[[], AnyEnv], split: str, fork: str | Mapping[str, Any]) -> Self:
@@ -157,17 +153,6 @@ class Forkable(TaskEnv[Episode]):
             key: given.pop(key) for key in ("how", "tasks", "max_live", "order", "copies") if key in given
         }
         return cls(env, rules=ForkRules.of(**given), split=split, **own)
-
-    @property
-    def episode(self) -> Episode:
-        """The current episode.
-
-        Raises:
-            ResetNeeded: there is none yet.
-        """
-        if self._episode is None:
-            raise ResetNeeded("call reset() first: there is no episode yet")
-        return self._episode
 
     def begin(self, task_id: str) -> None:
         """Start an episode of a task."""
@@ -201,12 +186,7 @@ class Forkable(TaskEnv[Episode]):
     def manifest(self) -> dict[str, Any]:
         """The tasks, the environment, and how it is forked and talked to."""
         return {
-            "dataset": {
-                "name": self.name,
-                "split": self.split,
-                "questions": len(self.tasks),
-                "digest": self._tasks_digest,
-            },
+            "dataset": self._dataset(),
             "fork": self.how,
             "dialect": {"name": "forkable", "digest": self.rules.digest},
             "rules": {**self.rules.to_json(), "digest": self._rules_digest},
@@ -222,16 +202,14 @@ class Forkable(TaskEnv[Episode]):
             ForkError: the environment cannot be copied any more, or its observation is no text.
             ReplayDiverged: the episode was to be played again, and went another way.
         """
-        if not isinstance(action, str):
-            raise TypeError(f"an action is the text of one turn, got {type(action).__name__}")
-        episode = self._open_episode()
+        text, episode = self._turn(action), self.episode
         with LOCK:
             game = self._live_at(episode) if self._game is None else self._game
             if self._offered():
                 self._games.keep(episode.digest, game.copy())
             # Until the turn is over, the game stands nowhere.
             self._game = None
-            self._stand(self._after(episode, game, well_formed(action)), game)
+            self._stand(self._after(episode, game, text), game)
         assert self.episode.turn is not None
         return self._stepped(self.episode.turn.reward)
 
@@ -253,11 +231,6 @@ class Forkable(TaskEnv[Episode]):
             self._games.keep(self.episode.digest, game)
         elif game is not None:
             self._games.give_back(game)
-
-    def _open_episode(self) -> Episode:
-        if self.episode.ended is not None:
-            raise ResetNeeded(f"the episode has ended ({self.episode.ended}): call reset()")
-        return self.episode
 
     def _after(self, episode: Episode, game: Game, text: str) -> Episode:
         """The episode after one more turn, which the game takes."""
@@ -287,20 +260,13 @@ class Forkable(TaskEnv[Episode]):
             self._game = None
             self._games.give_back(game)
 
-    def _stepped(self, reward: float) -> StepResult:
-        ended = self.episode.ended
-        terminated = ended in ("done", "malformed")
-        return plain(self.observation()), reward, terminated, ended is not None and not terminated, self.info()
-
     def end(self, reason: str) -> StepResult:
         """End the episode from outside: truncated, with no further reward.
 
         Args:
             reason: ``length_limit`` (no room to generate) or ``turn_limit``.
         """
-        episode = self._open_episode()
-        if reason not in _FROM_OUTSIDE:
-            raise ValueError(f"an episode can be ended from outside for {_FROM_OUTSIDE}, got {reason!r}")
+        episode = self._closing(reason)
         with LOCK:
             self._stand(episode.close(reason, 0.0, self._scores(episode, 0.0, episode.depth)), self._game)
         return self._stepped(0.0)
@@ -311,16 +277,6 @@ class Forkable(TaskEnv[Episode]):
         if episode.turn is None:
             return self.rules.prompt(json.loads(episode.state)["observation"])
         return self.rules.placed(episode.turn.observation)
-
-    def info(self) -> dict[str, Any]:
-        """The task's id, the turns so far, the last action, and how the episode ended."""
-        episode = self.episode
-        info: dict[str, Any] = {"task_id": episode.task_id, "turns": episode.depth}
-        if episode.turn is not None:
-            info["action"] = json.loads(episode.turn.action)
-        if episode.ended is not None:
-            info |= {"ended": episode.ended, **dict(episode.scores)}
-        return info
 
     def snapshot(self) -> Episode:
         """The current episode. Taking it costs a reference; a copy is made when it is needed."""
@@ -335,14 +291,7 @@ class Forkable(TaskEnv[Episode]):
             SnapshotError: it was taken in another environment, or was changed.
             ReplayDiverged: it was played again, and went another way.
         """
-        if not isinstance(snapshot, Episode):
-            raise SnapshotError(f"a snapshot is an Episode, got {type(snapshot).__name__}")
-        if snapshot.rules != self._rules_digest or snapshot.task_id not in self._starts:
-            raise SnapshotError(
-                f"the snapshot of task {snapshot.task_id!r} was taken with another environment, tasks or rules (rules "
-                f"{snapshot.rules[:12]}…, here {self._rules_digest[:12]}…): restore it in one made with the same "
-                "arguments"
-            )
+        self._check_snapshot(snapshot)
         with LOCK:
             if self._game is not None and self.episode == snapshot:
                 return
@@ -398,14 +347,6 @@ class Forkable(TaskEnv[Episode]):
             "replays what it holds no copy of (max_live), and what was stored",
         )
 
-    def read_snapshot(self, stored: Mapping[str, Any]) -> Episode:
-        """Read the JSON form of an ``Episode``."""
-        return Episode.from_json(stored)
-
-    def transcript(self, snapshot: Episode) -> tuple[TurnView, ...]:
-        """The turns of an episode, from the first to the last."""
-        return tuple(turn.view() for turn in snapshot.turns())
-
     @property
     def live(self) -> int:
         """How many games are held beside those of open episodes: copies to go on from, and idle ones."""
@@ -414,7 +355,7 @@ class Forkable(TaskEnv[Episode]):
     def clone(self) -> Self:
         """A new environment over the same tasks and the same held copies, not yet reset."""
         env = super().clone()
-        env._episode = env._game = None
+        env._game = None
         return env
 
     def close(self) -> None:
@@ -423,27 +364,6 @@ class Forkable(TaskEnv[Episode]):
         if game is not None:
             game.env.close()
         self._games.close()
-
-
-class _Adapted(gymnasium.Env[str, str]):
-    """An object of any kind behind the methods of Gymnasium."""
-
-    def __init__(self, adapted: Any, reset: Callable[..., Any], step: Callable[..., Any]) -> None:
-        self.observation_space = self.action_space = UnicodeText()
-        self.adapted, self._reset, self._step = adapted, reset, step
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
-        observation: tuple[str, dict[str, Any]] = self._reset(self.adapted, seed, options)
-        return observation
-
-    def step(self, action: str) -> StepResult:
-        result: StepResult = self._step(self.adapted, action)
-        return result
-
-    def close(self) -> None:
-        close = getattr(self.adapted, "close", None)
-        if close is not None:
-            close()
 
 
 def _kind(value: object) -> str:

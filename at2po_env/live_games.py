@@ -15,6 +15,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Text as TextSpace
 
+from at2po_env.core import StepResult
 from at2po_env.errors import ForkError
 from at2po_env.spaces import UnicodeText
 from search_backend.outside import well_formed
@@ -155,6 +156,30 @@ class LiveGames:
             game.env.close()
         self._copies.clear()
         self._idle.clear()
+
+
+class Adapted(gymnasium.Env[str, str]):
+    """An object of any kind behind the methods of Gymnasium."""
+
+    def __init__(self, adapted: Any, reset: Callable[..., Any], step: Callable[..., Any]) -> None:
+        self.observation_space = self.action_space = UnicodeText()
+        self.adapted, self._reset, self._step = adapted, reset, step
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        """Begin an episode by the function that was given for it."""
+        observation: tuple[str, dict[str, Any]] = self._reset(self.adapted, seed, options)
+        return observation
+
+    def step(self, action: str) -> StepResult:
+        """Take one turn by the function that was given for it."""
+        result: StepResult = self._step(self.adapted, action)
+        return result
+
+    def close(self) -> None:
+        """Close the object, where it can be closed."""
+        close = getattr(self.adapted, "close", None)
+        if close is not None:
+            close()
 
 
 def deep_copy(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:

@@ -21,28 +21,24 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Self
 
-from gymnasium.error import ResetNeeded
-
 from at2po_env.core import StepResult
 from at2po_env.dataset import DataError
+from at2po_env.episode_env import EpisodeEnv
 from at2po_env.episodes import Episode, EpisodeTurn, action_json
 from at2po_env.errors import SnapshotError, ToolUnavailable
 from at2po_env.replay import check_replayed
 from at2po_env.snapshots import chain
-from at2po_env.state import Text, plain
-from at2po_env.tasks import Bounds, Metric, Task, TaskEnv, TurnView
+from at2po_env.state import Text
+from at2po_env.tasks import Bounds, Task
 from at2po_env.tool_dialects import ToolAction
 from at2po_env.tool_rules import EndReason, Finished, Reward, ToolRules, ToolTask
 from at2po_env.tool_sessions import EpisodeSessions, check_forkable, check_not_lost
 from at2po_env.tools import Tool, ToolFault, result_text
 from search_backend.background import BackgroundLoop
 from search_backend.components import described
-from search_backend.outside import well_formed
-
-_FROM_OUTSIDE = ("length_limit", "turn_limit")
 
 
-class ToolEnv(TaskEnv[Episode]):
+class ToolEnv(EpisodeEnv):
     """Tasks that are solved by calling tools. An action is the text of one model turn.
 
     Args:
@@ -66,7 +62,7 @@ class ToolEnv(TaskEnv[Episode]):
 
     waits_for = "tools"
 
-    metrics = (Metric("success", share=True), Metric("reward"), Metric("turns"))
+    decided_by = "other tools, tasks, reward or limits"
 
     def __init__(
         self,
@@ -81,7 +77,7 @@ class ToolEnv(TaskEnv[Episode]):
     ) -> None:
         if not tasks:
             raise DataError(f"{name} {split}: there are no tasks")
-        super().__init__([task.id for task in tasks], **options)
+        super().__init__([task.id for task in tasks], name, split, **options)
         self.rules = ToolRules.of() if rules is None else rules
         called = [tool if isinstance(tool, Tool) else Tool.of(tool) for tool in tools]
         self.tools = {tool.name: tool for tool in called}
@@ -91,12 +87,10 @@ class ToolEnv(TaskEnv[Episode]):
         self.stop, self.chat = self.rules.dialect.stop(called), self.rules.dialect.chat(called)
         self.limits = self.rules.limits
         self.bounds = Bounds(self.rules.max_turns, self.rules.dialect.result_bytes(called, self.rules.max_result_chars))
-        self.name, self.split = name, split
         self._by_id = {task.id: task for task in tasks}
         self._reward = reward
         self._check(tasks, [tool.name for tool in called])
         self._rules_digest = self._digest()
-        self._episode: Episode | None = None
 
     def _check(self, tasks: Sequence[ToolTask], tools: Sequence[str]) -> None:
         if len(self._by_id) < len(tasks):
@@ -116,19 +110,10 @@ class ToolEnv(TaskEnv[Episode]):
         rules = self.rules
         schemas = json.dumps([tool.schema for tool in self.tools.values()], sort_keys=True)
         limits = (rules.max_turns, rules.max_result_chars, rules.on_malformed, rules.ends)
-        named = (f"{self._reward.__module__}.{self._reward.__qualname__}", *(t.source for t in self.tools.values()))
+        # An object that is called as a function is known by its class.
+        reward = self._reward if hasattr(self._reward, "__qualname__") else type(self._reward)
+        named = (f"{reward.__module__}.{reward.__qualname__}", *(t.source for t in self.tools.values()))
         return chain("tool rules", rules.dialect.digest, schemas, *map(str, limits), *named, self._tasks_digest)
-
-    @property
-    def episode(self) -> Episode:
-        """The current episode.
-
-        Raises:
-            ResetNeeded: there is none yet.
-        """
-        if self._episode is None:
-            raise ResetNeeded("call reset() first: there is no episode yet")
-        return self._episode
 
     def begin(self, task_id: str) -> None:
         """Start an episode of a task."""
@@ -149,12 +134,7 @@ class ToolEnv(TaskEnv[Episode]):
         """The tasks, the tools and the dialect, each with its digest."""
         rules = self.rules
         return {
-            "dataset": {
-                "name": self.name,
-                "split": self.split,
-                "questions": len(self.tasks),
-                "digest": self._tasks_digest,
-            },
+            "dataset": self._dataset(),
             "tools": [tool.schema for tool in self.tools.values()],
             "dialect": {"name": rules.dialect.name, "digest": rules.dialect.digest},
             "rules": {**rules.limits, "ends": list(rules.ends), "digest": self._rules_digest},
@@ -180,11 +160,7 @@ class ToolEnv(TaskEnv[Episode]):
         return self._advance(text, read, await self._acall(read) if self._waits(read) else self._call(read))
 
     def _read(self, action: str) -> tuple[str, ToolAction]:
-        if not isinstance(action, str):
-            raise TypeError(f"an action is the text of one turn, got {type(action).__name__}")
-        if self.episode.ended is not None:
-            raise ResetNeeded(f"the episode has ended ({self.episode.ended}): call reset()")
-        text = well_formed(action)
+        text = self._turn(action)
         return text, self.rules.dialect.parse(text, self.tools)
 
     def _waits(self, read: ToolAction) -> bool:
@@ -282,22 +258,13 @@ class ToolEnv(TaskEnv[Episode]):
         reward = float(self._reward(end))
         return reward, {"success": float(reward >= 1), "reward": reward, "turns": float(end.turns)}
 
-    def _stepped(self, reward: float) -> StepResult:
-        ended = self.episode.ended
-        terminated = ended in ("answer", "done", "malformed")
-        return plain(self.observation()), reward, terminated, ended is not None and not terminated, self.info()
-
     def end(self, reason: str) -> StepResult:
         """End the episode from outside: truncated, rewarded as one without an answer.
 
         Args:
             reason: ``length_limit`` (no room to generate) or ``turn_limit``.
         """
-        episode = self.episode
-        if episode.ended is not None:
-            raise ResetNeeded(f"the episode has ended ({episode.ended}): call reset()")
-        if reason not in _FROM_OUTSIDE:
-            raise ValueError(f"an episode can be ended from outside for {_FROM_OUTSIDE}, got {reason!r}")
+        episode = self._closing(reason)
         state = json.loads(episode.state)
         reward, scores = self._score(Finished(self._task(episode.task_id), reason, None, state, episode.depth))
         self._episode = episode.close(reason, reward, scores)
@@ -314,18 +281,10 @@ class ToolEnv(TaskEnv[Episode]):
 
     def info(self) -> dict[str, Any]:
         """The task's id, the turns so far, the last action, and how the episode ended."""
-        episode = self.episode
-        info: dict[str, Any] = {"task_id": episode.task_id, "turns": episode.depth}
-        if episode.turn is not None:
-            info["action"] = json.loads(episode.turn.action)
-        if episode.ended is not None:
-            answer = info["action"]["content"] if episode.ended == "answer" else None
-            info |= {"ended": episode.ended, **dict(episode.scores), "answer": answer}
+        info = super().info()
+        if "ended" in info:
+            info["answer"] = info["action"]["content"] if info["ended"] == "answer" else None
         return info
-
-    def snapshot(self) -> Episode:
-        """The current episode. Taking it costs a reference."""
-        return self.episode
 
     def restore(self, snapshot: Episode) -> None:
         """Continue from ``snapshot``, taken here or in any environment with equal tools, tasks and rules.
@@ -334,14 +293,7 @@ class ToolEnv(TaskEnv[Episode]):
             SnapshotError: it was taken in another environment, or was changed.
             ForkError: a server keeps a state of the episode that cannot be brought back.
         """
-        if not isinstance(snapshot, Episode):
-            raise SnapshotError(f"a snapshot is an Episode, got {type(snapshot).__name__}")
-        if snapshot.rules != self._rules_digest or snapshot.task_id not in self._by_id:
-            raise SnapshotError(
-                f"the snapshot of task {snapshot.task_id!r} was taken with other tools, tasks, reward or limits (rules "
-                f"{snapshot.rules[:12]}…, here {self._rules_digest[:12]}…): restore it in an environment made with the "
-                "same arguments"
-            )
+        self._check_snapshot(snapshot)
         episode = snapshot if snapshot.played else self._checked(snapshot)
         if self._hosts and episode != self._episode:
             self._leave_for(episode)
@@ -368,18 +320,10 @@ class ToolEnv(TaskEnv[Episode]):
                 )
         return replace(snapshot, played=True)
 
-    def read_snapshot(self, stored: Mapping[str, Any]) -> Episode:
-        """Read the JSON form of an ``Episode``."""
-        return Episode.from_json(stored)
-
-    def transcript(self, snapshot: Episode) -> tuple[TurnView, ...]:
-        """The turns of an episode, from the first to the last."""
-        return tuple(turn.view() for turn in snapshot.turns())
-
     def clone(self) -> Self:
         """A new environment over the same tasks and tools, not yet reset."""
         env = super().clone()
-        env._episode, env._sessions = None, EpisodeSessions()
+        env._sessions = EpisodeSessions()
         return env
 
     def close(self) -> None:

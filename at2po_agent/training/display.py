@@ -77,7 +77,7 @@ class Display(Screen):
             self.note(f"step {step}/{self._steps}  " + "  ".join(parts))
 
     def phase(self, what: str, total: int | None = None) -> None:
-        """Say what is happening beside training steps, such as an evaluation of ``total`` questions."""
+        """Say what is happening beside training steps, such as an evaluation of ``total`` tasks."""
         self.end_phase()
         if self._live.is_started:
             self._phase = self._bars.add_task(what, total=total)
@@ -99,14 +99,14 @@ class Display(Screen):
         """Show an evaluation: the mean of its metric with the 95 % interval."""
         self.end_phase()
         if not scores.values:
-            self.note(f"evaluation after step {scores.step}: no question was scored")
+            self.note(f"evaluation after step {scores.step}: no {scores.task_word} was scored")
             return
         mean = scores.interval()
         of = f" of {scores.source}" if scores.source else ""
         more = "".join(f"  {name} {value:.3g}" for name, value in scores.means.items())
         shown = f"{scores.title} {scores.shown(mean.mean)} [{scores.shown(mean.low)}, {scores.shown(mean.high)}]"
         self._evaluated = f"evaluation after step {scores.step}: {shown}"
-        self.note(f"{self._evaluated} over {mean.n} questions{of}{more}")
+        self.note(f"{self._evaluated} over {mean.n} {scores.task_word}s{of}{more}")
 
     def _limits(self, step: int, seconds: float, tokens: int) -> list[tuple[float, str, float, float]]:
         """Every limit as (seconds until it at the pace so far, unit, done, total); steps first among equals."""

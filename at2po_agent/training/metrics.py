@@ -84,22 +84,24 @@ def scores(step: int, evaluation: Evaluation, env: TaskEnv[Any], tasks: Sequence
         metric=first,
         title=str(env.metrics[0]),
         share=env.metrics[0].share,
+        task_word=env.task_word,
     )
 
 
 @dataclass(frozen=True)
 class Scores:
-    """One greedy evaluation, question by question; the tuples run over the same questions in the same order."""
+    """One greedy evaluation, task by task; the tuples run over the same tasks in the same order."""
 
     step: int  # training steps before it
-    ids: tuple[str, ...]  # of the questions that were scored; one that infrastructure kept from a score is left out
+    ids: tuple[str, ...]  # of the tasks that were scored; one that infrastructure kept from a score is left out
     values: tuple[float, ...]  # of the metric
     groups: tuple[str, ...]  # what a summary splits by: "1 hop", "2 hops", a type; "" for none
     means: Mapping[str, float] = field(default_factory=dict)  # f1, searches, … for the display and the log
-    source: str = ""  # dataset and split that the questions are of: a result on a demo says so
+    source: str = ""  # dataset and split that the tasks are of: a result on a demo says so
     metric: str = "em"  # that the values are of: the environment's first
     title: str = "EM"  # of the metric, for people
     share: bool = True  # every value is between 0 and 1, and their mean a share
+    task_word: str = "question"  # what the environment calls a task
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Scores:
@@ -114,11 +116,11 @@ class Scores:
         return fmean(self.values) if self.values else math.nan
 
     def interval(self) -> Interval:
-        """The mean with its 95 % interval over the questions."""
+        """The mean with its 95 % interval over the tasks."""
         return share_interval(self.values) if self.share else mean_interval(self.values)
 
     def gain(self, before: Sequence[float], after: Sequence[float]) -> Interval:
-        """The mean of ``after − before`` with its 95 % interval; entry ``i`` of both is of the same question."""
+        """The mean of ``after − before`` with its 95 % interval; entry ``i`` of both is of the same task."""
         return paired_share_interval(before, after) if self.share else paired_mean_interval(before, after)
 
     def shown(self, value: float) -> str:

@@ -61,6 +61,7 @@ class _Scores(TypedDict):
     metric: NotRequired[str]
     title: NotRequired[str]
     share: NotRequired[Annotated[bool, Strict()]]
+    task_word: NotRequired[str]
 
 
 def check_scores(value: Any) -> Scores:

@@ -1,4 +1,4 @@
-"""The last words of a run: exact match before and after on the same questions, with the paired interval."""
+"""The last words of a run: its metric before and after on the same tasks, with the paired interval."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from at2po_agent.training.metrics import Result, Scores
 
 
 def summary(result: Result) -> RenderableType:
-    """EM before and after over all questions and by group, and what training cost."""
+    """The metric before and after over all tasks and by group, and what training cost."""
     parts: list[RenderableType] = []
     if result.before and result.after:
         parts.append(_table(result.before, result.after))
@@ -28,15 +28,17 @@ def summary(result: Result) -> RenderableType:
 
 
 def _table(before: Scores, after: Scores) -> Table:
-    """One row for all questions that both evaluations scored, then one per group."""
+    """One row for all tasks that both evaluations scored, then one per group."""
     first = dict(zip(before.ids, before.values, strict=True))
     last = dict(zip(after.ids, after.values, strict=True))
     group = dict(zip(before.ids, before.groups, strict=True))
     ids = [id for id in before.ids if id in last]
-    table = Table(title=f"{after.heading} on {len(ids)} unseen questions{_of(before)}, greedy", title_justify="left")
+    tasks = f"{after.task_word}s"
+    table = Table(title=f"{after.heading} on {len(ids)} unseen {tasks}{_of(before)}, greedy", title_justify="left")
     gain = "gain, points" if after.share else "gain"
-    for name in ("questions", "n", "before", "after", gain, "95 % paired interval"):
-        table.add_column(name, justify="left" if name == "questions" else "right", no_wrap=True)
+    table.add_column(tasks, no_wrap=True)
+    for name in ("n", "before", "after", gain, "95 % paired interval"):
+        table.add_column(name, justify="right", no_wrap=True)
     if ids:
         table.add_row("all", *_cells(after, [first[id] for id in ids], [last[id] for id in ids]))
     names = sorted({group[id] for id in ids})
@@ -45,7 +47,7 @@ def _table(before: Scores, after: Scores) -> Table:
         table.add_row(name or "other", *_cells(after, [first[id] for id in members], [last[id] for id in members]))
     unpaired = len(set(first) ^ set(last))
     if unpaired:
-        table.caption = f"{unpaired} questions were scored only once (search or engine failed) and are left out"
+        table.caption = f"{unpaired} {tasks} were scored only once (search, tools or engine failed) and are left out"
     return table
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -140,6 +141,17 @@ def test_forks_share_no_state() -> None:
     one, two = env.fork(2)
     one.step("<add>9</add>")
     assert [json.loads(each.episode.state)["number"] for each in (env, one, two)] == [1, 10, 1]
+
+
+def test_any_callable_can_be_the_reward() -> None:
+    class Answered:
+        def __call__(self, end: Finished) -> float:
+            return float(end.ended == "answer")
+
+    for reward in (Answered(), partial(lambda least, end: float(end.turns >= least), 1)):
+        env = ToolEnv([greet], [ToolTask("t", "?", state={"n": 1})], reward)
+        env.reset()
+        assert env.step("<answer>here</answer>")[1] == 1.0
 
 
 @pytest.mark.parametrize("on_malformed", ["end", "continue"])

@@ -161,6 +161,7 @@ def _result(run: Path) -> dict[str, Any] | None:
     return {
         "label": f"{last.heading}, greedy",
         "share": last.share,
+        "task": last.task_word,
         "before": sum(start) / len(start),
         "after": sum(end) / len(end),
         "gain": {"mean": gain.mean, "low": gain.low, "high": gain.high, "n": gain.n},

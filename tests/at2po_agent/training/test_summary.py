@@ -54,3 +54,12 @@ def test_questions_that_were_scored_once_are_left_out_and_said():
 
 def test_without_evaluation_there_is_no_table():
     assert shown(result(None, None))[0][0].startswith("7 steps")
+
+
+def test_tasks_are_called_what_their_environment_calls_them():
+    scores = Scores(0, ("a", "b"), (0.0, 1.0), ("", ""), metric="success", title="success", task_word="task")
+    title, *lines = shown(result(scores, scores))
+    assert title == ["Success on 2 unseen tasks, greedy"]
+    assert ["tasks", "n", "before", "after", "gain, points", "95 % paired interval"] in [
+        [cell.strip() for cell in "".join(line).split("┃")[1:-1]] for line in lines
+    ]

@@ -118,8 +118,8 @@ function bench({ items, filters, fits, order, text, row, open, name, label }) {
     list.show(order[state.order] ? found.sort(order[state.order]) : found);
     status.textContent = found.length === items.length ? "" : `${found.length.toLocaleString("en")} shown`;
   };
-  const find = h("input", { id: "find", type: "search", placeholder: "Find in questions and answers", spellcheck: "false",
-                            "aria-label": "Find in questions and answers", oninput: (event) => {
+  const find = h("input", { id: "find", type: "search", placeholder: "Find", spellcheck: "false",
+                            "aria-label": "Find in tasks and answers", oninput: (event) => {
                               state.words = event.target.value.toLowerCase().split(/\s+/).filter(Boolean);
                               refresh();
                             } });

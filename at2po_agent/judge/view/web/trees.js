@@ -127,7 +127,7 @@ function nodeView(nodes, at, go) {
     ["advantage", node.advantage && (node.advantage.low === node.advantage.high ? signed(node.advantage.mean)
       : `${signed(node.advantage.low)} to ${signed(node.advantage.high)} by leaf`)],
     [node.ended ? "reward" : "mean reward below", signed(node.reward, 2)], ["ended by", node.ended?.replace("_", " ")], ["chain", node.group]];
-  return [h("nav", { class: "path", "aria-label": "Path from the question" }, "question", steps.map((step) => [" › ",
+  return [h("nav", { class: "path", "aria-label": "Path from the prompt" }, "prompt", steps.map((step) => [" › ",
       step === at ? h("b", {}, `turn ${step}`) : h("button", { type: "button", onclick: () => go(step) }, `turn ${step}`)])),
     h("dl", { class: "values" }, values.filter(([, value]) => value !== null && value !== undefined).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
     h("div", { class: `turn ${node.kind}` }, action(node.text)),
@@ -147,11 +147,11 @@ function chart({ label, share, points }) {
 }
 
 function trainingHead(head) {
-  const { before, after, gain, label, share } = head.result ?? {};
+  const { before, after, gain, label, share, task } = head.result ?? {};
   const change = (value) => share ? signed(100 * value, 1) : signed(value);
   const hero = gain && h("div", { class: "hero" }, h("p", { class: "label" }, label),
     h("p", { class: "big" }, share ? [(100 * after).toFixed(1), h("small", {}, " %")] : number(after)),
-    h("p", { class: "interval" }, `from ${share ? percent(before) : number(before)}: ${change(gain.mean)}${share ? " points" : ""}, 95 % paired interval ${change(gain.low)} to ${change(gain.high)}, ${count(gain.n, "question")}`));
+    h("p", { class: "interval" }, `from ${share ? percent(before) : number(before)}: ${change(gain.mean)}${share ? " points" : ""}, 95 % paired interval ${change(gain.low)} to ${change(gain.high)}, ${count(gain.n, task)}`));
   refill(byId("head"), heading(head), h("div", { class: "numbers" }, hero, h("div", { class: "charts" }, head.charts.map(chart))), facts(head.facts));
 }
 
