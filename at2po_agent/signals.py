@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -53,6 +54,22 @@ def two_signals(on_first: Callable[[], None]) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def _waking(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Let any signal wake the loop; one that comes just before it goes to sleep would be noticed when it wakes up."""
+    reader, writer = socket.socketpair()
+    with reader, writer:
+        reader.setblocking(False)
+        writer.setblocking(False)
+        loop.add_reader(reader, reader.recv, 4096)
+        before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+            loop.remove_reader(reader)
+
+
 def stopping(stop: Event, say: bool = True) -> AbstractContextManager[list[int]]:
     """Set ``stop`` at the first signal, as ``two_signals`` does; ``say`` announces it on stderr."""
 
@@ -84,7 +101,7 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
         if not loop.is_closed():
             loop.call_soon_threadsafe(task.cancel)
 
-    with two_signals(cancel) as received, runner:
+    with two_signals(cancel) as received, runner, _waking(loop):
         try:
             return loop.run_until_complete(task)
         except asyncio.CancelledError:

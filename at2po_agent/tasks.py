@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
@@ -73,6 +73,9 @@ def _run_beside(work: Coroutine[Any, Any, Result]) -> Result:
     thread = threading.Thread(target=finish, name="at2po-run")
     try:
         thread.start()
+        # Not for ever at once: Ctrl-C that comes just before a wait is noticed when it is over.
+        while not wait([done], timeout=0.5).done:
+            pass
         return done.result()
     except KeyboardInterrupt:
         loop.call_soon_threadsafe(task.cancel)

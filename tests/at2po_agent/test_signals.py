@@ -62,6 +62,23 @@ def test_work_without_a_signal_returns_or_raises_as_it_does():
         signals.run(work(ZeroDivisionError("a bug")))
 
 
+def test_a_signal_that_comes_just_before_the_loop_sleeps_wakes_it():
+    """As does one that another thread receives, which is the same to the loop: nothing interrupts its sleep."""
+
+    def receive() -> None:
+        time.sleep(0.3)
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+    async def work() -> None:
+        threading.Thread(target=receive).start()
+        await asyncio.sleep(20)
+
+    begun = time.monotonic()
+    with pytest.raises(signals.Interrupted):
+        signals.run(work())
+    assert time.monotonic() - begun < 10
+
+
 STUBBORN = """
 import asyncio, os, signal
 from at2po_agent.signals import run

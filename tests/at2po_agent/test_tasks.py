@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from contextlib import closing
 
 import pytest
 
@@ -77,6 +79,23 @@ def test_ctrl_c_inside_a_loop_cancels_the_work() -> None:
             assert process.communicate(timeout=60)[0].splitlines() == ["cancelled", "interrupted"]
         finally:
             process.kill()
+
+
+def test_ctrl_c_that_comes_just_before_the_wait_is_noticed() -> None:
+    """As is one that another thread receives, which is the same to the wait: nothing interrupts it."""
+
+    async def work() -> None:
+        await asyncio.sleep(0.3)
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+        await asyncio.sleep(20)
+
+    async def notebook() -> None:
+        run(work())
+
+    begun, loop = time.monotonic(), asyncio.new_event_loop()
+    with closing(loop), pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(notebook())
+    assert time.monotonic() - begun < 10
 
 
 def test_results_come_in_order_whoever_is_first():
