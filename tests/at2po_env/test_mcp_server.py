@@ -187,6 +187,7 @@ def test_an_episode_has_a_session_of_its_own_that_cannot_be_forked(http: HttpCou
         env.step("<add>1</add>")
 
 
+@pytest.mark.slow
 def test_over_stdio_a_session_is_a_process_that_ends_with_the_episode() -> None:
     with McpServer.stdio(COUNTER) as server:
         env, dropped = env_of(server), env_of(server)

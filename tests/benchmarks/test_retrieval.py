@@ -51,6 +51,7 @@ def short_of(found):
     return {name: (found[name], wanted) for name, wanted in SHARED_RECALL.items() if found[name] < wanted}
 
 
+@pytest.mark.slow
 def test_the_embedded_index_finds_as_many_answers_as_bm25_should(corpus, data_dir, tmp_path):
     assert not short_of(recall_at_5("embedded", corpus, data_dir, tmp_path, most=300))
 

@@ -59,6 +59,7 @@ def test_there_is_a_row_for_every_model_task_and_algorithm(folder: str) -> None:
     assert {path.stem for path in (PAPER / folder).iterdir()} == {"_".join(row) for row in ROWS}
 
 
+@pytest.mark.slow
 def test_runs_do_not_share_a_folder() -> None:
     names = [load_config(path).name for path in sorted(PAPER.glob("*/*.yaml")) if path.parent.name != "base"]
     assert len(names) == len(set(names)) == 2 * len(ROWS) + len(ABLATIONS) + len(MODELS) * len(TASKS)

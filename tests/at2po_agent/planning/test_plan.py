@@ -97,7 +97,9 @@ FILES = sorted(path for path in PAPER.glob("*/*.yaml") if path.parent.name != "b
 ONE_EACH = [f"lora/{model}_{task}_at2po" for model, task in product(("qwen3-8b", "qwen2.5-7b"), ("multi-hop",))]
 
 
-@pytest.mark.parametrize("name", ["main/qwen3-4b_multi-hop_grpo", *ONE_EACH])
+@pytest.mark.parametrize(
+    "name", ["main/qwen3-4b_multi-hop_grpo", *(pytest.param(name, marks=pytest.mark.slow) for name in ONE_EACH)]
+)
 def test_the_papers_models_are_planned_without_their_weights(name: str) -> None:
     found = make_plan(load_config(PAPER / f"{name}.yaml", ["update.max_tokens=4096"]), 80 * GIB, processes=8)
     assert found.source == "its published sizes" and found.refusal(80 * GIB) is None

@@ -11,11 +11,11 @@ from transformers import Qwen3Config
 from at2po_agent.planning.update_memory import activation_bytes, micro_batch, star
 from benchmarks.update_memory import SIZES, WAYS, measured, traced
 
-FAST = "layers computed again"
 PLAIN = WAYS["layers kept"]
 
 
-@pytest.mark.parametrize("way", [pytest.param(way, marks=() if way == FAST else pytest.mark.slow) for way in WAYS])
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
 def test_an_update_takes_what_was_traced(way: str) -> None:
     """Within 10 %: of what tensors take, not of what glibc keeps for later."""
     assert measured(way) == pytest.approx(traced(way), rel=0.1)

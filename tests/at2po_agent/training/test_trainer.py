@@ -114,6 +114,7 @@ def test_a_budget_of_tokens_ends_training_and_holds_across_a_resume(straight, tm
     assert (more.steps, more.generated_tokens) == (3, sum(spent[:3]))
 
 
+@pytest.mark.slow
 def test_adapters_alone_are_trained_saved_resumed_bit_equal_and_exported_as_one_model(tmp_path):
     lora = ["lora={rank: 2, alpha: 4}", "algorithm.objective.kl_coef=0.01", "update.lr=1e-2"]
     straight = run(tmp_path / "straight", *lora, "train.steps=3", "eval.questions=4")
@@ -136,6 +137,7 @@ def test_adapters_alone_are_trained_saved_resumed_bit_equal_and_exported_as_one_
         torch.testing.assert_close(exported(ids).logits, adapted(ids).logits, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_latency_changes_nothing_but_timings(tmp_path):
     quiet = run(tmp_path / "quiet", f"env.id={ID}", "env.kwargs={world: tiny}", IMPORT)
     slow = run(tmp_path / "slow", f"env.id={ID}", "env.kwargs={world: tiny, delay: 0.02}", IMPORT)
@@ -179,6 +181,7 @@ def test_tensorboard_has_every_step_and_evaluation_once_after_a_resume(tmp_path)
         assert [step for step, _ in shown] == steps
 
 
+@pytest.mark.slow
 def test_paths_end_where_the_models_context_does(tmp_path):
     long = ["env.kwargs={k: 25}", "rollout.max_turn_tokens=512", "rollout.questions=2", "train.steps=1"]
     assert run(tmp_path / "run", *long, "eval.questions=0").steps == 1

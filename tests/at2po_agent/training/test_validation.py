@@ -88,7 +88,13 @@ def shipped(warm: bool) -> list[Path]:
     return [path for path in found if ("warmstart" in path.name) == warm]
 
 
-@pytest.mark.parametrize(("code", "warm"), [(TRAINING, False), (WARM_START, True)], ids=["train", "warm-start"])
+@pytest.mark.parametrize(
+    ("code", "warm"),
+    [
+        pytest.param(TRAINING, False, id="train", marks=pytest.mark.slow),
+        pytest.param(WARM_START, True, id="warm-start"),
+    ],
+)
 def test_every_shipped_configuration_is_checked_without_torch(code: str, warm: bool) -> None:
     files = shipped(warm)
     assert len(files) >= (2 if warm else 80)

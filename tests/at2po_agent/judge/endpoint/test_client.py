@@ -87,6 +87,7 @@ def test_an_address_where_nobody_listens_stops_everything():
     assert "Check the address (-b), and that the server runs" in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.fault("item 7: a refused connection at the very first request")
 def test_a_connection_that_is_refused_from_the_start_ends_within_ten_seconds_or_waits_as_told():
     class Nobody:

@@ -35,6 +35,7 @@ def run(server, todo, on_record, concurrency=64, search=None, env=None, **limits
     return asyncio.run(work())
 
 
+@pytest.mark.slow
 def test_500_episodes_at_concurrency_64_with_flat_memory(serve):
     def script(asked):
         say = search_then_answer(asked)

@@ -72,6 +72,7 @@ def test_turns_go_through_the_router_alone() -> None:
         assert [server.flushes for server in front.servers] == [1, 1]
 
 
+@pytest.mark.slow
 def test_a_turn_that_nobody_waits_for_is_aborted_on_the_servers() -> None:
     async def never(body):
         await asyncio.sleep(30)

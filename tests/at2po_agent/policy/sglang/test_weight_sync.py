@@ -83,6 +83,7 @@ def test_a_refused_update_is_closed_and_said(tmp_path) -> None:
     assert server.calls[-2:] == ["end_weight_update", "continue_generation"] and server.version == "default"
 
 
+@pytest.mark.slow
 def test_nobody_waits_for_the_memory_manager_to_read_what_a_trainer_said() -> None:
     """It outlives the trainer where a server has the memory open, so it must not hold the trainer's pipes open."""
     program = (
