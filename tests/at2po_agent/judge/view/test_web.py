@@ -246,7 +246,7 @@ def test_trees_are_drawn_and_read_turn_by_turn(opened, tmp_path):
     assert place["Somon born"]["x"] < place["Walem"]["x"] == place["Rom"]["x"]
     assert place["Walem"]["y"] < place["Somon born"]["y"] < place["Rom"]["y"]
     tab.click('.node:has-text("Rom")')
-    assert "question › turn 1 › turn 3" in tab.inner_text(".path")
+    assert "prompt › turn 1 › turn 3" in tab.inner_text(".path")
     values = tab.inner_text(".values")
     assert all(part in values for part in ("−0.500", "2.000", "answer"))
     assert tab.locator(".link.on-path").count() == 2
