@@ -56,11 +56,20 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
     return report
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file that needs servers on one worker, which starts them once (``--dist loadgroup``).
+    """Keep tests that need the same server on one worker, which starts it once, and begin with the longest files.
 
-    Files that share servers name a group of their own.
+    Files that share servers name a group of their own (``--dist loadgroup``); pytest-xdist reads groups in this hook,
+    so they must be known before it. A file is as long as the longest of its declared time-outs: the worker that took
+    it last would go on alone.
     """
+    longest: dict[Path, float] = {}
     for item in items:
+        timeout = item.get_closest_marker("timeout")
+        longest[item.path] = max(longest.get(item.path, 0.0), timeout.args[0] if timeout else 0.0)
         if item.get_closest_marker("service") and not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem + item.path.parent.name))
+            fixtures = getattr(item, "fixturenames", ())
+            shared = "".join(server for server in ("sglang_url", "elasticsearch_host") if server in fixtures)
+            item.add_marker(pytest.mark.xdist_group(shared or item.path.stem + item.path.parent.name))
+    items.sort(key=lambda item: -longest[item.path])

@@ -16,7 +16,8 @@ from at2po_env.dialects import NATIVE
 from examples.openai_loop import play
 from tests.helpers.llama_server import llama
 
-pytestmark = [pytest.mark.service, pytest.mark.timeout(900)]
+# The group is that of all tests that ask for the shared SGLang: half of these do, by the parameter of a fixture.
+pytestmark = [pytest.mark.service, pytest.mark.timeout(900), pytest.mark.xdist_group("sglang_url")]
 
 PATIENT = LimitConfig(retries=1, request_seconds=200)
 HELLO = ({"role": "user", "content": "Who is the mayor of Paris?"},)

@@ -135,7 +135,7 @@ def router(folder: Path, urls: list[str]) -> Iterator[str]:
 
 @pytest.mark.service
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(900)
 @pytest.mark.xdist_group("two_sglangs")
 def test_trees_grow_on_real_servers_behind_a_real_router(two_sglangs: tuple[SGLang, SGLang], tmp_path: Path) -> None:
     servers, env = two_sglangs, microwiki()
