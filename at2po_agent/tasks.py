@@ -17,9 +17,12 @@ async def run_all(work: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
 
     The first error cancels the others and is raised as it is, not inside an exception group.
     """
+    coroutines = list(work)
+    if len(coroutines) == 1:  # no task of its own
+        return [await coroutines[0]]
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one) for one in work]
+            tasks = [group.create_task(one) for one in coroutines]
     except BaseExceptionGroup as errors:
         # The others were only cancelled, or failed for the same reason.
         raise errors.exceptions[0] from None

@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
+from concurrent import futures
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -19,10 +20,16 @@ class BackgroundLoop:
         name: Of the thread.
         closed: Makes the error of calls that ``close`` ends or that come after it. Default: those that it ends are
             cancelled, and later ones raise RuntimeError.
+        new_loop: Makes the event loop.
     """
 
-    def __init__(self, name: str, closed: Callable[[], Exception] | None = None) -> None:
-        self.loop = asyncio.new_event_loop()
+    def __init__(
+        self,
+        name: str,
+        closed: Callable[[], Exception] | None = None,
+        new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
+    ) -> None:
+        self.loop = new_loop()
         self._name, self._closed = name, closed
         self._closing = False
         self._submitting = threading.Lock()
@@ -40,12 +47,22 @@ class BackgroundLoop:
         raise self._closed() if self._closed else RuntimeError(f"the event loop {self._name} was closed")
 
     async def wait(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run ``work`` over there and wait for it in the caller's own loop."""
+        """Run ``work`` over there and wait for it in the caller's own loop, which may be this one."""
+        if threading.current_thread() is self._thread:
+            return await work
         return await asyncio.wrap_future(self.submit(work))
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run ``work`` over there and block until it is done."""
-        return self.submit(work).result()
+        """Run ``work`` over there and block until it is done; an interrupt cancels it."""
+        future = self.submit(work)
+        try:
+            # Not for ever at once: Ctrl-C that comes just before a wait is noticed when it is over.
+            while not futures.wait([future], timeout=0.5).done:
+                pass
+        except BaseException:
+            future.cancel()
+            raise
+        return future.result()
 
     def close(self, last: Callable[[], Awaitable[None]] | None = None) -> None:
         """Cancel what is under way, run ``last``, and end the thread; nothing the second time.

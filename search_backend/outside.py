@@ -11,10 +11,12 @@ import os
 import re
 import stat
 import zlib
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
+
+import orjson
 
 ERROR_BYTES = 64 * 1024
 """Bytes that are read of an error's body; the rest is not waited for."""
@@ -28,12 +30,29 @@ MOST_DEPTH = 100
 MOST_COUNT = 2**53 - 1
 """The largest count: sums and shares of counts are floats, which hold every whole number up to this one."""
 
+# Servers write -9999 or the lowest float32 for a probability of 0, and half precision rounds 0 up.
+_LEAST_LOGPROB, _MOST_LOGPROB = -1e39, 0.1
 _MOST_DIGITS = 300  # a float holds whole numbers of 308 digits
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Unusable(ValueError):
     """Something from outside is not what it has to be; the message says why in one line."""
+
+
+def read_fields(data: bytes) -> Any:
+    """Parse JSON of which only known fields are read, each through one of the checks here.
+
+    Ten times as fast as ``read_json``, which it falls back to: the rest may be nested deeper, and whole numbers beyond
+    64 bits are floats.
+
+    Raises:
+        Unusable: It is no JSON.
+    """
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return read_json(data)
 
 
 def read_json(data: bytes | str) -> Any:
@@ -97,11 +116,28 @@ def logprob(value: object, name: str) -> float:
     Raises:
         Unusable: It is none; the message has its ``name``.
     """
-    # Servers write -9999 or the lowest float32 for a probability of 0, and half precision rounds 0 up.
-    number = finite(value, name, most=0.1)
-    if number < -1e39:
+    number = finite(value, name, most=_MOST_LOGPROB)
+    if number < _LEAST_LOGPROB:
         raise Unusable(f"{name} is no log-probability but {shown(value)}")
     return number
+
+
+def counts(values: Sequence[object], name: str) -> tuple[int, ...]:
+    """``count`` of every value; quick where they are what they should be."""
+    if set(map(type, values)) == {int}:
+        whole = cast("Sequence[int]", values)
+        if min(whole) >= 0 and max(whole) <= MOST_COUNT:
+            return tuple(whole)
+    return tuple(count(value, name) for value in values)
+
+
+def logprobs(values: Sequence[object], name: str) -> tuple[float, ...]:
+    """``logprob`` of every value; quick where they are what they should be."""
+    if set(map(type, values)) == {float}:
+        numbers = cast("Sequence[float]", values)
+        if all(map(math.isfinite, numbers)) and min(numbers) >= _LEAST_LOGPROB and max(numbers) <= _MOST_LOGPROB:
+            return tuple(numbers)
+    return tuple(logprob(value, name) for value in values)
 
 
 def shown(value: object) -> str:

@@ -6,12 +6,15 @@ that same module (``local``), or servers with a copy of its weights; ``publish``
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 from at2po_agent.policy.base import CausalLM, Completion, Policy, PolicyError, Request, Sampling, Stats
 from at2po_agent.settings import above, at_least
+from at2po_agent.tasks import run
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,10 @@ class Engine(Policy, Protocol):
         """Token counts since the engine was made."""
         ...
 
+    def run(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Run a coroutine that calls ``generate``, a rollout say, on the event loop that suits the engine."""
+        ...
+
     def release(self) -> None:
         """No turn is sampled until the next ``publish``: give up memory that the update can use."""
         ...
@@ -111,6 +118,10 @@ class NoEngine:
         if requests:
             raise PolicyError("this process has no engine: the first process of the run samples for all")
         return []
+
+    def run(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Run a coroutine on a new event loop."""
+        return run(work)
 
     def release(self) -> None:
         """There is no memory to give up."""

@@ -19,6 +19,7 @@ from at2po_agent.method.tree import ROOT, Branch, TurnNode, TurnTree
 from at2po_agent.policy.base import Completion, Policy, Request, Sampling
 from at2po_agent.rollouts.outages import UNAVAILABLE, Outages
 from at2po_agent.settings import at_least
+from at2po_agent.tasks import run_all
 from at2po_env.core import ForkableEnv
 from at2po_env.state import Text
 
@@ -118,7 +119,7 @@ class _Grower:
         completions = await self._outlast("engine", lambda: self.actor.policy.generate(requests, self.actor.sampling))
         if completions is None:
             return [None] * len(paths)
-        return await asyncio.gather(*map(self._step, paths, completions))
+        return await run_all(map(self._step, paths, completions))
 
     def _request(self, path: _Path) -> Request:
         prompt = self.tree.prompt_ids(path.node)

@@ -10,7 +10,6 @@ from at2po_agent.method.groups import Rollout, draw_questions
 from at2po_agent.policy.retokenised import Retokenised
 from at2po_agent.rollouts.batch import rollout
 from at2po_agent.rollouts.evaluate import Evaluation, EvaluationStopped, evaluate
-from at2po_agent.tasks import run
 from at2po_agent.training.config import TrainConfig
 from at2po_agent.training.recorder import Recorder
 from at2po_agent.training.session import Session
@@ -49,7 +48,8 @@ class RolloutWorkers:
             check_rewards(grown.trees, self.session.env)
             return grown
 
-        return run(self.session.algorithm.groups.collect(grow_batch, self.config.rollout.questions))
+        collected = self.session.algorithm.groups.collect(grow_batch, self.config.rollout.questions)
+        return self.session.engine.run(collected)
 
     async def _grow_share(self, step: int, drawn: int, first: int) -> Rollout:
         """This process's trees of a batch of questions, from the ``first`` one of the step on."""
@@ -67,7 +67,7 @@ class RolloutWorkers:
 
     def evaluate(self, tasks: Sequence[str], stop: Event) -> Evaluation | None:
         """Greedy episodes on held-out tasks; None where ``stop`` was set before the end in any process."""
-        parts = run(self.processes.together(self._evaluate_share(tasks, stop)))
+        parts = self.session.engine.run(self.processes.together(self._evaluate_share(tasks, stop)))
         finished = [part for part in parts if part is not None]
         return Evaluation.of(finished) if len(finished) == len(parts) else None
 

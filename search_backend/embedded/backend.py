@@ -24,6 +24,8 @@ from search_backend.embedded.sort import Progress
 
 _CACHED_PASSAGES = 16_384
 _ORDER_SAMPLES = 1_000
+# Passages. A search of a smaller index takes less time than handing it to another thread.
+_SMALL = 10_000
 
 
 class EmbeddedIndex:
@@ -122,7 +124,9 @@ class EmbeddedIndex:
         return [list(found[query]) for query in queries]
 
     async def asearch(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """``search`` on a worker thread; tantivy releases the interpreter lock while it searches."""
+        """``search``, of a large index on a worker thread; tantivy releases the interpreter lock while it searches."""
+        if self.manifest.passages <= _SMALL:
+            return self.search(queries, k)
         return await asyncio.to_thread(self.search, queries, k)
 
     def close(self) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
+import signal
 import threading
 
 import pytest
@@ -46,6 +48,37 @@ def test_results_errors_and_cancellation_cross_over() -> None:
     assert "beside" not in names()
     with pytest.raises(RuntimeError, match="the event loop beside was closed"):
         background.run(thread())
+
+
+def test_work_that_waits_for_its_own_loop_stays_on_it() -> None:
+    background = BackgroundLoop("nested")
+
+    async def outer() -> str:
+        return await background.wait(thread())
+
+    assert background.run(outer()) == "nested"
+    background.close()
+
+
+def test_an_interrupt_while_it_blocks_cancels_the_work() -> None:
+    background, begun, left = BackgroundLoop("interrupted"), threading.Event(), threading.Event()
+
+    async def stay() -> None:
+        begun.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            left.set()
+
+    def interrupt() -> None:
+        begun.wait()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        background.run(stay())
+    assert left.wait(5)
+    background.close()
 
 
 def test_closing_ends_calls_with_the_error_of_its_owner_and_then_runs_the_last_work() -> None:

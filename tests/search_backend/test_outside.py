@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import zlib
 
 import pytest
@@ -15,8 +16,11 @@ from search_backend.outside import (
     Body,
     Unusable,
     count,
+    counts,
     finite,
     logprob,
+    logprobs,
+    read_fields,
     read_file,
     read_json,
     well_formed,
@@ -102,6 +106,32 @@ def test_numbers_are_finite_and_log_probabilities_at_most_0():
     for value in (None, "x", True, [0], float("nan"), float("-inf"), 1e308, 0.5, -1e308):
         with pytest.raises(Unusable, match="x is no"):
             logprob(value, "x")
+
+
+numbers = st.integers() | st.floats() | st.sampled_from([True, None, "1", [1], 10**400, 2**53, 0.05, -9999.0, -1e39])
+
+
+@pytest.mark.parametrize(("all_of", "one"), [(counts, count), (logprobs, logprob)])
+@given(values=st.lists(numbers) | st.lists(st.integers(0, 2**54)) | st.lists(st.floats(-1e40, 0.2)))
+def test_many_values_are_checked_as_each_of_them_is(all_of, one, values):
+    try:
+        expected = tuple(one(value, "x") for value in values)
+    except Unusable as error:
+        with pytest.raises(Unusable, match=re.escape(str(error))):
+            all_of(values, "x")
+    else:
+        assert all_of(values, "x") == expected
+
+
+@given(st.binary() | anything.map(json.dumps).map(str.encode))
+def test_fields_are_those_of_the_json_or_there_is_none(data):
+    try:
+        expected = read_json(data)
+    except Unusable:
+        return
+    found = read_fields(data)
+    # Whole numbers beyond 64 bits are floats there.
+    assert json.dumps(found, default=str) == json.dumps(expected) or re.search(rb"\d{19}", data)
 
 
 @given(st.binary(max_size=3000), st.sampled_from([None, zlib.compress, gzip.compress]), st.integers(1, 4000))

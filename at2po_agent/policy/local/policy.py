@@ -6,10 +6,10 @@ import asyncio
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import torch
 
@@ -18,9 +18,12 @@ from at2po_agent.policy.base import CausalLM, Completion, PolicyError, Request, 
 from at2po_agent.policy.codec import Codec
 from at2po_agent.policy.loading import load_policy, resolve_policy
 from at2po_agent.policy.local.batch import PREFILL_TOKENS, Batch, Row
+from at2po_agent.tasks import run
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
+
+Result = TypeVar("Result")
 
 
 class _Call:
@@ -146,6 +149,10 @@ class LocalPolicy:
             self._calls.append(call)
             self._changed.notify()
         return await asyncio.wrap_future(call.future)
+
+    def run(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Run a rollout on a new event loop: the batch has a thread of its own, whichever loop asks."""
+        return run(work)
 
     def release(self) -> None:
         """Nothing to give up: the weights are the trained module's own."""

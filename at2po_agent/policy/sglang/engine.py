@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Sequence, Set
+from collections.abc import Coroutine, Sequence, Set
 from contextlib import ExitStack
 from time import monotonic
+from typing import Any, TypeVar
 
 from at2po_agent.policy.base import CausalLM, Completion, PolicyError, PolicyUnavailable, Request, Sampling, Stats
 from at2po_agent.policy.codec import Codec
@@ -16,6 +17,8 @@ from at2po_agent.policy.sglang.check import known_prompt
 from at2po_agent.policy.sglang.launch import RunningServers
 from at2po_agent.policy.sglang.policy import SGLangPolicy
 from at2po_agent.policy.sglang.weight_sync import WeightSync
+
+Result = TypeVar("Result")
 
 _LOOK_S = 1.0  # between two looks at servers that are not used
 _DEFAULTS = EngineConfig(kind="sglang")
@@ -91,6 +94,10 @@ class SGLangEngine:
     async def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
         """See ``SGLangPolicy.generate``."""
         return await self._policy.generate(requests, sampling)
+
+    def run(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """See ``SGLangPolicy.run``."""
+        return self._policy.run(work)
 
     def release(self) -> None:
         """Free the servers' memory if that was asked for; they sample nothing until ``publish``."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+import orjson
 
 from at2po_agent.policy.base import PolicyError, PolicyUnavailable, Request, Sampling
 from at2po_agent.policy.prefixes import Ids
@@ -23,9 +24,11 @@ from search_backend.outside import (
     MOST_COUNT,
     Unusable,
     count,
-    logprob,
+    counts,
+    logprobs,
     read_body,
     read_error_body,
+    read_fields,
     read_json,
     shown,
 )
@@ -192,7 +195,7 @@ class Server:
             PolicyError: the server refuses it; ``where`` stands in the message.
             PolicyUnavailable: no connection, no answer in time, or the server is in trouble.
         """
-        return await self._ask("POST", path, where, json=body, timeout=self._timeout)
+        return await self._ask("POST", path, where, data=orjson.dumps(body), timeout=self._timeout)
 
     async def abort(self, rid: str) -> None:
         """Give a turn up; a server that cannot be told has also lost the connection that it would answer on."""
@@ -216,7 +219,7 @@ class Server:
         silence = options["timeout"].sock_read
         try:
             # Unpacked, so that the bound on its bytes is one on memory.
-            headers = {"Accept-Encoding": "identity"}
+            headers = {"Accept-Encoding": "identity", "Content-Type": "application/json"}
             async with self._session.request(method, self.url + path, headers=headers, **options) as response:
                 # An answer comes at once when the turn is done; one that trickles in would never be silent.
                 async with asyncio.timeout(silence):
@@ -236,7 +239,7 @@ class Server:
             about = f"{where}: " if where else ""
             raise PolicyError(f"{about}{self.url} answers {response.status}: {await _message(response)}")
         body = await read_body(response.content.iter_any(), "", _MOST_BYTES)
-        return read_json(body) if response.content_type == "application/json" else body.decode(errors="replace")
+        return read_fields(body) if response.content_type == "application/json" else body.decode(errors="replace")
 
     def _abort(self, rid: str) -> None:
         task = asyncio.get_running_loop().create_task(self.abort(rid))
@@ -261,16 +264,17 @@ def _read(told: Any, url: str) -> Answer:
         meta = told["meta_info"]
         finish = meta["finish_reason"]
         if finish["type"] == "abort":
-            raise Aborted(f"{url} aborted the turn: {str(finish.get('message') or 'no reason given')[:300]}")
+            why = finish.get("message")
+            raise Aborted(f"{url} aborted the turn: {why[:300] if isinstance(why, str) else 'no reason given'}")
         spans = meta.get("weight_versions") or [{"version": meta["weight_version"]}]
         answer = Answer(
-            ids=tuple(count(i, "a token id") for i in told["output_ids"]),
-            logprobs=tuple(logprob(value, "a log-probability") for value, _, _ in meta["output_token_logprobs"]),
+            ids=counts(told["output_ids"], "a token id"),
+            logprobs=logprobs([value for value, _, _ in meta["output_token_logprobs"]], "a log-probability"),
             top_logprobs=tuple(map(_likely, meta.get("output_top_logprobs") or ())),
             finish=finish["type"],
             matched=finish.get("matched"),
             cached_tokens=count(meta["cached_tokens"], "cached_tokens"),
-            weight_versions=tuple(dict.fromkeys(str(span["version"]) for span in spans)),
+            weight_versions=tuple(dict.fromkeys(_version(span["version"]) for span in spans)),
         )
         reported = [i for _, i, _ in meta["output_token_logprobs"]]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -281,8 +285,15 @@ def _read(told: Any, url: str) -> Answer:
     return answer
 
 
+def _version(told: object) -> str:
+    if not isinstance(told, str | None):
+        raise TypeError(f"a version of weights is {shown(told)}")
+    return str(told)
+
+
 def _likely(entry: Any) -> tuple[tuple[int, float], ...]:
-    return tuple((count(i, "a token id"), logprob(value, "a log-probability")) for value, i, _ in entry)
+    ids = counts([i for _, i, _ in entry], "a token id")
+    return tuple(zip(ids, logprobs([value for value, _, _ in entry], "a log-probability"), strict=True))
 
 
 def _check(answer: Answer, url: str, vocabulary: int, most: int, top_logprobs: int) -> None:

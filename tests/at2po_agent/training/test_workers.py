@@ -14,6 +14,7 @@ from at2po_agent.method.groups import Rollout, draw_questions
 from at2po_agent.policy.base import Stats
 from at2po_agent.policy.retokenised import Retokenised
 from at2po_agent.rollouts.grow import Actor, Limits
+from at2po_agent.tasks import run
 from at2po_agent.training.config import TrainConfig, load_config
 from at2po_agent.training.recorder import Recorder
 from at2po_agent.training.session import Session
@@ -28,6 +29,8 @@ SMALL = ["policy.path=p", "env.id=Toy-v0", "rollout.questions=5", "eval.batch=2"
 
 class Engine(Scripted):
     """Counts what it samples, as every engine does."""
+
+    run = staticmethod(run)
 
     @property
     def stats(self) -> Stats:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import math
 import multiprocessing
@@ -45,6 +46,12 @@ class TestContract(SearchBackendContract):
             return made[-1]
 
         return make
+
+    def test_asynchronous_searches_leave_the_event_loop_free(self, backend, monkeypatch):
+        """Those of a large index do; a small one answers in less time than another thread takes to wake."""
+        large = dataclasses.replace(backend.manifest, passages=1_000_000)
+        monkeypatch.setattr(type(backend), "manifest", large)
+        super().test_asynchronous_searches_leave_the_event_loop_free(backend, monkeypatch)
 
 
 def test_scores_are_bm25_of_title_times_boost_and_text(tmp_path):

@@ -125,6 +125,14 @@ def test_calls_of_several_event_loops_and_threads_share_the_connections(policy: 
     assert run(policy, ask())[0].ids == (13, 14, 15)
 
 
+def test_a_rollout_on_the_loop_of_the_connections_does_not_change_threads(policy: SGLangPolicy) -> None:
+    async def rollout() -> tuple[list[Completion], str]:
+        return await policy.generate([ask()], Sampling()), threading.current_thread().name
+
+    (completion,), thread = policy.run(rollout())
+    assert (completion.ids, thread) == ((13, 14, 15), "at2po-sglang")
+
+
 def test_a_turn_in_whose_middle_the_weights_changed_is_tagged(double: Double, policy: SGLangPolicy) -> None:
     double.version = "run-1"
     policy.expect(1, "run-1")

@@ -1,0 +1,175 @@
+"""Time that the SGLang client takes of its own: rollouts against a server that answers at once, on another core.
+
+    python -m benchmarks.sglang_client [--questions 32] [--repeats 5] [--beside DIR]
+
+The server is a stub: it speaks as much of SGLang's HTTP as the client asks for, and says one of three prepared turns
+without a model. All that is measured is what this process does: trees and environments, the embedded index, the client
+and HTTP. With ``--beside``, the code of another checkout (an older commit, say) does the same work in turn.
+
+*Chains* are what GRPO samples; *trees* also ask for the likely tokens of every position, which entropy is taken from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from statistics import median
+from time import perf_counter, process_time
+
+from at2po_agent.method.expansion import Chains, EntropyGuided, Expansion
+from at2po_agent.policy.codec import Codec
+from at2po_agent.policy.loading import resolve_policy
+from at2po_agent.policy.sglang.policy import SGLangPolicy
+from at2po_agent.rollouts.batch import rollout
+from at2po_agent.rollouts.grow import Actor
+from at2po_env.registration import make
+from at2po_env.state import Segment
+
+ROOT = Path(__file__).parent.parent
+RESULTS = Path(__file__).parent / "results" / "sglang_client.txt"
+TURNS = ("<search> Zewen sells</search>", "<search> Tiwen</search>", "<answer> Tiwen</answer>")
+WAYS: dict[str, Expansion] = {"chains": Chains(16), "trees": EntropyGuided(10, 6, 1)}
+
+
+class Stub(asyncio.Protocol):
+    """One connection to the server that answers at once."""
+
+    def __init__(self, turns: Sequence[Sequence[int]]) -> None:
+        self._turns, self._buffer, self._said = turns, b"", 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the way back."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Answer every request that is complete."""
+        self._buffer += data
+        while (end := self._buffer.find(b"\r\n\r\n")) >= 0:
+            length = re.search(rb"(?i)content-length: *(\d+)", self._buffer[:end])
+            whole = end + 4 + (int(length[1]) if length else 0)
+            if len(self._buffer) < whole:
+                return
+            request, self._buffer = self._buffer[:whole], self._buffer[whole:]
+            answer = self._answer(request[: request.index(b"\r\n")], request[end + 4 :])
+            head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(answer)}\r\n\r\n"
+            self._transport.write(head.encode() + answer)
+
+    def _answer(self, line: bytes, body: bytes) -> bytes:
+        if b"/generate" not in line:
+            told = {"weight_version": "1", "max_req_input_len": 4000, "enable_deterministic_inference": False}
+            return json.dumps(told).encode()
+        asked = json.loads(body)
+        most, likely = asked["sampling_params"]["max_new_tokens"], asked.get("top_logprobs_num", 0)
+        self._said += 1
+        ids = list(self._turns[(len(asked["input_ids"]) + self._said) % len(self._turns)])[:most]
+        meta = {
+            "id": asked.get("rid"),
+            "finish_reason": {"type": "stop", "matched": "</answer>"},
+            "prompt_tokens": len(asked["input_ids"]),
+            "completion_tokens": len(ids),
+            "cached_tokens": len(asked["input_ids"]) - 1,
+            "weight_version": "1",
+            "output_token_logprobs": [[-0.7, i, None] for i in ids],
+            "output_top_logprobs": [[[-2.5, n, None] for n in range(likely)] for _ in ids],
+        }
+        return json.dumps({"text": "", "output_ids": ids, "meta_info": meta}).encode()
+
+
+def serve(turns: Sequence[Sequence[int]], cores: set[int], ready: Connection) -> None:
+    """Run the stub until the process is killed."""
+
+    async def forever() -> None:
+        os.sched_setaffinity(0, cores)
+        server = await asyncio.get_running_loop().create_server(lambda: Stub(turns), "127.0.0.1", 0)
+        ready.send(server.sockets[0].getsockname()[1])
+        await server.serve_forever()
+
+    asyncio.run(forever())
+
+
+@contextmanager
+def stub(cores: set[int]) -> Iterator[str]:
+    """URL of a stub on these cores."""
+    codec = Codec.from_dir(resolve_policy("builtin:microwiki"))
+    turns = [codec.observation((Segment(text, data=False),)) for text in TURNS]
+    receive, send = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("spawn").Process(target=serve, args=(turns, cores, send), daemon=True)
+    process.start()
+    try:
+        yield f"http://127.0.0.1:{receive.recv()}"
+    finally:
+        process.kill()
+        process.join()
+
+
+def measure(url: str, questions: int, way: str) -> dict[str, float]:
+    """Roll out once: turns, seconds and this process's processor seconds."""
+    codec = Codec.from_dir(resolve_policy("builtin:microwiki"))
+    env = make("microwiki", split="train", k=1, dialect="bare", world="tiny")
+    ids = env.tasks[:questions]
+    with closing(SGLangPolicy([url], codec)) as policy:
+        actor = Actor(policy, codec, deterministic=False)
+        asyncio.run(rollout(env, ids[:2], actor, WAYS[way]))
+        began, busy = perf_counter(), process_time()
+        # An older checkout has no loop of the connections' own to run on.
+        run = getattr(policy, "run", asyncio.run)
+        grown = run(rollout(env, ids, actor, WAYS[way]))
+        seconds, busy = perf_counter() - began, process_time() - busy
+    assert not grown.lost_paths
+    return {"turns": sum(len(tree) - 1 for tree in grown.trees), "seconds": seconds, "processor": busy}
+
+
+def run(source: Path, url: str, questions: int, way: str, core: int) -> dict[str, float]:
+    """``measure`` in a process of its own, with the code of ``source``."""
+    # This file itself may not be there yet in an older checkout: it is run by its path.
+    command = [sys.executable, __file__, "--measure", way, "--url", url, "--questions", str(questions)]
+    environment = {**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        ["taskset", "-c", str(core), *command], env=environment, cwd=source, capture_output=True, text=True, check=True
+    )
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--questions", type=int, default=32)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--beside", type=Path, help="another checkout, whose code does the same work in turn")
+    parser.add_argument("--measure", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--url", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure:
+        print(json.dumps(measure(arguments.url, arguments.questions, arguments.measure)))
+        return
+    sources = {"this code": ROOT} | ({"beside it": arguments.beside.resolve()} if arguments.beside else {})
+    mine, *others = sorted(os.sched_getaffinity(0))
+    lines = [f"{'':8}{'':12}{'turns':>8}{'seconds':>9}{'turns/s':>9}{'processor µs a turn':>21}"]
+    with stub(set(others) or {mine}) as url:
+        for way in WAYS:
+            found: dict[str, list[dict[str, float]]] = {name: [] for name in sources}
+            for _ in range(arguments.repeats):
+                for name, source in sources.items():
+                    found[name].append(run(source, url, arguments.questions, way, mine))
+            for name, runs in found.items():
+                seconds = median(one["seconds"] for one in runs)
+                rate = median(one["turns"] / one["seconds"] for one in runs)
+                own = median(1e6 * one["processor"] / one["turns"] for one in runs)
+                lines.append(f"{way:8}{name:12}{runs[0]['turns']:8.0f}{seconds:9.3f}{rate:9.0f}{own:21.0f}")
+            print("\n".join(lines), flush=True)
+    RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
