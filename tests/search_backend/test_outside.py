@@ -1,5 +1,6 @@
 """Bounds and checks for what comes from outside."""
 
+import asyncio
 import gzip
 import json
 import os
@@ -17,6 +18,7 @@ from search_backend.outside import (
     count,
     finite,
     logprob,
+    read_error_body,
     read_file,
     read_json,
     well_formed,
@@ -152,3 +154,11 @@ def test_a_file_with_holes_is_not_read_into_memory(tmp_path):
         file.truncate(2**40)
     with pytest.raises(OSError, match="more than 1,073,741,824 bytes"):
         read_file(tmp_path / "f")
+
+
+def test_an_error_that_is_packed_in_another_way_has_no_body():
+    async def parts():
+        yield b"words"
+
+    assert asyncio.run(read_error_body(parts(), "br")) == b""
+    assert asyncio.run(read_error_body(parts(), "")) == b"words"
