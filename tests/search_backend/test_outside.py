@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import os
+import tracemalloc
 import zlib
 
 import pytest
@@ -122,9 +123,14 @@ def test_a_body_is_as_long_as_it_may_be_or_unusable(data, pack, most):
 
 @pytest.mark.fault("R4: a body that unpacks to gigabytes")
 def test_a_packed_body_is_unpacked_no_further_than_its_bound():
-    body = Body("gzip", ERROR_BYTES)
-    with pytest.raises(Unusable, match="longer than 65,536 bytes"):
-        body.add(gzip.compress(bytes(100_000_000)))
+    body, bomb = Body("gzip", ERROR_BYTES), gzip.compress(bytes(100_000_000))
+    tracemalloc.start()
+    try:
+        with pytest.raises(Unusable, match="longer than 65,536 bytes"):
+            body.add(bomb)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
     assert len(body.data) == ERROR_BYTES
 
 
