@@ -10,6 +10,7 @@ import search_backend
 from search_backend import BadAnswer, CorpusError, Manifest, Passage, SearchError
 from search_backend.analysis import Analyzer
 from search_backend.elastic.address import parse_address
+from search_backend.elastic.history import loaded
 from search_backend.elastic.layout import document, mappings, passages, read
 from search_backend.elastic.load import load_index
 from tests.helpers.hostile_json import with_each_part_replaced
@@ -109,3 +110,10 @@ def test_a_number_of_passages_that_is_none_is_a_bad_answer(elastic_double, count
     address = parse_address(elastic_double.uri)
     with Elasticsearch(**address.client_options()) as client, pytest.raises(BadAnswer):
         passages(client, address, "wiki-1")
+
+
+@pytest.mark.parametrize("body", [b"[]", b"null", b"7", b'"x"'])
+def test_loads_that_a_server_lists_in_another_shape_are_an_error_of_ours(elastic_double, body):
+    elastic_double.body = body
+    with pytest.raises(SearchError):
+        loaded(elastic_double.uri)
