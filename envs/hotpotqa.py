@@ -31,8 +31,8 @@ def read(record: Record, split: str) -> Question:
 
 def supporting_titles(record: Record) -> tuple[str, ...]:
     """Titles of the paragraphs that hold the supporting facts, in the order in which they are needed."""
-    titles = dict.fromkeys(title for title, _ in record.pairs("supporting_facts", "title", "sent_id"))
-    return tuple(record.as_text("supporting_facts", title) for title in titles)
+    pairs = record.pairs("supporting_facts", "title", "sent_id")
+    return record.as_texts("supporting_facts", [title for title, _ in pairs])
 
 
 def context(record: Record) -> Iterator[tuple[str, str]]:

@@ -9,7 +9,6 @@ and null as a field that is missing: merged tables fill the columns that a row d
 from __future__ import annotations
 
 import csv
-import json
 import re
 import stat
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,7 @@ from typing import Any, BinaryIO
 import ijson
 
 from at2po_env.dataset import DataError
+from search_backend.outside import Unusable, read_json
 
 from . import parquet
 
@@ -68,9 +68,9 @@ class Record:
         value = self.fields.get(field)
         if isinstance(value, str):
             try:
-                value = json.loads(value)
-            except json.JSONDecodeError as error:
-                raise self.error(field, f"must be a JSON list of texts: {error.msg}") from error
+                value = read_json(value)
+            except Unusable as error:
+                raise self.error(field, f"must be a JSON list of texts: {error}") from error
         return self.as_texts(field, value)
 
     def pairs(self, field: str, first: str, *second: str) -> list[tuple[Any, Any]]:
@@ -125,6 +125,12 @@ class Record:
     def as_texts(self, field: str, value: Any) -> tuple[str, ...]:
         """``value`` if it is a list of texts; every text once, in order."""
         return tuple(dict.fromkeys(self.as_text(field, item) for item in self.as_list(field, value)))
+
+    def as_key(self, field: str, value: Any) -> str | int | None:
+        """``value`` if it is text, a whole number or null: what other fields may refer to."""
+        if not isinstance(value, str | int | None):
+            raise self.error(field, f"must be text or a whole number, got {type(value).__name__}")
+        return value
 
     def error(self, field: str, problem: str) -> DataError:
         """What is wrong with a field, to be raised."""
@@ -205,6 +211,8 @@ def _array(path: Path, stream: BinaryIO, prefix: str) -> Iterator[Record]:
             return
         except ijson.JSONError as error:
             raise DataError(f"{path}, at record {index}: not JSON: {_first_line(error)}") from error
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}, at record {index}: half of a surrogate pair, which is no text") from error
         yield Record(value, f"{path}, record {index}", index)
         index += 1
 
@@ -221,11 +229,11 @@ def _json_lines(path: Path, stream: BinaryIO) -> Iterator[Record]:
         if not line.strip():
             continue
         try:
-            value = json.loads(line.decode())
+            value = read_json(line.decode())
         except UnicodeDecodeError as error:
             raise DataError(f"{path}, line {number}: not UTF-8 at byte {error.start}") from error
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise DataError(f"{path}, line {number}: not JSON: {getattr(error, 'msg', error)}") from error
+        except Unusable as error:
+            raise DataError(f"{path}, line {number}: {error}") from error
         yield Record(value, f"{path}, line {number}", index)
         index += 1
 

@@ -45,8 +45,9 @@ def _supporting_titles(record: Record, steps: list[dict[str, Any]]) -> tuple[str
         found = (step["support_paragraph"] for step in steps if step.get("support_paragraph") is not None)
         places = (record.as_object("support_paragraph", paragraph).get("title") for paragraph in found)
         return tuple(dict.fromkeys(record.as_text("support_paragraph.title", title) for title in places))
-    paragraphs = {paragraph.get("idx"): paragraph for paragraph in record.objects("paragraphs")}
-    by_step = [step.get("paragraph_support_idx") for step in steps]
+    numbered = record.objects("paragraphs")
+    paragraphs = {record.as_key("paragraphs.idx", paragraph.get("idx")): paragraph for paragraph in numbered}
+    by_step = [record.as_key("paragraph_support_idx", step.get("paragraph_support_idx")) for step in steps]
     supporting = [index for index, paragraph in paragraphs.items() if paragraph.get("is_supporting") is True]
     order = dict.fromkeys(index for index in [*by_step, *supporting] if index is not None)
     if not set(order) <= set(paragraphs):

@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import SplitResult, urlsplit
+
+from search_backend.outside import Unusable, count, shown
 
 
 class SearchError(Exception):
@@ -91,6 +93,31 @@ class Manifest:
             "analyzer": self.analyzer,
             "parameters": dict(self.parameters),
         }
+
+    @classmethod
+    def from_json(cls, content: object, counts: Iterable[str] = ()) -> Manifest:
+        """Read what ``to_json`` wrote.
+
+        Args:
+            content: A JSON value.
+            counts: Parameters that have to be there, as whole numbers.
+
+        Raises:
+            Unusable: It is something else.
+        """
+        known: dict[str, Any] = content if isinstance(content, dict) else {}
+        named = (known.get(name) for name in ("backend", "corpus_digest", "analyzer"))
+        texts, parameters = [name for name in named if isinstance(name, str)], known.get("parameters")
+        if len(texts) != 3 or not isinstance(parameters, dict):
+            raise Unusable(f"no manifest of a search backend: {shown(content)}")
+        try:
+            json.dumps(content, allow_nan=False, ensure_ascii=False).encode()
+        except ValueError as error:
+            raise Unusable(f"a manifest that cannot be written: {error}") from None
+        for name in counts:
+            count(parameters.get(name), f"the parameter {name}")
+        backend, digest, analyzer = texts
+        return cls(backend, digest, count(known.get("passages"), "the number of passages"), analyzer, parameters)
 
 
 def was_closed(backend: str) -> SearchUnavailable:

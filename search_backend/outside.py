@@ -103,7 +103,10 @@ def finite(value: object, name: str, most: float = math.inf) -> float:
     Raises:
         Unusable: It is none; the message has its ``name``.
     """
-    number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    try:
+        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        number = math.inf
     if not math.isfinite(number) or number > most:
         bound = "" if most == math.inf else f" up to {most:g}"
         raise Unusable(f"{name} is no finite number{bound} but {shown(value)}")

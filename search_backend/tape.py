@@ -29,6 +29,7 @@ from search_backend.base import (
     check_request,
 )
 from search_backend.forks import ForkLock
+from search_backend.outside import Unusable, finite, read_json
 
 Mode = Literal["record", "replay", "read-through"]
 _HEADER = b'{"at2po_tape": 1, '
@@ -166,8 +167,8 @@ class Tape:
         try:
             if not first.startswith(_HEADER):
                 raise ValueError("its first line is no tape header")
-            return Manifest(**json.loads(first)["manifest"])
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            return Manifest.from_json(read_json(first)["manifest"])
+        except (ValueError, KeyError) as error:
             raise CorpusError(f"{self._path} is not a tape ({error}); it is left as it is") from error
 
     def _key(self, query: str, k: int) -> bytes:
@@ -188,6 +189,7 @@ class Tape:
     def _note(self, line: bytes, own: str) -> bool:
         """Note one line's answer; False for what a crash left of one."""
         try:
+            # Not by ``read_json``, which replaces the lone surrogates that a query may have.
             record = json.loads(line)
             if record["manifest"] == own:
                 self._answers[self._key(record["query"], record["k"])] = (self._scanned, len(line))
@@ -204,9 +206,12 @@ class Tape:
     def _read(self, place: tuple[int, int]) -> list[Hit]:
         line = os.pread(self._file(), place[1], place[0])
         try:
-            return [Hit(Passage(*passage), score) for *passage, score in json.loads(line)["hits"]]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise CorpusError(f"the tape {self._path} changed at byte {place[0]} while it was in use") from error
+            return [_hit(entry) for entry in read_json(line)["hits"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise CorpusError(
+                f"the tape {self._path} has no answer in its line at byte {place[0]} ({error}): it is damaged, or was "
+                "changed while it was in use; remove that line"
+            ) from error
 
     def _store(self, answers: dict[str, list[Hit]], k: int) -> None:
         lines: dict[str, bytes] = {}
@@ -236,6 +241,13 @@ class Tape:
         self._stump = written < len(line)
         if self._stump:
             raise CorpusError(f"the tape {self._path} cannot be written: the disk took {written} of {len(line)} bytes")
+
+
+def _hit(entry: Sequence[Any]) -> Hit:
+    *texts, score = entry
+    if len(texts) != 3 or not all(isinstance(text, str) for text in texts):
+        raise Unusable("a hit without id, title and text")
+    return Hit(Passage(*texts), finite(score, "the score"))
 
 
 def tape_uri(path: str | os.PathLike[str], *, mode: Mode, over: str | None = None) -> str:

@@ -153,3 +153,4 @@ class Result:
     checkpoint: Path | None = None  # the last one written
     stopped: bool = False  # by a signal, before its limits
     collapsed: str | None = None  # by ``train.stop_on_collapse``: what began, and what to look at
+    accepted: tuple[str, ...] = ()  # changes of data, index or configuration that the run went on with, in words

@@ -23,6 +23,7 @@ class Recorder:
     def __init__(self, path: Path) -> None:
         """Hold ``path``, the run directory."""
         self.path = path
+        self.accepted: list[str] = []  # changes that the run went on with, each in words; see ``check_unchanged``
 
     def note(self, text: str) -> None:
         """Say something that stays on the screen."""
@@ -75,7 +76,6 @@ class RunRecorder(Recorder):
         super().__init__(run.path)
         self.run, self.display = run, display
         self._loggers: list[Logger] = []
-        self._accepted: list[str] = []
 
     def note(self, text: str) -> None:
         """A line."""
@@ -91,15 +91,15 @@ class RunRecorder(Recorder):
         if not sessions:
             return
         before, now = sessions[-1], describe_session(manifest, self.run.config)
-        self._accepted = [*before.get("accepted", ()), *check_unchanged(self.path, before, now, self.run.accept)]
-        for text in self._accepted:
+        self.accepted = [*before.get("accepted", ()), *check_unchanged(self.path, before, now, self.run.accept)]
+        for text in self.accepted:
             self.note(f"going on with an accepted change of {text}")
         if code := changed_code(before, now):
             self.note(f"other code than in the session before: {', '.join(code)}")
 
     def session(self, manifest: Mapping[str, Any], step: int) -> None:
         """One more entry of ``manifest.json``."""
-        accepted = {"accepted": self._accepted} if self._accepted else {}
+        accepted = {"accepted": self.accepted} if self.accepted else {}
         self.run.add_session({**describe_session(manifest, self.run.config), "from_step": step, **accepted})
 
     def begin(self, step: int) -> None:

@@ -18,6 +18,7 @@ def summary(result: Result) -> RenderableType:
     parts: list[RenderableType] = []
     if result.before and result.after:
         parts.append(_table(result.before, result.after))
+    parts += [Line(f"with an accepted change of {change}") for change in result.accepted]
     spent = f"{clock(result.seconds)} of training, {result.trees:,} trees, {result.generated_tokens:,} generated tokens"
     parts.append(Line(f"{result.steps} steps, {spent}"))
     if result.dropped:

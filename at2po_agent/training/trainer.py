@@ -199,6 +199,7 @@ class _Trainer:
             checkpoint=self.saved,
             stopped=after is None and self._is_stopped(),
             collapsed=self.collapsed,
+            accepted=tuple(self.recorder.accepted),
         )
 
     def _is_stopped(self) -> bool:

@@ -14,7 +14,7 @@ from search_backend.analysis import Analyzer, query_terms
 from search_backend.base import BadQuery, CorpusError, Hit, Manifest, check_request, was_closed
 from search_backend.elastic import layout
 from search_backend.elastic.address import Address, parse_address
-from search_backend.elastic.failures import attempt, wait_until_ready
+from search_backend.elastic.failures import wait_until_ready
 from search_backend.elastic.fusion import WINDOW, Hybrid, fuse
 from search_backend.elastic.link import Body, Link
 from search_backend.elastic.vectors import open_embedder
@@ -56,7 +56,7 @@ class ElasticsearchBackend:
                 raise CorpusError(f"{address}: there is no such index; build it with: at2po-agent index build")
             if not found.complete:
                 raise CorpusError(f"{address}: the index is not loaded to its end; build it again, it goes on")
-            count = attempt(address, lambda: client.count(index=found.name))["count"]
+            count = layout.passages(client, address, found.name)
         if count != found.manifest.passages:
             raise CorpusError(
                 f"{address}: the index {found.name} holds {count} passages instead of {found.manifest.passages}; "

@@ -132,6 +132,20 @@ def attempt(address: Address, call: Callable[[], Result], retries: int | None = 
             time.sleep(pause)
 
 
+def part(address: Address, answer: Any, *keys: str) -> Any:
+    """A part of an answer that is no search; ``keys`` say where, from the outside to the inside.
+
+    Raises:
+        BadAnswer: It is not there.
+    """
+    try:
+        for key in keys:
+            answer = answer[key]
+    except (KeyError, TypeError, IndexError) as error:
+        raise BadAnswer(f"{address}: not an answer of Elasticsearch: it has no {'.'.join(keys)} ({error!r})") from error
+    return answer
+
+
 def wait_until_ready(client: Elasticsearch, address: Address) -> None:
     """Wait, ``address.wait`` seconds at most, until the cluster answers and has its data.
 

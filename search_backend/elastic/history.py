@@ -8,10 +8,11 @@ from typing import Literal
 
 from elasticsearch import Elasticsearch
 
-from search_backend.base import CorpusError
+from search_backend.base import BadAnswer, CorpusError
 from search_backend.elastic import layout
 from search_backend.elastic.address import Address, parse_address
-from search_backend.elastic.failures import attempt, wait_until_ready
+from search_backend.elastic.failures import attempt, part, wait_until_ready
+from search_backend.outside import shown
 
 State = Literal["current", "superseded", "unfinished"]
 
@@ -60,7 +61,7 @@ def remove_superseded(uri: str) -> list[Loaded]:
 
 def _remove(client: Elasticsearch, address: Address, name: str) -> bool:
     """Delete an index, unless a load has moved an alias back to it since it was looked at."""
-    if attempt(address, lambda: client.indices.get_alias(index=name))[name]["aliases"]:
+    if part(address, attempt(address, lambda: client.indices.get_alias(index=name)), name, "aliases"):
         return False
     attempt(address, lambda: client.indices.delete(index=name))
     return True
@@ -68,6 +69,8 @@ def _remove(client: Elasticsearch, address: Address, name: str) -> bool:
 
 def _loaded(client: Elasticsearch, address: Address) -> list[Loaded]:
     found = attempt(address, lambda: client.indices.get(index=f"{address.index}-*", expand_wildcards="all")).body
+    if not isinstance(found, dict):
+        raise BadAnswer(f"{address}: not an answer of Elasticsearch to what its indexes are: {shown(found)}")
     made = []
     for name, description in sorted(found.items()):
         if not re.fullmatch(re.escape(address.index) + "-[0-9a-f]{16}", name):
@@ -76,6 +79,6 @@ def _loaded(client: Elasticsearch, address: Address) -> list[Loaded]:
             index = layout.read(name, description, address)
         except CorpusError:
             continue  # not ours, or of a version whose indexes this one does not know
-        state: State = "current" if description.get("aliases") else "superseded"
+        state: State = "current" if part(address, description, "aliases") else "superseded"
         made.append(Loaded(name, index.manifest.passages, state if index.complete else "unfinished"))
     return made

@@ -16,9 +16,10 @@ from typing import Any
 from elasticsearch import Elasticsearch, NotFoundError
 
 from search_backend.analysis import Analyzer
-from search_backend.base import CorpusError, Manifest, Passage
+from search_backend.base import BadAnswer, CorpusError, Manifest, Passage
 from search_backend.elastic.address import Address
-from search_backend.elastic.failures import attempt
+from search_backend.elastic.failures import attempt, part
+from search_backend.outside import Unusable, count, shown
 
 FORMAT = "at2po-elastic/1"
 CONTENT, RANK, VECTOR = "content", "rank", "vector"
@@ -98,6 +99,8 @@ def find(client: Elasticsearch, address: Address) -> Found | None:
         if isinstance(error.__cause__, NotFoundError):
             return None
         raise
+    if not isinstance(found, dict):
+        raise BadAnswer(f"{address}: not an answer of Elasticsearch to what an index is: {shown(found)}")
     if len(found) != 1:
         raise CorpusError(
             f"{address} stands for several indexes ({', '.join(sorted(found))}), only one can be searched"
@@ -106,14 +109,28 @@ def find(client: Elasticsearch, address: Address) -> Found | None:
     return read(name, description, address)
 
 
+def passages(client: Elasticsearch, address: Address, name: str) -> int:
+    """How many passages an index holds.
+
+    Raises:
+        BadAnswer: The server does not say it.
+        SearchError: It cannot be asked.
+    """
+    held = part(address, attempt(address, lambda: client.count(index=name)), "count")
+    try:
+        return count(held, "the number of passages")
+    except Unusable as error:
+        raise BadAnswer(f"{address}: not an answer of Elasticsearch to how much {name} holds: {error}") from error
+
+
 def read(name: str, description: Mapping[str, Any], address: Address) -> Found:
     """Read the manifest in the description of an index (an item of ``GET /INDEX``).
 
     Raises:
         CorpusError: It is not an index of ours, or its mapping is not the one that this version searches.
     """
-    mapping = description.get("mappings", {})
-    content = mapping.get("_meta", {}).get("at2po")
+    mapping = _inner(description, "mappings")
+    content = _inner(mapping, "_meta", "at2po")
     if not isinstance(content, Mapping):
         raise CorpusError(
             f"{address}: the index {name} was not made by at2po (its mapping has no _meta.at2po); "
@@ -124,13 +141,24 @@ def read(name: str, description: Mapping[str, Any], address: Address) -> Found:
             f"{address}: the index {name} has format {content.get('format')!r}, this version reads {FORMAT!r}; "
             "load the passages again with: at2po-agent index build"
         )
-    actual = mapping.get("properties", {}).get(CONTENT, {})
-    if any(actual.get(key) != value for key, value in PROPERTIES[CONTENT].items()):
+    actual = _inner(mapping, "properties", CONTENT)
+    if any(_inner(actual, key) != value for key, value in PROPERTIES[CONTENT].items()):
         raise CorpusError(
             f"{address}: the mapping of {name} was changed: {CONTENT} is {actual}, not {PROPERTIES[CONTENT]}; "
             "load the passages again with: at2po-agent index build"
         )
     try:
-        return Found(name, Manifest(**content["manifest"]), bool(content["complete"]))
-    except (KeyError, TypeError) as error:
-        raise CorpusError(f"{address}: the manifest of {name} cannot be read ({error!r}); load it again") from error
+        manifest = Manifest.from_json(content.get("manifest"), counts=("max_query_terms", "shards"))
+        embedder = manifest.parameters.get("embedder", {"model": "", "digest": ""})
+        if not all(isinstance(_inner(embedder, key), str) for key in ("model", "digest")):
+            raise Unusable(f"an embedder that is none: {shown(embedder)}")
+    except Unusable as error:
+        raise CorpusError(f"{address}: the manifest of {name} cannot be read ({error}); load it again") from error
+    return Found(name, manifest, content.get("complete") is True)
+
+
+def _inner(value: object, *keys: str) -> Any:
+    """A part of what a server describes; None where it is not there."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value

@@ -21,15 +21,16 @@ import elasticsearch
 from elasticsearch import Elasticsearch, helpers
 
 from search_backend.analysis import K1, MAX_QUERY_TERMS, MEMORY_MB, TITLE_BOOST, Analyzer, B, check_options
-from search_backend.base import CorpusError, Manifest, Passage, SearchError
+from search_backend.base import BadAnswer, CorpusError, Manifest, Passage, SearchError
 from search_backend.elastic import layout
 from search_backend.elastic.address import Address, parse_address
 from search_backend.elastic.backend import ElasticsearchBackend
 from search_backend.elastic.bulk import BulkClient
-from search_backend.elastic.failures import attempt, wait_until_ready
+from search_backend.elastic.failures import attempt, part, wait_until_ready
 from search_backend.elastic.vectors import Embedder, open_embedder
 from search_backend.embedded.files import pack
 from search_backend.embedded.sort import PROGRESS_EVERY, Progress, SortedCorpus
+from search_backend.outside import well_formed
 
 BLOCK = 10_000
 """Documents whose presence is checked together when a load is resumed."""
@@ -122,8 +123,8 @@ def _digest(corpus: Iterable[Passage]) -> tuple[str, int]:
 
 
 def _engine(client: Elasticsearch, address: Address) -> str:
-    version = attempt(address, client.info)["version"]["number"]
-    return "elasticsearch " + ".".join(version.split(".")[:2])
+    version = part(address, attempt(address, client.info), "version", "number")
+    return "elasticsearch " + ".".join(well_formed(str(version)).split(".")[:2])
 
 
 def _check_name(client: Elasticsearch, address: Address) -> None:
@@ -153,8 +154,9 @@ def _create(client: Elasticsearch, address: Address, name: str, manifest: Manife
 
 def _described(client: Elasticsearch, address: Address, name: str) -> tuple[bool, str]:
     """Whether all of the index is there, and the server's own id of it, which an index that is made anew has not."""
-    description = attempt(address, lambda: client.indices.get(index=name))[name]
-    return layout.read(name, description, address).complete, description["settings"]["index"]["uuid"]
+    description = part(address, attempt(address, lambda: client.indices.get(index=name)), name)
+    uuid = part(address, description, "settings", "index", "uuid")
+    return layout.read(name, description, address).complete, str(uuid)
 
 
 def _check_same(client: Elasticsearch, address: Address, name: str, made: str) -> None:
@@ -184,8 +186,11 @@ def _whole_blocks(client: Elasticsearch, address: Address, name: str, count: int
         ranks = {"histogram": {"field": layout.RANK, "interval": BLOCK, "offset": 1, "min_doc_count": 1}}
         return client.search(index=name, size=0, aggs={"blocks": ranks})
 
-    buckets = attempt(address, ask)["aggregations"]["blocks"]["buckets"]
-    held = {int(bucket["key"] - 1) // BLOCK: int(bucket["doc_count"]) for bucket in buckets}
+    buckets = part(address, attempt(address, ask), "aggregations", "blocks", "buckets")
+    try:
+        held = {int(bucket["key"] - 1) // BLOCK: int(bucket["doc_count"]) for bucket in buckets}
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise BadAnswer(f"{address}: not an answer of Elasticsearch to what {name} holds ({error!r})") from error
     return frozenset(block for block, there in held.items() if there == min(BLOCK, count - block * BLOCK))
 
 
@@ -258,7 +263,7 @@ def _finish(client: Elasticsearch, address: Address, name: str, manifest: Manife
     """Check that every passage arrived, seal the index, and let the alias stand for it alone, in one step."""
     _check_same(client, address, name, made)
     attempt(address, lambda: client.indices.refresh(index=name))
-    count = attempt(address, lambda: client.count(index=name))["count"]
+    count = layout.passages(client, address, name)
     if count != manifest.passages:
         raise CorpusError(f"{address}: {name} holds {count} passages instead of {manifest.passages}; load it again")
     ready = {"refresh_interval": "1s", "number_of_replicas": replicas}

@@ -99,7 +99,8 @@ def read_manifest(directory: Path) -> tuple[Manifest, str | None]:
         content = read_json(read_file(path))
         if content["format"] != FORMAT:
             raise CorpusError(f"{path} has format {content['format']!r}, this version reads {FORMAT!r}; build it again")
-        manifest, key, sizes = Manifest(**content["manifest"]), content["key"], dict(content["files"])
+        manifest = Manifest.from_json(content["manifest"], counts=("max_query_terms", "title_boost"))
+        key, sizes = content["key"], dict(content["files"])
     except FileNotFoundError:
         # Advice to delete is for what an index was begun in; anything else may be dear to somebody.
         begun = (directory / _TANTIVY_META).is_file()

@@ -116,6 +116,7 @@ def test_the_written_configuration_is_rerunnable(file: Path, tmp_path: Path, mon
         ("train.steps", ["key=value"]),
         ("=3", ["key=value"]),
         ("env.kwargs={a: [}", ["not valid YAML"]),
+        ("env.kwargs=" + "[" * 2000 + "]" * 2000, ["not valid YAML"]),
         ("policy.path=${oc.env: WHERE}", ["policy.path"]),
         ("env.id=${oc.env:AT2PO_NOT_SET}", ["env.id", "AT2PO_NOT_SET"]),
     ],

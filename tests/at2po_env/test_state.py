@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from at2po_env.snapshots import chain
 from at2po_env.state import Action, EpisodeState, Question, Segment, Turn
 from search_backend.base import Hit, Passage
 from search_backend.outside import well_formed
+from tests.helpers.hostile_json import part_at
 
 QUESTION = Question("q", "Who?", ("Ann", "Bob"), ("Ann",), {"hops": 2, "plan": ["a", ["b"]]})
 
@@ -166,6 +168,28 @@ def test_whatever_is_changed_is_a_snapshot_error_or_changes_nothing():
         assert json.loads(json.dumps(state.to_json())) == good  # 1.0 in place of 1, for one
 
     holds()
+
+
+@pytest.mark.fault("R6: a snapshot whose action, hits or types were changed")
+def test_types_are_checked_even_where_the_digest_fits():
+    good = json.loads(json.dumps(episode(2).close("length_limit", -1.0).to_json()))
+    optional = (str, type(None))
+    # Metadata may be any JSON.
+    for path in [path for path in paths(good) if path and not {"digest", "format", "metadata"} & {*path}]:
+        for value in (None, True, 7, -0.5, float("nan"), float("inf"), "x", [], {}):
+            made = _changed(good, *path, value=value)
+            with pytest.raises(SnapshotError) as caught:
+                EpisodeState.from_json(made | {"digest": "another"})
+            if not (fits := re.search("content has digest ([0-9a-f]{64})", str(caught.value))):
+                continue
+            state = EpisodeState.from_json(made | {"digest": fits[1]}).to_json()
+            json.dumps(state, allow_nan=False)
+            if path in [("closed",), ("turns",), ("question",)]:  # left out as a whole, or without any
+                continue
+            old, new = part_at(good, path), part_at(state, path)
+            assert type(new) is type(old) or (isinstance(old, optional) and isinstance(new, optional)), (path, value)
+            if path[-1] in ("ended", "reason") or path[-2:] == ("action", 0):
+                assert new != "x"
 
 
 @pytest.mark.parametrize("data", [{}, [], None, {"format": "at2po-episode/1"}, {"format": "at2po-episode/3"}, "x"])

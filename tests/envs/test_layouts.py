@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from at2po_env.dataset import DataError
+from at2po_env.registration import load_benchmark
+from at2po_env.state import EpisodeState, Question
 from envs.layouts import records
+from tests.helpers.hostile_json import with_each_part_replaced
 
 
 def write(tmp_path, name, content):
@@ -57,7 +60,7 @@ def test_tables_have_quoted_fields_that_may_hold_line_breaks(tmp_path, name, tab
         ("f.jsonl", b'{"a": 1}\n\xff\xfe', "line 2: not UTF-8 at byte 0"),
         ("f.jsonl", b"3\n", "line 1: a record is a JSON object, got int"),
         ("f.json", b"[[]]", "record 0: a record is a JSON object, got list"),
-        ("f.jsonl", b'{"a":' * 100_000, "line 1: not JSON"),
+        ("f.jsonl", b'{"a":' * 100_000, "line 1: JSON nested deeper than 100"),
         ("f.tsv", b"a\tb\n1\n", "line 2: 1 fields instead of 2"),
         ("f.tsv", b'a\tb\n1\t"2\n', "line 2: not a table"),
         ("f.csv", b"a,b\n1,2\n\xff,2\n", "line 3: not UTF-8"),
@@ -146,3 +149,46 @@ def test_bad_fields_are_named(tmp_path, method, value, message):
 def test_answers_come_once_in_order(tmp_path):
     assert one(tmp_path, {"answer": "a", "aliases": ["b", "a", "b"]}).answers("answer", "aliases") == ("a", "b")
     assert one(tmp_path, {"answer": "a", "golden_answers": ["g", "g"]}).answers("answer") == ("g",)
+
+
+OWN = {
+    "hotpotqa": {
+        "_id": "5",
+        "question": "q?",
+        "answer": "a",
+        "type": "bridge",
+        "level": "hard",
+        "supporting_facts": [["t", 0]],
+        "context": [["t", ["s"]]],
+    },
+    "musique": {
+        "id": "2hop__1_2",
+        "question": "q?",
+        "answer": "a",
+        "answer_aliases": ["b"],
+        "answerable": True,
+        "paragraphs": [{"idx": 0, "title": "t", "paragraph_text": "p", "is_supporting": True}],
+        "question_decomposition": [{"id": 1, "question": "q", "answer": "a", "paragraph_support_idx": 0}],
+    },
+    "nq": {"question": "q?", "answers": ["a"], "ctxs": [{"title": "t", "text": "p", "isgold": True}]},
+    "triviaqa": {"QuestionId": "1", "Question": "q?", "Answer": {"Value": "a", "Aliases": ["b"]}},
+    "popqa": {"id": 1, "question": "q?", "possible_answers": '["a"]', "s_wiki_title": "t", "prop": "p"},
+}
+
+
+@pytest.mark.fault("item 23: a benchmark's file in which one part is something else")
+@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("array", [False, True])
+def test_whatever_a_part_of_a_record_is_there_is_a_question_or_an_error_of_ours(tmp_path, name, array):
+    benchmark = load_benchmark(name)
+    for made in with_each_part_replaced(OWN[name]):
+        path = write(tmp_path, "f.json", json.dumps([made] if array else made))
+        try:
+            for record in records(path):
+                question = benchmark.read(record, "dev")
+                found = [*benchmark.context(record)] if benchmark.context else []
+                json.dumps([str(question), found], ensure_ascii=False).encode()
+                if isinstance(question, Question):
+                    EpisodeState.begin(question, "rules").to_json()
+        except DataError:
+            continue

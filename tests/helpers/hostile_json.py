@@ -83,3 +83,30 @@ def with_one_part_replaced(value: Any) -> st.SearchStrategy[Any]:
         return st.one_of(hostile_values, st.just(_REMOVED), alike).map(lambda other: replaced(value, path, other))
 
     return st.sampled_from(list(paths(value))).flatmap(replace)
+
+
+_ONE_OF_EACH = (
+    None,
+    True,
+    -1,
+    7,
+    2**53,
+    10**250,
+    0.5,
+    float("nan"),
+    1e308,
+    "x",
+    "\ud800",
+    "x" * 5000,
+    [],
+    [7],
+    {},
+    {"a": 7},
+)
+
+
+def with_each_part_replaced(value: Any) -> Iterator[Any]:
+    """The value with every part in turn missing, or one value of each kind: few enough to try them all."""
+    for path in paths(value):
+        for other in (_REMOVED, *_ONE_OF_EACH):
+            yield replaced(value, path, other)

@@ -7,6 +7,7 @@ import pytest
 import search_backend
 from search_backend import BadQuery, Manifest, SearchError, SearchUnavailable
 from search_backend.base import check_request, was_closed
+from search_backend.outside import Unusable
 
 
 def test_every_public_error_is_a_search_error():
@@ -44,3 +45,14 @@ def test_a_digest_covers_every_field_and_not_the_order_of_parameters():
 def test_a_closed_backend_is_named():
     error = was_closed("wiki")
     assert isinstance(error, SearchUnavailable) and str(error) == "the backend wiki was closed"
+
+
+def test_a_manifest_is_read_as_it_was_written_and_checked():
+    manifest = Manifest("embedded", "c", 3, "standard", {"k1": 1.2, "max_query_terms": 128})
+    assert Manifest.from_json(manifest.to_json(), counts=("max_query_terms",)) == manifest
+    with pytest.raises(Unusable, match="the parameter shards is no count but None"):
+        Manifest.from_json(manifest.to_json(), counts=("shards",))
+    with pytest.raises(Unusable, match="no manifest of a search backend: a list"):
+        Manifest.from_json([])
+    with pytest.raises(Unusable, match="a manifest that cannot be written"):
+        Manifest.from_json(manifest.to_json() | {"parameters": {"k1": float("nan")}})

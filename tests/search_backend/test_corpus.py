@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import re
+import tracemalloc
 
 import pytest
 import zstandard
@@ -163,6 +164,11 @@ def test_the_sample_corpora_are_read_without_loss(data_dir):
 @pytest.mark.parametrize("packed", PACK)
 def test_a_line_without_an_end_is_read_no_further_than_a_passage_can_be(tmp_path, packed):
     path = tmp_path / f"c.jsonl{packed}"
-    path.write_bytes(PACK[packed](b'{"id": "1", "text": "' + b"x" * (65 * 2**20)))
-    with pytest.raises(CorpusError, match=r"c.jsonl.*after line 0: .*a line of more than 67,108,864 bytes"):
-        list(read_passages(path))
+    path.write_bytes(PACK[packed](b'{"id": "1", "text": "' + b"x" * (130 * 2**20)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(CorpusError, match=r"c.jsonl.*after line 0: .*a line of more than 67,108,864 bytes"):
+            list(read_passages(path))
+        assert tracemalloc.get_traced_memory()[1] < 190 * 2**20
+    finally:
+        tracemalloc.stop()

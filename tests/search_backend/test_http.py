@@ -324,10 +324,17 @@ def test_a_search_that_is_under_way_ends_when_the_backend_is_closed(service):
     assert not [thread for thread in threading.enumerate() if thread.name == "search-http" and thread not in others]
 
 
-def test_a_service_that_moved_is_not_followed(service, backend):
-    service.script = [(307, b"")]
-    with pytest.raises(SearchError, match="HTTP 307: Temporary Redirect"):
+@pytest.mark.fault("item 28: redirects are not followed")
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_service_that_moved_is_not_followed(service, backend, status):
+    service.script = [(status, b"")]
+    with pytest.raises(SearchError, match=f"HTTP {status}: "):
         backend.search(["Tivaro"], 1)
+    service.script = [(status, b"")]
+    service.headers = {"Location": f"http://u:pw@127.0.0.1:{service.server_port}/new?key=pw"}
+    with pytest.raises(SearchError, match=rf"moved to http://127.0.0.1:{service.server_port}/new, give") as caught:
+        backend.search(["Tivaro"], 1)
+    assert len(service.asked) == 2 and "pw" not in str(caught.value)
 
 
 def test_nobody_listening_is_unavailable():

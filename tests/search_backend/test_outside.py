@@ -1,9 +1,11 @@
 """Bounds and checks for what comes from outside."""
 
+import asyncio
 import gzip
 import json
 import os
 import re
+import tracemalloc
 import zlib
 
 import pytest
@@ -20,6 +22,7 @@ from search_backend.outside import (
     finite,
     logprob,
     logprobs,
+    read_error_body,
     read_fields,
     read_file,
     read_json,
@@ -150,9 +153,14 @@ def test_a_body_is_as_long_as_it_may_be_or_unusable(data, pack, most):
 
 @pytest.mark.fault("R4: a body that unpacks to gigabytes")
 def test_a_packed_body_is_unpacked_no_further_than_its_bound():
-    body = Body("gzip", ERROR_BYTES)
-    with pytest.raises(Unusable, match="longer than 65,536 bytes"):
-        body.add(gzip.compress(bytes(100_000_000)))
+    body, bomb = Body("gzip", ERROR_BYTES), gzip.compress(bytes(100_000_000))
+    tracemalloc.start()
+    try:
+        with pytest.raises(Unusable, match="longer than 65,536 bytes"):
+            body.add(bomb)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
     assert len(body.data) == ERROR_BYTES
 
 
@@ -182,3 +190,11 @@ def test_a_file_with_holes_is_not_read_into_memory(tmp_path):
         file.truncate(2**40)
     with pytest.raises(OSError, match="more than 1,073,741,824 bytes"):
         read_file(tmp_path / "f")
+
+
+def test_an_error_that_is_packed_in_another_way_has_no_body():
+    async def parts():
+        yield b"words"
+
+    assert asyncio.run(read_error_body(parts(), "br")) == b""
+    assert asyncio.run(read_error_body(parts(), "")) == b"words"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import multiprocessing
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search_backend import CorpusError, EmbeddedIndex, Hit, Manifest, Passage, SearchError, Tape, TapeMiss
+from tests.helpers.hostile_json import with_each_part_replaced
 from tests.helpers.search_contract import SearchBackendContract
 
 
@@ -103,6 +105,27 @@ def test_any_text_and_score_survive(tmp_path_factory, queries, score):
     recorded = Tape(path, Counting(score=score), "record").search(queries, 2)
     assert Tape(path, None, "replay").search(queries, 2) == recorded
     assert len(path.read_bytes().splitlines()) == 1 + len(set(queries))
+
+
+@pytest.mark.fault("item 23: a line of a tape in which one part is something else")
+@pytest.mark.parametrize("damaged", [0, 1])
+def test_whatever_a_part_of_a_line_is_the_hits_are_sound_or_there_is_an_error_of_ours(path, damaged):
+    Tape(path, Counting(), "record").search(["one"], 2)
+    lines = path.read_bytes().splitlines()
+    for made in with_each_part_replaced(json.loads(lines[damaged])):
+        lines[damaged] = json.dumps(made).encode()
+        path.write_bytes(b"\n".join(lines) + b"\n")
+        try:
+            tape = Tape(path, None, "replay")
+            assert len(tape.manifest.digest) == 64
+            (hits,) = tape.search(["one"], 2)
+        except SearchError:
+            continue
+        for hit in hits:
+            assert math.isfinite(hit.score)
+            f"{hit.passage.id}{hit.passage.title}{hit.passage.text}".encode()
+            assert {type(part) for part in (hit.passage.id, hit.passage.title, hit.passage.text)} == {str}
+        tape.close()
 
 
 def test_a_tape_belongs_to_one_backend(path):

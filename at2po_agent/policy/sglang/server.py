@@ -220,7 +220,9 @@ class Server:
         try:
             # Unpacked, so that the bound on its bytes is one on memory.
             headers = {"Accept-Encoding": "identity", "Content-Type": "application/json"}
-            async with self._session.request(method, self.url + path, headers=headers, **options) as response:
+            async with self._session.request(
+                method, self.url + path, headers=headers, allow_redirects=False, **options
+            ) as response:
                 # An answer comes at once when the turn is done; one that trickles in would never be silent.
                 async with asyncio.timeout(silence):
                     return await self._answer(response, where)
@@ -235,6 +237,8 @@ class Server:
     async def _answer(self, response: aiohttp.ClientResponse, where: str) -> Any:
         if response.status in RETRYABLE:
             raise PolicyUnavailable(f"{self.url} answers {response.status}: {await _message(response)}")
+        if moved := response.headers.get("Location"):
+            raise PolicyError(f"{self.url} sends requests on to {shown(moved)}: give that address in engine.urls")
         if response.status != 200:
             about = f"{where}: " if where else ""
             raise PolicyError(f"{about}{self.url} answers {response.status}: {await _message(response)}")

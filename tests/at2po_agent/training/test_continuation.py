@@ -102,6 +102,7 @@ def test_a_change_is_refused_by_name_and_accepted_for_good(
     assert main(["train", "--resume", "run", "train.steps=4"]) == 0
     out = capsys.readouterr().out
     assert out.count("going on with an accepted change of ") == len(accepted)
+    assert out.count("\nwith an accepted change of ") == len(accepted)  # below the table of before and after
     assert sessions()[-1]["accepted"] == accepted
 
 

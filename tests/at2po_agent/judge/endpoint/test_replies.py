@@ -1,6 +1,10 @@
+import json
+
 import pytest
 
 from at2po_agent.judge.endpoint.replies import Garbage, read_reply
+from search_backend.outside import MOST_COUNT, Unusable, read_json
+from tests.helpers.hostile_json import with_each_part_replaced
 
 
 def answer(message, **choice):
@@ -54,3 +58,32 @@ def test_calls_come_in_one_form():
         {"id": "call00000", "type": "function", "function": {"name": "search", "arguments": '{"query": "\\u00e9"}'}},
         {"id": "5", "type": "function", "function": {"name": "x", "arguments": "{}"}},
     )
+
+
+@pytest.mark.fault("item 23: one bad answer of an endpoint ends the run (every part in turn)")
+def test_whatever_a_part_is_there_is_a_sound_reply_or_an_error():
+    call = {"id": "1", "function": {"name": "search", "arguments": "{}"}}
+    token = {"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": []}
+    whole = answer(
+        {"content": [{"text": "x"}], "reasoning": "r", "tool_calls": [call]},
+        finish_reason="stop",
+        matched_stop="</a>",
+        logprobs={"content": [token]},
+    )
+    for made in with_each_part_replaced(whole | {"usage": {"prompt_tokens": 3, "completion_tokens": 4}}):
+        try:
+            reply = read_reply(read_json(json.dumps(made)), 0)
+        except Unusable:
+            continue
+        texts = [reply.text, reply.reasoning, reply.finish, reply.matched or ""]
+        texts += [text for one in reply.tool_calls for text in (one["id"], one["type"], *one["function"].values())]
+        texts += [one["token"] for one in reply.logprobs or ()]
+        assert all(isinstance(text, str) for text in texts), made
+        "".join(texts).encode()
+        assert len(reply.finish) < 1000
+        for counted in (reply.prompt_tokens, reply.completion_tokens):
+            assert counted is None or (type(counted) is int and 0 <= counted <= MOST_COUNT)
+        for one in reply.logprobs or ():
+            value, spelled = one.get("logprob"), one.get("bytes")
+            assert value is None or value != value or value <= 0.1
+            assert spelled is None or bytes(spelled) is not None

@@ -1,6 +1,7 @@
 """What is read of an evaluation is what was written, whatever the process that wrote it died of."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -14,7 +15,9 @@ from at2po_agent.judge.episodes.records import (
     read_episodes,
     verdict,
 )
+from search_backend.outside import Unusable, read_json
 from tests.helpers.evaluations import answered, failed, malformed
+from tests.helpers.hostile_json import with_each_part_replaced
 
 TURN = TurnRecord("<search>a</search>", {"kind": "search", "content": "a", "why": None}, "<result>", ({"id": "1"},))
 DONE = EpisodeRecord("q1", 0, "who?", ("A", "B"), "answer", prediction="a", em=1.0, turns=(TURN, TURN))
@@ -66,3 +69,25 @@ def test_filters_may_overlap_and_a_verdict_is_one_word():
     assert (names(answered("a", "Rom")), verdict(answered("a", "Rom"))) == (["wrong"], "wrong")
     assert (names(malformed("a")), verdict(malformed("a"))) == (["wrong", "malformed"], "malformed")
     assert (names(failed("a")), verdict(failed("a"))) == (["error"], "error")
+
+
+@pytest.mark.fault("item 23: an evaluation's episodes in which one part is something else")
+def test_whatever_a_part_of_a_line_is_the_record_is_sound_or_there_is_an_error():
+    hit = {"id": "1", "title": "T", "score": 1.5}
+    whole = replace(
+        DONE, turns=(replace(TURN, hits=(hit,)),), messages=({"role": "user", "content": "x"},), gold_titles=("T",)
+    )
+    for made in with_each_part_replaced(json.loads(whole.to_line())):
+        try:
+            record = EpisodeRecord.from_json(read_json(json.dumps(made)))
+        except Unusable:
+            continue
+        record.to_line().encode()
+        texts = [record.question_id, record.question, record.ended, *record.answers, *record.gold_titles]
+        for turn in record.turns:
+            read = [turn.action.get(name) or "" for name in ("kind", "content", "why")]
+            texts += [turn.text, turn.observation, turn.reasoning, turn.finish, *read]
+            texts += [one[name] for one in turn.hits for name in ("id", "title") if name in one]
+            assert all(one.get("score") is None or math.isfinite(one["score"]) for one in turn.hits), made
+        texts += [one["role"] for one in record.messages] + [one.get("content") or "" for one in record.messages]
+        assert all(isinstance(text, str) for text in texts), made

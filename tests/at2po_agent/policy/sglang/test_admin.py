@@ -103,6 +103,13 @@ def test_an_answer_that_trickles_in_has_a_deadline(server: Plain, status: int) -
     assert time.monotonic() - started < 5
 
 
+@pytest.mark.fault("R4: a body that never ends")
+def test_an_answer_has_a_bound(server: Plain) -> None:
+    server.says = " " * (16 * 1024 * 1024 + 1)
+    with pytest.raises(PolicyUnavailable, match="answered more than 16,777,216 bytes"):
+        SglangAdmin(server.url).weight_version()
+
+
 def test_a_server_that_is_not_there_is_named() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(PolicyUnavailable, match=f"{url} cannot be reached: .*refused"):

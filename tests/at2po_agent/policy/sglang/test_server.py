@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 
 from at2po_agent.policy.base import PolicyError, PolicyUnavailable, Request, Sampling
 from at2po_agent.policy.sglang.server import Answer, BadAnswer, NoAnswer, Server, ServerInfo, sampling_params
-from tests.helpers.hostile_json import with_one_part_replaced
+from tests.helpers.hostile_json import with_each_part_replaced, with_one_part_replaced
 from tests.helpers.servers import free_port
 from tests.helpers.sglang_double import DROP, Double, V, serving
 
@@ -44,7 +44,11 @@ def with_server(url: str, work: Callable[[Server], Awaitable[T]], timeout: float
 
 
 def sample(double: Double, timeout: float = 5) -> Answer:
-    return with_server(double.url, lambda server: server.generate(PROMPT, PARAMS, where="request (7,)"), timeout)
+    async def work(server: Server) -> Answer:
+        server.vocabulary = V
+        return await server.generate(PROMPT, PARAMS, where="request (7,)")
+
+    return with_server(double.url, work, timeout)
 
 
 def answers(double: Double, change: Callable[[dict[str, Any]], None]) -> None:
@@ -83,12 +87,21 @@ def test_an_older_server_names_only_the_weights_at_the_end(double: Double) -> No
     assert sample(double).weight_versions == ("a",)
 
 
+def sampled(answer: dict[str, Any], ids: list[int]) -> None:
+    """Other tokens in an answer, with their log-probabilities."""
+    answer["output_ids"] = ids
+    answer["meta_info"]["output_token_logprobs"] = [[-0.5, i, None] for i in ids]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda answer: answer.clear(), "not SGLang's /generate: KeyError 'meta_info'"),
         (lambda answer: answer["meta_info"].pop("cached_tokens"), "not SGLang's /generate.*cached_tokens"),
         (lambda answer: answer.update(output_ids=[1, 2, 3]), "log-probabilities of other tokens than it sampled"),
+        (lambda answer: sampled(answer, []), "0 tokens where 1 to 3 were asked for"),
+        (lambda answer: sampled(answer, [1, 2, 3, 4]), "4 tokens where 1 to 3 were asked for"),
+        (lambda answer: sampled(answer, [V]), f"token {V}, and the model has {V}"),
     ],
 )
 def test_an_answer_that_cannot_be_trained_on_is_an_error(double: Double, change: Any, message: str) -> None:
@@ -111,6 +124,16 @@ def test_trouble_that_may_pass_is_told_from_a_refusal(double: Double, status: in
     double.misbehave.append(lambda body: web.Response(text="<html>\n busy</html>", status=status))
     with pytest.raises(PolicyUnavailable, match=f"answers {status}: <html> busy</html>"):
         sample(double)
+
+
+@pytest.mark.fault("item 28: redirects are named, not followed")
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_named_and_not_followed(double: Double, status: int) -> None:
+    moved = {"Location": f"{double.url}/generate"}
+    double.misbehave.append(lambda body: web.Response(status=status, headers=moved))
+    with pytest.raises(PolicyError, match=r"sends requests on to 'http://127.0.0.1:\d+/generate': give that address"):
+        sample(double)
+    assert len(double.requests) == 1
 
 
 def test_a_lost_connection_and_a_server_that_is_not_there_may_pass_too(double: Double) -> None:
@@ -180,10 +203,33 @@ def test_whatever_is_answered_is_a_turn_or_an_error(double: Double, told: Any) -
         found = with_server(double.url, work)
     except PolicyUnavailable:
         return
+    check_sound(found)
+
+
+@pytest.mark.fault("item 23: an answer of SGLang in which one part is something else")
+def test_whatever_a_part_of_it_is_there_is_a_turn_or_an_error(double: Double) -> None:
+    shorter = Double().answer({"input_ids": [1], "sampling_params": {"max_new_tokens": 1}, "top_logprobs_num": 1})
+
+    async def work(server: Server) -> None:
+        server.vocabulary = V
+        for told in with_each_part_replaced(shorter):
+            text = json.dumps(told)
+            double.misbehave.append(lambda _, text=text: web.Response(text=text, content_type="application/json"))
+            with suppress(PolicyUnavailable):
+                check_sound(await server.generate(PROMPT, PARAMS, top_logprobs=1))
+
+    with_server(double.url, work)
+
+
+def check_sound(found: Answer) -> None:
+    """Whether a turn can be trained on and stored."""
     assert 1 <= len(found.ids) == len(found.logprobs) == len(found.top_logprobs) <= 3
     assert all(type(i) is int and 0 <= i < V for i in found.ids)
     assert all(math.isfinite(value) and value <= 0.1 for value in found.logprobs)
-    assert found.finish in ("stop", "length") and found.cached_tokens >= 0
+    likely = [one for entry in found.top_logprobs for one in entry]
+    assert all(type(i) is int and i >= 0 and math.isfinite(value) and value <= 0.1 for i, value in likely)
+    assert found.finish in ("stop", "length") and type(found.cached_tokens) is int and found.cached_tokens >= 0
+    assert isinstance(found.matched, int | str | None)
 
 
 INFO = {"weight_version": "run-1", "max_req_input_len": 250, "enable_deterministic_inference": False}
