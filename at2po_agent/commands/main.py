@@ -22,6 +22,7 @@ from at2po_agent.commands import (
     results,
     retokenise,
     show_tree,
+    study,
     train,
     view,
     warm_start,
@@ -32,7 +33,7 @@ from at2po_agent.update.processes import EndedElsewhere
 from search_backend.open_files import limit_reached
 
 PROGRAM = "at2po-agent"
-VERBS = (train, export, show_tree, gates, warm_start, eval, data, index, view, results, retokenise, plan)
+VERBS = (train, study, export, show_tree, gates, warm_start, eval, data, index, view, results, retokenise, plan)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
