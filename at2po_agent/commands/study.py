@@ -22,9 +22,7 @@ def add_parser(commands: Any) -> None:
         description="Trains every variant of a study with every seed, several at a time, and writes page.html and "
         "page.md into its folder. Run again, it goes on where it was ended. See docs/studies.md.",
     )
-    study.add_argument(
-        "--cfg", type=Path, required=True, metavar="STUDY", help="YAML: config, variants, seeds, budget"
-    )
+    study.add_argument("--cfg", type=Path, required=True, metavar="STUDY", help="YAML: config, variants, seeds, budget")
     study.add_argument("--only-page", action="store_true", help="train nothing; write the page of what is finished")
     study.add_argument("overrides", nargs="*", metavar="key=value", help="laid over the file, e.g. seeds=[1,2] jobs=4")
     study.set_defaults(command=_study)

@@ -40,12 +40,14 @@ def table_at(scores: Scores, questions: Sequence[str]) -> FloatArray:
 
 def curve(name: str, runs: Sequence[TrainedRun], axis: str, questions: Sequence[str], end: float) -> Curve:
     """Scores of runs that differ in their seed, against a cost up to ``end``; straight between evaluations."""
+    share = all(run.evaluations[-1].share for run in runs)
     start = max(run.cost(run.evaluations[0], axis) for run in runs)
     grid = np.linspace(start, max(start, end), _POINTS)
     tables = np.stack([_between(*_evaluated(run, axis, questions), grid) for run in runs])  # [seeds, points, questions]
     points = []
     for at, x in enumerate(grid):
         one = estimate(tables[:, at])
+        one = one.within(0.0, 1.0) if share else one
         points.append(Point(float(x), one.mean, one.low, one.high))
     return Curve(name, tuple(points))
 

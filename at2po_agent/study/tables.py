@@ -56,6 +56,7 @@ def _scores(found: TrainingComparison) -> Sheet:
     for variant in found.variants:
         table = found.scores(variant)
         one, by_seed = estimate(table), table.mean(axis=1)
+        one = one.within(0.0, 1.0) if found.measured.share else one
         spread = f"{_shown(found, by_seed.min())} to {_shown(found, by_seed.max())}"
         rows.append((variant.name, str(len(variant.runs)), _shown(found, one.mean), _range(found, one), spread))
     title = f"{found.measured.heading} after training{_unit(found)}"
