@@ -15,9 +15,9 @@ sum of their squares (Zou & Donner 2008, Stat. Med. 27, 1693–1702, as ``interv
 Why this mixed model and no hierarchical bootstrap: the percentiles of three or five resampled seeds are too narrow by
 √((S − 1)/S) and by the difference of t and normal quantiles, and too wide by the noise of single answers, which is
 counted with the seeds and again with the questions. In simulated studies with a known difference
-(``tests/at2po_agent/study/test_statistics.py``) it covered between 0.80 and 1.00 where 0.95 was meant, depending on which part is
-larger; the interval here 0.95 to 0.97. Hillis's degrees of freedom (2007, Stat. Med. 26, 596–619), the usual ones of
-such studies of diagnosis, covered 0.91 to 0.95 with three seeds.
+(``tests/at2po_agent/study/test_statistics.py``) it covered between 0.80 and 1.00 where 0.95 was meant, depending on
+which part is larger; the interval here 0.95 to 0.97. Hillis's degrees of freedom (2007, Stat. Med. 26, 596–619), the
+usual ones of such studies of diagnosis, covered 0.91 to 0.95 with three seeds.
 """
 
 from __future__ import annotations
