@@ -302,5 +302,5 @@ def test_a_chart_says_what_is_under_the_pointer(opened, tmp_path):
     assert "step 1" in chart.locator(".values-at").inner_text() and "0.10" in chart.locator(".values-at").inner_text()
     chart.locator("svg").press("ArrowRight")
     assert "step 2" in chart.locator(".values-at").inner_text() and "0.20" in chart.locator(".values-at").inner_text()
-    assert chart.locator("svg text").all_inner_texts()[-1] == "step"  # the axis has its name
+    assert chart.locator("svg text").all_text_contents()[-1] == "step"  # the axis has its name
     page.check()
