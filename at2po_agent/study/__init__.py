@@ -8,6 +8,8 @@ curves       scores against what training has cost, and the areas under them
 comparison   runs by variant, over the seeds and questions that they share
 tables       its tables: scores, differences, areas, costs, and what was equal and what was not
 page         a comparison as one HTML page and as Markdown
+audit        the counterfactual check of credit: stored turns beside fresh rollouts from the same states
+audit_page   its tables and curves
 
 A number of your own on the page is a ``Sheet`` of ``tables``: every form of the page shows it.
 """
