@@ -20,6 +20,7 @@ _NONE = "–"
 _LEAVES = ((1, 1), (2, 3), (4, 7), (8, 10**9))
 _BINS = 8
 _DRAWS = 200  # of random picks
+_FEWEST = 4  # trees that an interval is drawn over
 
 Predictor = Callable[[AuditedTurn], float]
 PREDICTORS: Mapping[str, Predictor] = {
@@ -40,7 +41,7 @@ def write_audit(folder: Path, found: Audit) -> None:
     tables, title, said = sheets(found), f"Audit of {found.run}", notes(found)
     heading = Heading(title, f"trees of step {found.step}, {found.forks} fresh rollouts a turn", False, ())
     head = {
-        "kind": "comparison",
+        "kind": "audit",
         **heading.to_json(),
         "sheets": [vars(sheet) for sheet in tables],
         "charts": [_calibration(found), _paying(found)],
@@ -169,6 +170,8 @@ def _bias(turns: Sequence[AuditedTurn], of: Predictor) -> str:
 def _interval(values: Sequence[float], percent: bool = False) -> str:
     if not values:
         return _NONE
+    if len(values) < _FEWEST:
+        return f"{fmean(values) * (100 if percent else 1):+.{1 if percent else 2}f}"
     one, scale, digits = mean_interval(values, resamples=2000), 100 if percent else 1, 1 if percent else 2
     mean, low, high = (f"{scale * value:+.{digits}f}" for value in (one.mean, one.low, one.high))
     return f"{mean} [{low}, {high}]"
@@ -202,8 +205,8 @@ def _calibration(found: Audit) -> dict[str, Any]:
     """The mean of fresh rollouts where a value form said so much."""
     turns = [turn for turn in found.turns if turn.signal]
     by_form = {form: _binned([(turn.values[form], turn.true) for turn in turns]) for form in VALUES}
-    ends = [point[0] for points in by_form.values() for point in points] or [0.0, 1.0]
-    by_form["as it should be"] = [[min(ends)] * 2, [max(ends)] * 2]
+    places = sorted({point[0] for points in by_form.values() for point in points})
+    by_form["as it should be"] = [[x, x] for x in places or (0.0, 1.0)]
     series = [{"name": name, "points": points} for name, points in by_form.items() if points]
     return {
         "label": "Fresh rollouts, where V(n) is",

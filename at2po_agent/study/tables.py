@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from statistics import fmean
 from typing import Any
 
@@ -45,6 +45,7 @@ def notes(found: TrainingComparison) -> list[str]:
             "differences: intervals that hold together with 95 % (Bonferroni), p-values adjusted by Holm's procedure"
         )
     said.append("curves and areas end where the cheapest run ends; between evaluations they are straight lines")
+    said.append("seconds, also of processors, depend on what else the machine did")
     unknown = [COSTS[name] for name in COSTS if name not in found.axes()]
     if unknown:
         said.append(f"not recorded by every run: {', '.join(unknown)}")
@@ -131,9 +132,9 @@ def _costs(found: TrainingComparison) -> Sheet:
 
 def _settings(found: TrainingComparison) -> Iterator[Sheet]:
     """Settings and data that differ between variants, with the value of each; and those that are the same for all."""
-    of_variant = [_described(next(iter(variant.runs.values()))) for variant in found.variants]
-    keys = list(dict.fromkeys(key for described in of_variant for key in described))
-    values = {key: [str(described.get(key, _NONE)) for described in of_variant] for key in keys}
+    of_variant = [[_described(run) for run in variant.runs.values()] for variant in found.variants]
+    keys = list(dict.fromkeys(key for runs in of_variant for described in runs for key in described))
+    values = {key: [_together(described.get(key, _NONE) for described in runs) for runs in of_variant] for key in keys}
     unequal = tuple((key, *values[key]) for key in keys if len(set(values[key])) > 1)
     header = ("", *(variant.name for variant in found.variants))
     if unequal:
@@ -145,6 +146,11 @@ def _settings(found: TrainingComparison) -> Iterator[Sheet]:
     else:
         equal = (("seeds", ", ".join(map(str, next(iter(seeds.values()))))), *equal)
     yield Sheet("Equal", ("", "of every variant"), equal)
+
+
+def _together(values: Iterable[Any]) -> str:
+    """A value of all runs of a variant; several where they differ."""
+    return " / ".join(dict.fromkeys(map(str, values)))
 
 
 _SESSION = ("env", "eval_env", "policy", "machine", "packages", "python", "git")
