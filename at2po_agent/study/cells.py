@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from at2po_agent.atomic_files import plain_json, writing
+from at2po_agent.errors import AgentError
 from at2po_agent.policy.sglang.keeper import GRACE_S
 from at2po_agent.provenance import differences
 from at2po_agent.study.comparison import TrainingComparison, Variant
@@ -97,7 +98,11 @@ async def run_cells(study: Study, note: Callable[[str], None]) -> dict[str, Cell
     note(f"{len(study.cells)} runs, {len(study.cells) - len(left)} finished, {jobs(study)} at a time → {study.out}")
 
     async def make(cell: Cell) -> None:
-        states[cell.name] = await _make(cell, study, note)
+        try:
+            states[cell.name] = await _make(cell, study, note)
+        except AgentError as error:
+            # What is wrong with one run's directory is no reason to end the others.
+            states[cell.name] = CellState("failed", str(error))
         done = sum(state.state == "finished" for state in states.values())
         found = states[cell.name]
         note(f"{cell.name}: {found.state}{f' ({found.why})' if found.why else ''}; {done} of {len(states)} finished")

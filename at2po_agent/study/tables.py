@@ -46,6 +46,10 @@ def notes(found: TrainingComparison) -> list[str]:
         )
     said.append("curves and areas end where the cheapest run ends; between evaluations they are straight lines")
     said.append("seconds, also of processors, depend on what else the machine did")
+    for run in found.runs:
+        last = run.evaluations[-1].step
+        if last < run.total.steps:
+            said.append(f"{run.path.name}: its last evaluation is after step {last} of {run.total.steps}")
     unknown = [COSTS[name] for name in COSTS if name not in found.axes()]
     if unknown:
         said.append(f"not recorded by every run: {', '.join(unknown)}")

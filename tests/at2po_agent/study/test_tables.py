@@ -63,6 +63,13 @@ def test_notes(found):
     assert any("two-way mixed model" in note for note in notes(found))
 
 
+def test_a_run_that_goes_on_after_its_last_evaluation_is_named(tmp_path):
+    path = write_run(tmp_path / "cut", [[0, 1], [1, 1], [1, 1]])
+    (path / "evaluations" / "step_000002.json").unlink()
+    found = TrainingComparison.of(by_configuration([TrainedRun.read(path)]))
+    assert "cut: its last evaluation is after step 1 of 2" in notes(found)
+
+
 def test_one_seed_is_said_to_be_one(tmp_path):
     runs = [TrainedRun.read(write_run(tmp_path / name, [[0, 1], [1, 1]], algorithm=name)) for name in ("grpo", "gspo")]
     found = TrainingComparison.of(by_configuration(runs))
