@@ -52,4 +52,3 @@ def test_the_command(run, capsys):
     assert main(["audit", str(run), "--trees", "2", "--forks", "2"]) == 0
     assert "V(n) against fresh rollouts" in capsys.readouterr().out
     assert (run / "audit" / "step_000003" / "audit.json").is_file()
-    assert main(["audit", str(run), "--forks", "1"]) == 2

@@ -7,6 +7,7 @@ import pytest
 
 from at2po_agent.settings import ConfigError
 from at2po_agent.study.config import load_study
+from at2po_agent.training.validation import validate
 from tests.helpers.places import ROOT
 
 TRAIN = "env: {id: AT2PO-MicroWiki-v0}\npolicy: {path: builtin:microwiki}\ntrain: {steps: 9, max_seconds: 5}\n"
@@ -53,8 +54,10 @@ def test_a_wrong_override_of_a_variant_is_refused(file):
         study.cells[0].training()
 
 
-@pytest.mark.parametrize("name", ["quickstart_six", "ablations"])
-def test_the_studies_that_ship(name):
+@pytest.mark.parametrize(("name", "tokens"), [("quickstart_six", 75_000), ("ablations", 75_000), ("harder", 150_000)])
+def test_the_studies_that_ship(name, tokens):
     study = load_study(ROOT / "examples" / "configs" / "studies" / f"{name}.yaml")
     configs = [cell.training() for cell in study.cells if cell.seed == study.config.seeds[0]]
-    assert {config.train.max_tokens for config in configs} == {75_000}
+    assert {config.train.max_tokens for config in configs} == {tokens}
+    leaves = {validate(config).expansion.leaves for config in configs}
+    assert leaves == {16}
