@@ -32,8 +32,8 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 FAMILY = 5  # as many comparisons as from which on they are adjusted to each other
-MOST_SEEDS = 999
 POWER = 0.8
+_FEW_SEEDS = 200  # below them t and normal quantiles differ
 
 
 @dataclass(frozen=True)
@@ -75,14 +75,16 @@ class Estimate:
             return None
         from scipy.special import stdtrit
 
-        normal = NormalDist()
-        questions = (normal.inv_cdf(0.975) + normal.inv_cdf(POWER)) ** 2 * self.of_questions
+        normal = (NormalDist().inv_cdf(0.975) + NormalDist().inv_cdf(POWER)) ** 2
+        left = difference**2 - normal * self.of_questions  # what the margin of seeds may be, squared
+        if left <= 0:
+            return None
         one_seed = self.of_seeds * self.seeds
-        for seeds in range(2, MOST_SEEDS + 1):
+        for seeds in range(2, _FEW_SEEDS):
             quantiles = float(stdtrit(seeds - 1, 0.975)) + float(stdtrit(seeds - 1, POWER))
-            if math.sqrt(quantiles**2 * one_seed / seeds + questions) <= difference:
+            if quantiles**2 * one_seed / seeds <= left:
                 return seeds
-        return None
+        return max(_FEW_SEEDS, math.ceil(normal * one_seed / left))
 
 
 def estimate(values: FloatArray, *, level: float = 0.95) -> Estimate:

@@ -80,16 +80,10 @@ def _differences(found: TrainingComparison) -> Sheet:
         seeds = _NONE if one.estimate.seeds < 2 or not found.measured.share else str(needed or "more questions")
         p = _NONE if one.estimate.seeds < 2 else f"{one.p:.3f}"
         mean = _signed(found, one.estimate.mean)
-        rows.append((variant.name, str(one.estimate.seeds), mean, _range(found, one.estimate, True), p, seeds))
-    together = ", together" if adjusted else ""
-    header = (
-        "",
-        "seeds",
-        "difference",
-        f"95 % interval{together}",
-        "p, Holm" if adjusted else "p",
-        "seeds for 1 point",
-    )
+        interval = one.estimate.within(-1.0, 1.0) if found.measured.share else one.estimate
+        rows.append((variant.name, str(one.estimate.seeds), mean, _range(found, interval, True), p, seeds))
+    interval_and_p = ("95 % interval, together", "p, Holm") if adjusted else ("95 % interval", "p")
+    header = ("", "seeds", "difference", *interval_and_p, "seeds for 1 point")
     return Sheet(f"Difference from {found.variants[0].name}{_unit(found, 'points')}", header, tuple(rows))
 
 

@@ -41,8 +41,10 @@ def test_one_seed_says_nothing_of_other_seeds():
 def test_more_seeds_are_needed_for_a_smaller_difference_and_none_are_enough_where_questions_are_few():
     rng = np.random.default_rng(1)
     steady = estimate(0.02 * rng.standard_normal((5, 1)) + np.zeros((5, 400)))
-    few, many = steady.seeds_for(0.05), steady.seeds_for(0.01)
-    assert few is not None and many is not None and 2 < few < many
+    few, many, very_many = (steady.seeds_for(difference) for difference in (0.05, 0.01, 0.001))
+    assert few is not None and many is not None and very_many is not None and 2 < few < many < very_many
+    # With many seeds the margin is the normal one: (1.96 + 0.84)² · variance / seeds.
+    assert very_many == pytest.approx(7.849 * steady.of_seeds * 5 / 0.001**2, rel=1e-3)
     assert (
         estimate(rng.standard_normal((1, 10)).repeat(3, axis=0) + 1e-3 * rng.standard_normal((3, 1))).seeds_for(0.01)
         is None
