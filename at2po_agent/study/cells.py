@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -65,9 +65,13 @@ def check_cells(study: Study) -> None:
         ConfigError: a run's configuration is wrong.
         RunDirError: a run was made with other settings; the message names them.
     """
+    of_variant: dict[str, TrainConfig] = {}
     for cell in study.cells:
-        config = cell.training()
-        validate(config)
+        if cell.variant not in of_variant:
+            of_variant[cell.variant] = cell.training()
+            validate(of_variant[cell.variant])
+        # Beside the seed, only what decides nothing differs between the runs of a variant.
+        config = replace(of_variant[cell.variant], seed=cell.seed)
         if not (cell.path / "config.yaml").is_file():
             continue
         made = load_config(cell.path / "config.yaml")

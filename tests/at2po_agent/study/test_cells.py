@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from at2po_agent.settings import to_yaml
 from at2po_agent.study.cells import CellState, check_cells, compare_cells, jobs, last_line
 from at2po_agent.study.config import Cell, Study, load_study
 from at2po_agent.training.run_dir import RunDirError
@@ -51,13 +52,9 @@ def test_jobs_follow_from_cores_and_threads(tmp_path):
 
 def test_changed_settings_are_refused_by_name(tmp_path):
     made = study(tmp_path)
-    check_cells(made)
     folder = made.cells[0].path
     folder.mkdir(parents=True)
-    from at2po_agent.settings import to_yaml
-
     (folder / "config.yaml").write_text(to_yaml(made.cells[0].training()))
-    check_cells(made)
     check_cells(study(tmp_path, "seeds=[1,2]", "jobs=7"))
     with pytest.raises(
         RunDirError, match=r"grpo-seed1 was made with other settings .*: train.steps: 2 → 3\. Put them back"
