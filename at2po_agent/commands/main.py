@@ -13,6 +13,7 @@ from typing import Any
 
 from at2po_agent import __version__
 from at2po_agent.commands import (
+    audit,
     data,
     eval,
     export,
@@ -22,6 +23,7 @@ from at2po_agent.commands import (
     results,
     retokenise,
     show_tree,
+    study,
     train,
     view,
     warm_start,
@@ -32,7 +34,7 @@ from at2po_agent.update.processes import EndedElsewhere
 from search_backend.open_files import limit_reached
 
 PROGRAM = "at2po-agent"
-VERBS = (train, export, show_tree, gates, warm_start, eval, data, index, view, results, retokenise, plan)
+VERBS = (train, study, audit, export, show_tree, gates, warm_start, eval, data, index, view, results, retokenise, plan)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

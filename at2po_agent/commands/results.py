@@ -8,20 +8,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from at2po_agent.commands.view import FILTERS
+from at2po_agent.settings import ConfigError
 from at2po_agent.terminal import say
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from at2po_agent.judge.results.rescore import Rescored
 
 
 def add_parser(commands: Any) -> None:
     """Add the three to the subparsers of the command."""
-    compare = commands.add_parser("compare", help="evaluations side by side, with paired differences")
-    compare.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="the first one's model is the baseline")
+    compare = commands.add_parser(
+        "compare", help="evaluations, or training runs, side by side, with paired differences"
+    )
+    compare.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="the first one's model, or training, is the baseline"
+    )
     compare.add_argument(
         "--metric", metavar="NAME", help="such as f1, turns or completion_tokens; default: the tasks' first"
     )
     compare.add_argument("--format", choices=("rich", "markdown", "latex"), default="rich")
+    compare.add_argument("--html", type=Path, metavar="FILE", help="of training runs: one file with their curves")
     compare.add_argument("--anyway", action="store_true", help="compare also what differs in what matters, and say so")
     compare.set_defaults(command=_compare)
 
@@ -42,12 +50,35 @@ def _compare(arguments: argparse.Namespace) -> int:
     from at2po_agent.judge.results.comparison import compare
     from at2po_agent.judge.results.stored import Finished
     from at2po_agent.judge.results.tables import write_table
+    from at2po_agent.study.runs import is_training
     from at2po_agent.terminal import SafeConsole
 
+    wide = None if sys.stdout.isatty() else 200  # a pipe has no width of its own
+    if is_training(arguments.runs[0]):
+        return _compare_training(arguments, SafeConsole(width=wide))
+    if arguments.html:
+        raise ConfigError("--html is of training runs; `view RUN --html FILE` writes the page of an evaluation")
     runs = [Finished.read(path, texts=False) for path in arguments.runs]
     comparison = compare(runs, arguments.metric, anyway=arguments.anyway)
-    wide = None if sys.stdout.isatty() else 200  # a pipe has no width of its own
     write_table(comparison, arguments.format, SafeConsole(width=wide))
+    return 0
+
+
+def _compare_training(arguments: argparse.Namespace, console: Console) -> int:
+    from at2po_agent.judge.results.tables import write_sheets
+    from at2po_agent.study.comparison import TrainingComparison, by_configuration
+    from at2po_agent.study.page import Page, write_html
+    from at2po_agent.study.runs import TrainedRun
+    from at2po_agent.study.tables import notes, sheets
+
+    runs = [TrainedRun.read(path) for path in arguments.runs]
+    found = TrainingComparison.of(by_configuration(runs), anyway=arguments.anyway)
+    if arguments.metric not in (None, found.measured.metric):
+        raise ConfigError(f"--metric: training runs store {found.measured.metric} question by question, and no other")
+    write_sheets(sheets(found), notes(found), arguments.format, console)
+    if arguments.html:
+        write_html(arguments.html, Page(f"{found.measured.source}: training runs"), found)
+        say(f"{len(runs):,} runs → {arguments.html}")
     return 0
 
 

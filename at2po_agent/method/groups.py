@@ -46,6 +46,11 @@ class Rollout:
         return tokens_of(self.trees) + self.unused_tokens
 
     @property
+    def calls(self) -> int:
+        """Turns that the environment answered: searches, tool calls. Counted as ``generated_tokens`` are."""
+        return sum(len(tree.inner_turns()) for tree in self.trees + self.equal + self.surplus)
+
+    @property
     def unused_tokens(self) -> int:
         """Tokens that were sampled for trees that dynamic sampling left out."""
         return tokens_of(self.equal + self.surplus)

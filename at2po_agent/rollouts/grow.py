@@ -89,6 +89,14 @@ class PromptTooLong(ValueError):
     """A question's prompt exceeds ``max_prompt_tokens``, or leaves no room to generate in the model's context."""
 
 
+@dataclass(frozen=True)
+class Planted:
+    """A tree that is there already and is grown further: every node has its snapshot."""
+
+    tree: TurnTree
+    rewards: list[float]  # [nodes] summed from the root to each node
+
+
 @dataclass
 class _Path:
     number: int  # in order of proposal; with the turn it addresses the sampling noise
@@ -101,12 +109,10 @@ class _Path:
 class _Grower:
     """The state of one ``grow``: the tree, who acts in it, and the accumulated reward of every node."""
 
-    def __init__(self, env: ForkableEnv[Any], actor: Actor, key: tuple[int, ...], question_id: str) -> None:
-        prompt = actor.codec.prompt(env.observation())
-        _check_prompt(len(prompt), actor.limits, question_id)
+    def __init__(self, env: ForkableEnv[Any], actor: Actor, key: tuple[int, ...], planted: Planted) -> None:
         self.env, self.actor, self.limits, self.key = env, actor, actor.limits, key
-        self.rewards = [0.0]  # [nodes] summed from the root to each node
-        self.tree = TurnTree(prompt, snapshot=env.snapshot(), question_id=question_id)
+        self.tree, self.rewards = planted.tree, planted.rewards
+        _check_prompt(len(self.tree[ROOT].observation), actor.limits, self.tree.question_id)
 
     def start(self, branch: Branch, number: int) -> _Path:
         env = self.env.clone()
@@ -206,7 +212,13 @@ def _check_prompt(tokens: int, limits: Limits, question_id: str) -> None:
 
 
 async def grow(
-    env: ForkableEnv[Any], actor: Actor, expansion: Expansion, *, key: tuple[int, ...] = (0,), question_id: str = ""
+    env: ForkableEnv[Any],
+    actor: Actor,
+    expansion: Expansion,
+    *,
+    key: tuple[int, ...] = (0,),
+    question_id: str = "",
+    planted: Planted | None = None,
 ) -> TurnTree:
     """Grow one tree from the episode that ``env`` is at, and return it.
 
@@ -216,6 +228,7 @@ async def grow(
         expansion: decides where to grow; see ``method.expansion``.
         key: addresses this tree's sampling noise, ``(seed, step, tree)`` in training.
         question_id: stored with the tree.
+        planted: what is grown further; default: a new tree of the prompt alone.
 
     Paths that infrastructure ended for good are left without a leaf; ``TurnTree.prune`` removes them.
 
@@ -223,7 +236,10 @@ async def grow(
         PromptTooLong: the prompt alone exceeds ``limits.max_prompt_tokens``, or fills the model's context.
     """
     sampling = replace(actor.sampling, stop=actor.sampling.stop or env.stop, top_logprobs=expansion.top_logprobs)
-    grower = _Grower(env, replace(actor, sampling=sampling), key, question_id)
+    if planted is None:
+        prompt = actor.codec.prompt(env.observation())
+        planted = Planted(TurnTree(prompt, snapshot=env.snapshot(), question_id=question_id), [0.0])
+    grower = _Grower(env, replace(actor, sampling=sampling), key, planted)
     tree, rng = grower.tree, np.random.default_rng(key)
     # Turns under way, with their paths; and paths whose next turn can begin.
     pending: dict[asyncio.Task[list[TurnNode | None]], Sequence[_Path]] = {}

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,33 @@ from at2po_agent.update.schedule import UpdateConfig
 
 
 @dataclass(frozen=True)
+class Spent:
+    """What training has cost so far; evaluation and loading are not in it."""
+
+    steps: int = 0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0  # of all processors and processes of the trainer; not of servers that it samples on
+    tokens: int = 0  # generated
+    calls: int = 0  # turns that the environment answered: searches, tool calls; those that paths share count once
+
+
+@dataclass(frozen=True)
 class TrainLimits:
-    """When training ends: at whichever limit comes first, or on a collapse."""
+    """When training ends: after the step that reaches the first of these limits, or on a collapse."""
 
     steps: int = at_least(240, 0)  # rollout batches, each ceil(questions / mini_batch) optimiser steps an epoch
     max_seconds: float | None = at_least(None, 0)  # of training itself; evaluation and loading are not counted
-    max_tokens: int | None = at_least(None, 0)  # generated in training; the step that passes it is finished
+    max_cpu_seconds: float | None = at_least(None, 0)  # likewise, of all processors
+    max_tokens: int | None = at_least(None, 0)  # generated in training
+    max_calls: int | None = at_least(None, 0)  # searches and tool calls in training
     stop_on_collapse: bool = False  # stop with a checkpoint and exit code 1 when collapse.SYMPTOMS begin
+
+    def reached(self, spent: Spent) -> str | None:
+        """The name of the limit that ``spent`` has reached, steps last; None where training goes on."""
+        amounts = asdict(spent)
+        limits = {name: getattr(self, f"max_{name}") for name in amounts if name != "steps"} | {"steps": self.steps}
+        hit = [name for name, limit in limits.items() if limit is not None and amounts[name] >= limit]
+        return hit[0] if hit else None
 
 
 @dataclass(frozen=True)

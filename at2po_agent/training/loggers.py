@@ -35,7 +35,7 @@ GROUPS = {
         *("reward", "em", "f1", "success", "entropy", "turns", "searches", "malformed"),
         *("leaves", "trees", "trees_with_signal"),
         *("trees_dropped", "leaves_dropped", "questions_dropped", "paths_lost", "groups_equal", "groups_surplus"),
-        *("unused_tokens", "unique_tokens", "generated_tokens"),
+        *("unused_tokens", "unique_tokens", "generated_tokens", "calls"),
     ),
     "engine": ("prefilled_tokens", "cached_share", "straddling_turns"),
 }

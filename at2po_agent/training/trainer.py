@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Event
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 from pydantic import ConfigDict
@@ -23,7 +23,7 @@ from at2po_agent.method.tree import TurnTree
 from at2po_agent.settings import ConfigError
 from at2po_agent.training import checkpoints
 from at2po_agent.training.collapse import CollapseWatch
-from at2po_agent.training.config import TrainConfig
+from at2po_agent.training.config import Spent, TrainConfig
 from at2po_agent.training.display import Display
 from at2po_agent.training.metrics import Result, Scores, engine_metrics, rollout_metrics, scores
 from at2po_agent.training.recorder import Recorder, RunRecorder
@@ -138,6 +138,8 @@ class _Position:
     tokens: Count = 0  # generated in training
     trees: Count = 0
     dropped: Count = 0
+    calls: Count = 0  # searches and tool calls in training
+    cpu_seconds: Number = 0.0  # of training, of all processors
     before: dict[str, Any] | None = None  # the evaluation at the start
     tape: Count | None = None  # bytes of the search tape, where there is one
 
@@ -209,10 +211,9 @@ class _Trainer:
         return self.processes.lead(lambda: self.recorder.is_evaluated(self.at.step))
 
     def _at_limit(self) -> bool:
-        limits, at = self.config.train, self.at
-        out_of_time = limits.max_seconds is not None and at.seconds >= limits.max_seconds
-        out_of_tokens = limits.max_tokens is not None and at.tokens >= limits.max_tokens
-        return at.step >= limits.steps or out_of_time or out_of_tokens
+        at = self.at
+        spent = Spent(at.step, at.seconds, at.cpu_seconds, at.tokens, at.calls)
+        return self.config.train.reached(spent) is not None
 
     def _evaluation_is_due(self) -> bool:
         every = self.config.eval.every
@@ -221,24 +222,29 @@ class _Trainer:
     def _step(self) -> None:
         """One rollout batch and the updates it allows."""
         at = self.at
-        started = perf_counter()
+        started, cpu_started = perf_counter(), process_time()
         self.session.engine.clear_cache()  # of the weights before; and a resumed run computes the same
         before = self.workers.engine_stats()
         grown = self.workers.grow(at.step, at.drawn)
         rollout_seconds = perf_counter() - started
-        generated = grown.generated_tokens
+        # Before trees are pruned: what was spent on lost paths was spent.
+        generated, calls = grown.generated_tokens, grown.calls
         credited = self._credit(grown)
-        metrics = rollout_metrics(grown, credited, self.session.env.metrics) | {"generated_tokens": generated}
+        metrics = rollout_metrics(grown, credited, self.session.env.metrics)
+        metrics |= {"generated_tokens": generated, "calls": calls}
         metrics |= engine_metrics(before, self.workers.engine_stats())
         updated = self._update(credited)
         metrics |= {f"update_{name}": value for name, value in updated.items()}
-        seconds, rollout_seconds = self.processes.gather((perf_counter() - started, rollout_seconds))[0]
+        spent = self.processes.gather((perf_counter() - started, rollout_seconds, process_time() - cpu_started))
+        seconds, rollout_seconds, _ = spent[0]
+        cpu_seconds = sum(cpu for _, _, cpu in spent)
         at.step, at.seconds, at.tokens = at.step + 1, at.seconds + seconds, at.tokens + generated
+        at.calls, at.cpu_seconds = at.calls + calls, at.cpu_seconds + cpu_seconds
         at.drawn, at.trees = at.drawn + grown.questions, at.trees + len(grown.trees)
         at.dropped += len(grown.trees) - len(credited)
         self.recorder.trees(at.step, lambda: [self._tree_record(*one) for one in credited])
         timings = {"step": seconds, "rollout": rollout_seconds, "update": seconds - rollout_seconds}
-        timings["tokens_per_second"] = generated / seconds
+        timings |= {"cpu": cpu_seconds, "tokens_per_second": generated / seconds}
         self.recorder.step(at.step, metrics, timings, at.seconds, at.tokens)
         for sentence in self.collapse.see(metrics):
             self.recorder.note(f"step {at.step}: {sentence}")

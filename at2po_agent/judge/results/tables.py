@@ -112,19 +112,24 @@ def notes(comparison: Comparison) -> tuple[str, ...]:
 
 def write_table(comparison: Comparison, form: Format, console: Console) -> None:
     """Print a comparison."""
+    write_sheets(sheets(comparison), notes(comparison), form, console)
+
+
+def write_sheets(tables: Sequence[Sheet], said: Sequence[str], form: Format, console: Console) -> None:
+    """Print tables, and below them what is said of them."""
     if form == "rich":
-        console.print(Group(*map(_rich, sheets(comparison)), *(Line(visible(note)) for note in notes(comparison))))
+        console.print(Group(*map(_rich, tables), *(Line(visible(note)) for note in said)))
         return
     escape, sheet, note = {
-        "markdown": (_markdown_text, _markdown, "- {}"),
+        "markdown": (markdown_text, markdown, "- {}"),
         "latex": (_latex_text, _latex, "% {}"),
     }[form]
-    for one in sheets(comparison):
+    for one in tables:
         console.print(sheet(one), markup=False, highlight=False, soft_wrap=True)
-    for text in notes(comparison):
+    for text in said:
         # a comment of LaTeX needs no escapes, and a note is one line
-        said = escape(text) if form == "markdown" else " ".join(visible(text).split())
-        console.print(note.format(said), markup=False, highlight=False, soft_wrap=True)
+        line = escape(text) if form == "markdown" else " ".join(visible(text).split())
+        console.print(note.format(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def _fields(columns: Sequence[Column]) -> Iterator[_Field]:
@@ -163,8 +168,8 @@ def _cells(sheet: Sheet, escape: Callable[[str], str], bold: str) -> Iterator[li
 
 def _rich(sheet: Sheet) -> RenderableType:
     table = Table(title=Line(visible(sheet.title)), title_justify="left")
-    for name in sheet.header:
-        table.add_column(name, justify="left" if name == "Model" else "right")
+    for at, name in enumerate(sheet.header):
+        table.add_column(Line(visible(name)), justify="right" if at else "left")
     for row in sheet.rows:
         best = sheet.best or ("",) * len(row)
         table.add_row(
@@ -173,10 +178,11 @@ def _rich(sheet: Sheet) -> RenderableType:
     return table
 
 
-def _markdown(sheet: Sheet) -> str:
-    lines = [f"**{_markdown_text(sheet.title)}**", "", _line(map(_markdown_text, sheet.header))]
-    lines.append(_line(":--" if name == "Model" else "--:" for name in sheet.header))
-    return "\n".join([*lines, *(_line(row) for row in _cells(sheet, _markdown_text, "**{}**")), ""])
+def markdown(sheet: Sheet) -> str:
+    """A table in Markdown, below its title."""
+    lines = [f"**{markdown_text(sheet.title)}**", "", _line(map(markdown_text, sheet.header))]
+    lines.append(_line("--:" if at else ":--" for at in range(len(sheet.header))))
+    return "\n".join([*lines, *(_line(row) for row in _cells(sheet, markdown_text, "**{}**")), ""])
 
 
 def _line(cells: Iterable[str]) -> str:
@@ -191,7 +197,8 @@ def _latex(sheet: Sheet) -> str:
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
-def _markdown_text(text: str) -> str:
+def markdown_text(text: str) -> str:
+    """Text of anybody as one line that is no markup."""
     return re.sub(r"([\\`*_{}<>|#])", r"\\\1", " ".join(visible(text).split()))
 
 

@@ -21,7 +21,10 @@ from typing import Any
 
 from at2po_agent.atomic_files import write_text
 
-SCRIPTS = ("core.js", "list.js", "curve.js", "episodes.js", "trees.js")  # in the order in which they need each other
+SCRIPTS = (  # in the order in which they need each other
+    *("core.js", "list.js", "curve.js", "chart.js"),
+    *("episodes.js", "trees.js", "comparison.js", "start.js"),
+)
 
 
 @dataclass(frozen=True)

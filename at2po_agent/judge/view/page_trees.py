@@ -9,18 +9,23 @@ from typing import Any
 
 from at2po_agent.judge.view.page import Heading
 from at2po_agent.method.tree import ROOT, TurnTree
+from at2po_agent.training.metrics import Scores
 from at2po_agent.training.run_dir import RunDirError, evaluation_files, read_metrics, read_trees, step_of, tree_files
 from at2po_agent.training.stored_files import read_value
 from at2po_agent.training.stored_types import check_scores
 from at2po_env.dialects import NATIVE, TAGS
 from search_backend.outside import Unusable
 
-_CHARTS = (
-    ("eval_em", "Exact match, held out", True),
-    ("eval_success", "Success, held out", True),
+_CHARTS = (  # metric of a step, its label, and whether it is a share
     ("reward", "Reward", False),
-    ("entropy", "Entropy, nats", False),
+    ("entropy", "Entropy, nats a token", False),
+    ("update_ppo_kl", "KL to the policy that sampled, nats a token", False),
+    ("update_clip_fraction", "Clipped", True),
+    ("update_grad_norm", "Gradient norm, before clipping", False),
+    ("malformed", "Malformed", True),
+    ("turns", "Turns of an episode", False),
 )
+_RATE = "tokens_per_second"
 _CALL = re.compile(r"<([\w.-]+)>([^<>]*)</\1>$")
 _SPOKEN = (TAGS, NATIVE)  # the dialect of a stored tree is not known; between them these read every one
 
@@ -55,11 +60,12 @@ def training_page(
         views = [tree_view(record) for record in records]
         chunks.append(views)
         rows += [_row(number, at, step_of(file), record, views[at]) for at, record in enumerate(records)]
+    evaluations = _evaluations(run)
     head = {
         "kind": "training",
         **heading.to_json(),
-        "charts": list(_charts(run)),
-        "result": _result(run),
+        "charts": [chart for chart in _charts(run, evaluations) if len(chart["series"][0]["points"]) > 1],
+        "result": _result(evaluations),
         "trees": rows,
     }
     return head, chunks
@@ -134,23 +140,35 @@ def _row(chunk: int, at: int, step: int, record: Mapping[str, Any], view: Mappin
     }
 
 
-def _charts(run: Path) -> Iterator[dict[str, Any]]:
+def _charts(run: Path, evaluations: Sequence[Scores]) -> Iterator[dict[str, Any]]:
+    """As ``chart.js`` draws them: points are [step, value], or [step, mean, low, high] where there is an interval."""
     lines = list(read_metrics(run))
+    if len(evaluations) > 2:  # two are before and after, which the page says in words
+        scored = [(scores.step, scores.interval()) for scores in evaluations if scores.values]
+        points = [[step, one.mean, one.low, one.high] for step, one in scored]
+        yield _chart(f"{evaluations[-1].heading}, held out", points, evaluations[-1].share)
     for name, label, share in _CHARTS:
-        points = [[line["step"], line[name]] for line in lines if line.get(name) is not None]
-        if len(points) > 2:  # two are before and after, which the page says in words
-            yield {"label": label, "share": share, "points": points}
+        yield _chart(label, [[line["step"], line[name]] for line in lines if line.get(name) is not None], share)
+    rates = [[line["step"], line["time"][_RATE]] for line in lines if line.get("time", {}).get(_RATE) is not None]
+    yield _chart("Generated tokens a second", rates, False)
 
 
-def _result(run: Path) -> dict[str, Any] | None:
-    """The first and the last evaluation over the questions that both scored; None where there are not two."""
-    files = evaluation_files(run)
-    if len(files) < 2:
-        return None
+def _chart(label: str, points: Sequence[Sequence[float]], share: bool) -> dict[str, Any]:
+    return {"label": label, "x": "step", "share": share, "series": [{"name": label, "points": list(points)}]}
+
+
+def _evaluations(run: Path) -> list[Scores]:
     try:
-        first, last = (read_value(file, check_scores) for file in (files[0], files[-1]))
+        return [read_value(file, check_scores) for file in evaluation_files(run)]
     except Unusable as error:
         raise RunDirError(f"{error}; put the file back, or remove it") from error
+
+
+def _result(evaluations: Sequence[Scores]) -> dict[str, Any] | None:
+    """The first and the last evaluation over the questions that both scored; None where there are not two."""
+    if len(evaluations) < 2:
+        return None
+    first, last = evaluations[0], evaluations[-1]
     before = dict(zip(first.ids, first.values, strict=True))
     after = dict(zip(last.ids, last.values, strict=True))
     common = [id for id in before if id in after]

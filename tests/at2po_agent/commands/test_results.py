@@ -7,6 +7,7 @@ import pytest
 
 from at2po_agent.commands.main import main
 from tests.helpers.chat_server import Say, search_then_answer
+from tests.helpers.trained_runs import write_run
 
 
 @pytest.fixture
@@ -62,3 +63,15 @@ def test_the_way_of_results(judged, capsys):
     assert line["messages"][1]["tool_calls"][0]["id"] == line["messages"][2]["tool_call_id"]
     assert main(["compare", good, idle, "--metric", "beauty"]) == 2
     assert "--metric: there is no 'beauty'; there are em, f1" in capsys.readouterr().err
+
+
+def test_training_runs_side_by_side(tmp_path, capsys):
+    runs = [str(write_run(tmp_path / name, [[0, 1], [1, 1]], algorithm=name)) for name in ("grpo", "at2po")]
+    page = tmp_path / "page.html"
+    assert main(["compare", *runs, "--format", "markdown", "--html", str(page)]) == 0
+    out = capsys.readouterr().out
+    assert "| grpo | 1 | 100.0 |" in out and "**Difference from grpo, points**" in out and page.exists()
+    assert main(["compare", *runs, "--metric", "f1"]) == 2
+    assert "training runs store em question by question" in capsys.readouterr().err
+    assert main(["compare", runs[0], str(tmp_path)]) == 2
+    assert "not the directory of a training run" in capsys.readouterr().err

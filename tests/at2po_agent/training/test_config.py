@@ -7,7 +7,7 @@ import pytest
 
 from at2po_agent.environments import import_tasks
 from at2po_agent.settings import ConfigError
-from at2po_agent.training.config import TrainConfig
+from at2po_agent.training.config import Spent, TrainConfig, TrainLimits
 
 
 def test_the_defaults_are_the_papers():
@@ -16,6 +16,15 @@ def test_the_defaults_are_the_papers():
     assert (config.update.lr, config.update.weight_decay, config.update.grad_clip) == (1e-6, 0.01, 1.0)
     assert (config.rollout.max_prompt_tokens, config.rollout.max_response_tokens) == (2000, 6192)
     assert (config.rollout.temperature, config.update.schedule) == (1.0, "constant")
+
+
+def test_training_ends_at_the_first_limit_that_is_reached():
+    limits = TrainLimits(steps=10, max_tokens=100, max_calls=7, max_cpu_seconds=2.5)
+    assert limits.reached(Spent(9, 1e9, 2.4, 99, 6)) is None
+    assert limits.reached(Spent(tokens=100)) == "tokens" and limits.reached(Spent(calls=8)) == "calls"
+    assert limits.reached(Spent(cpu_seconds=2.5)) == "cpu_seconds"
+    assert TrainLimits(max_seconds=3).reached(Spent(seconds=3.1)) == "seconds"
+    assert limits.reached(Spent(steps=10)) == "steps" and limits.reached(Spent(steps=10, tokens=100)) == "tokens"
 
 
 @pytest.fixture

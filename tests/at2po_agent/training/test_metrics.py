@@ -42,6 +42,7 @@ def test_a_step_in_numbers():
     assert found["unique_tokens"] == 2 * (4 + 2 * (1 + 3 + 2))
     assert found["groups_equal"] == 1 and found["groups_surplus"] == 1 and found["unused_tokens"] == 2 * 3
     assert grown.generated_tokens == 5 * 3 + 2 * 3  # of the dropped and the unused trees too: they were paid for
+    assert grown.calls == 5 + 2  # the first turn of every chain
 
 
 def test_a_step_without_trees_has_no_means():

@@ -114,6 +114,15 @@ def test_a_budget_of_tokens_ends_training_and_holds_across_a_resume(straight, tm
     assert (more.steps, more.generated_tokens) == (3, sum(spent[:3]))
 
 
+def test_a_budget_of_searches_ends_training(straight, tmp_path):
+    path, _ = straight
+    calls = [line["calls"] for line in metrics(path) if "reward" in line]
+    assert all(calls)
+    ended = run(tmp_path / "run", f"train.max_calls={calls[0] + 1}", "eval.questions=0")
+    assert ended.steps == 2  # the second step passes it
+    assert run(tmp_path / "run", "train.max_cpu_seconds=0.001", "train.max_calls=null", resume=True).steps == 2
+
+
 @pytest.mark.slow
 def test_adapters_alone_are_trained_saved_resumed_bit_equal_and_exported_as_one_model(tmp_path):
     lora = ["lora={rank: 2, alpha: 4}", "algorithm.objective.kl_coef=0.01", "update.lr=1e-2"]

@@ -135,24 +135,13 @@ function nodeView(nodes, at, go) {
   ];
 }
 
-function chart({ label, share, points }) {
-  const xs = points.map(([x]) => x), ys = points.map(([, y]) => y), low = Math.min(...ys), high = Math.max(...ys);
-  const at = (value, from, to, size) => (to === from ? size / 2 : (size * (value - from)) / (to - from));
-  const place = ([x, y]) => `${at(x, xs[0], xs.at(-1), 200).toFixed(1)} ${(4 + 42 - at(y, low, high, 42)).toFixed(1)}`;
-  const shown = share ? percent : number;
-  return h("figure", { class: "chart" }, h("figcaption", {}, label, h("b", {}, shown(ys.at(-1)))),
-    s("svg", { viewBox: "0 0 200 50", preserveAspectRatio: "none", role: "img", "aria-label": `${label} from ${shown(ys[0])} to ${shown(ys.at(-1))}` },
-      points.length > 1 ? s("path", { d: `M${points.map(place).join("L")}` }) : null),
-    h("p", { class: "range" }, h("span", {}, `step ${xs[0]}: ${shown(ys[0])}`), h("span", {}, `step ${xs.at(-1)}`)));
-}
-
 function trainingHead(head) {
   const { before, after, gain, label, share, task } = head.result ?? {};
   const change = (value) => share ? signed(100 * value, 1) : signed(value);
   const hero = gain && h("div", { class: "hero" }, h("p", { class: "label" }, label),
     h("p", { class: "big" }, share ? [(100 * after).toFixed(1), h("small", {}, " %")] : number(after)),
     h("p", { class: "interval" }, `from ${share ? percent(before) : number(before)}: ${change(gain.mean)}${share ? " points" : ""}, 95 % paired interval ${change(gain.low)} to ${change(gain.high)}, ${count(gain.n, task)}`));
-  refill(byId("head"), heading(head), h("div", { class: "numbers" }, hero, h("div", { class: "charts" }, head.charts.map(chart))), facts(head.facts));
+  refill(byId("head"), heading(head), h("div", { class: "numbers" }, hero), h("div", { class: "charts" }, head.charts.map(plot)), facts(head.facts));
 }
 
 function treeRow(item) {
@@ -181,5 +170,3 @@ function training(head) {
     order: { "last steps first": null, "first steps first": (a, b) => a.step - b.step || a.index - b.index, "most leaves first": (a, b) => b.leaves - a.leaves },
   });
 }
-
-unpack("chunk-head").then((head) => (head.kind === "training" ? training : evaluation)(head));

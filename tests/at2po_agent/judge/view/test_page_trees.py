@@ -77,10 +77,27 @@ def test_a_run_is_shown_from_its_last_step(tmp_path):
     head, chunks = training_page(run, Heading("t", "s", False, []), chosen_steps(run, 100))
     assert [(row["step"], row["index"]) for row in head["trees"]] == [(3, 0), (3, 1), (2, 0), (2, 1), (1, 0), (1, 1)]
     assert all(chunks[row["chunk"]][row["at"]]["answers"] == ["Walem"] for row in head["trees"])
-    assert [chart["points"] for chart in head["charts"]] == [
-        [[1, 0.1], [2, 0.2], [3, 0.3]],
-        [[1, 1.0], [2, 0.5], [3, 1 / 3]],
+    assert [(chart["label"], chart["series"][0]["points"]) for chart in head["charts"]] == [
+        ("Reward", [[1, 0.1], [2, 0.2], [3, 0.3]]),
+        ("Entropy, nats a token", [[1, 1.0], [2, 0.5], [3, 1 / 3]]),
     ]
+
+
+def test_the_charts_of_a_run(tmp_path):
+    run = write_training(tmp_path / "run", steps=2)
+    with RunDirectory.resume(run) as more:
+        logged = {"update_ppo_kl": 0.01, "update_clip_fraction": 0.2, "update_grad_norm": 3.0}
+        for step in (3, 4):
+            more.log(step, {**logged, "malformed": 0.5, "turns": 2.0}, {"tokens_per_second": 100.0 * step})
+        more.log_evaluation(4, Scores(4, ("a", "b"), (1.0, 1.0), ("", "")), 1.0)
+    charts = training_page(run, Heading("t", "s", False, []), chosen_steps(run, 100))[0]["charts"]
+    points = {chart["label"]: chart["series"][0]["points"] for chart in charts}
+    held_out = points["Exact match, held out"]
+    assert [(step, mean) for step, mean, _, _ in held_out] == [(0, 1 / 3), (2, 0.5), (4, 1.0)]
+    assert all(0 <= low <= mean <= high <= 1 for _, mean, low, high in held_out)
+    assert points["Clipped"] == [[3, 0.2], [4, 0.2]] and points["Malformed"] == [[3, 0.5], [4, 0.5]]
+    assert points["Generated tokens a second"] == [[3, 300.0], [4, 400.0]]
+    assert {"Gradient norm, before clipping", "Turns of an episode"} < set(points)
 
 
 def test_the_gain_is_over_the_questions_that_both_evaluations_scored(tmp_path):

@@ -48,7 +48,7 @@ class Page:
         self.tab.on("pageerror", lambda error: self.problems.append(str(error)))
         self.tab.on("request", lambda request: self.requests.append(request.url))
         self.tab.goto(file.as_uri() + link)
-        self.tab.wait_for_selector("#bench")
+        self.tab.wait_for_selector("#head h1")
         self.file = file
 
     def rows(self) -> list[str]:
@@ -289,4 +289,18 @@ def test_nodes_are_coloured_by_what_is_chosen(opened, tmp_path):
         ("--plus", "0"),
         ("--minus", "100"),
     ]
+    page.check()
+
+
+def test_a_chart_says_what_is_under_the_pointer(opened, tmp_path):
+    write_report(write_training(tmp_path / "run", steps=3), tmp_path / "page.html", 100)
+    page = opened(tmp_path / "page.html")
+    chart = page.tab.locator(".chart", has_text="Reward")
+    assert chart.locator(".values-at").inner_text().split("\n")[0] == "step 3"
+    box = chart.locator("svg").bounding_box()
+    page.tab.mouse.move(box["x"] + 0.13 * box["width"], box["y"] + box["height"] / 2)
+    assert "step 1" in chart.locator(".values-at").inner_text() and "0.10" in chart.locator(".values-at").inner_text()
+    chart.locator("svg").press("ArrowRight")
+    assert "step 2" in chart.locator(".values-at").inner_text() and "0.20" in chart.locator(".values-at").inner_text()
+    assert chart.locator("svg text").all_text_contents()[-1] == "step"  # the axis has its name
     page.check()

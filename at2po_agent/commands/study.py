@@ -1,0 +1,73 @@
+"""``at2po-agent study``: train variants × seeds at one budget and write one page about them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from at2po_agent.terminal import counted, say
+
+if TYPE_CHECKING:
+    from at2po_agent.study.cells import CellState
+    from at2po_agent.study.config import Study
+
+
+def add_parser(commands: Any) -> None:
+    """Add ``study`` to the commands of a parser."""
+    study = commands.add_parser(
+        "study",
+        help="train variants × seeds at one budget, and compare them on one page",
+        description="Trains every variant of a study with every seed, several at a time, and writes page.html and "
+        "page.md into its folder. Run again, it goes on where it was ended. See docs/studies.md.",
+    )
+    study.add_argument("--cfg", type=Path, required=True, metavar="STUDY", help="YAML: config, variants, seeds, budget")
+    study.add_argument("--only-page", action="store_true", help="train nothing; write the page of what is finished")
+    study.add_argument("overrides", nargs="*", metavar="key=value", help="laid over the file, e.g. seeds=[1,2] jobs=4")
+    study.set_defaults(command=_study)
+
+
+def _study(arguments: argparse.Namespace) -> int:
+    from at2po_agent.atomic_files import writing
+    from at2po_agent.signals import Interrupted, run
+    from at2po_agent.study.cells import CellState, check_cells, run_cells
+    from at2po_agent.study.config import load_study
+    from at2po_agent.training.run_dir import take_lock
+
+    study = load_study(arguments.cfg, arguments.overrides)
+    check_cells(study)
+    with writing(study.out):
+        study.out.mkdir(parents=True, exist_ok=True)
+    with take_lock(study.out):
+        status = 0
+        states = {cell.name: CellState.of(cell) for cell in study.cells}
+        if not arguments.only_page:
+            try:
+                states = run(run_cells(study, say))
+                status = int(any(state.state != "finished" for state in states.values()))
+            except Interrupted as error:
+                say(f"stopped; go on with: at2po-agent study --cfg {arguments.cfg}")
+                states, status = {cell.name: CellState.of(cell) for cell in study.cells}, 128 + error.number
+        _write(study, states)
+    return status
+
+
+def _write(study: Study, states: Mapping[str, CellState]) -> None:
+    """The page of the runs that are finished, if any."""
+    from at2po_agent.judge.results.stored import facts
+    from at2po_agent.study.cells import compare_cells
+    from at2po_agent.study.page import Page, write_html, write_markdown
+
+    found = compare_cells(study, states)
+    if found is None:
+        say("no run is finished: there is no page yet")
+        return
+    config = study.config
+    budget = f"{config.budget.amount:,g} {config.budget.name.replace('_', ' ')}"
+    matrix = f"{counted(len(config.variants), 'variant')} × {counted(len(config.seeds), 'seed')}"
+    subtitle = f"{matrix} at {budget} a run, compared with {study.reference}"
+    page = Page(config.name, subtitle, tuple(facts(vars(config) | {"budget": budget})))
+    write_html(study.out / "page.html", page, found)
+    write_markdown(study.out / "page.md", page, found)
+    say(f"page → {study.out / 'page.html'}, {study.out / 'page.md'}")

@@ -1,0 +1,4 @@
+// Which kind of page this is.
+
+const PAGES = { evaluation, training, comparison, audit: comparison };
+unpack("chunk-head").then((head) => PAGES[head.kind](head));

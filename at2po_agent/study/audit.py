@@ -1,0 +1,240 @@
+"""The counterfactual check of credit: values of stored turns, compared with fresh rollouts from the same states.
+
+Trees of step ``s`` were sampled by the policy after ``s − 1`` steps: where its checkpoint exists (or ``s`` is 1, whose
+policy is the one that the run began with), every inner turn's state is reached again by replaying its stored actions,
+and ``n`` new episodes are sampled from there with that policy. Their mean reward estimates what the turn is worth:
+
+    R(n) = mean reward of fresh episodes from the state after turn n,      Z(n) = (R(n) − mean r) / (std r + 1e−6)
+
+with mean and std of the rewards of the stored tree's leaves, as ``credit`` scales them. So ``V(n)`` is compared with
+``Z(n)``, and the advantage ``V(n) − V(parent)`` with ``Z(n) − Z(parent)``, and so on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean, pstdev
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+
+import numpy as np
+
+from at2po_agent import signals
+from at2po_agent.method import algorithms
+from at2po_agent.method.credit import EPSILON, TurnCredit
+from at2po_agent.method.shaping import Shaping
+from at2po_agent.method.tree import ROOT, TurnTree
+from at2po_agent.policy.engine import EngineConfig
+from at2po_agent.policy.lora import LoraConfig
+from at2po_agent.rollouts.grow import grow
+from at2po_agent.rollouts.lockstep import Lockstep
+from at2po_agent.rollouts.replay import Refork, replay
+from at2po_agent.tasks import run_all
+from at2po_agent.training import checkpoints
+from at2po_agent.training.config import TrainConfig, load_config
+from at2po_agent.training.run_dir import RunDirError, read_trees, step_of, tree_files
+
+if TYPE_CHECKING:
+    from at2po_agent.training.session import Session
+
+VALUES: tuple[str, ...] = get_args(get_type_hints(TurnCredit)["value"])
+ADVANTAGES: tuple[str, ...] = get_args(get_type_hints(TurnCredit)["advantage"])
+_TOGETHER = 8  # trees that are sampled together
+
+
+@dataclass(frozen=True)
+class AuditedTurn:
+    """An inner turn of a stored tree beside its fresh rollouts; rewards in the task's unit."""
+
+    tree: int  # its number in the audit
+    node: int  # its index in the stored tree
+    depth: int
+    leaves: int  # stored ones under it
+    entropy: float  # H(n), nats a token
+    stored: float  # reward of the first path through it: the chain that it was taken on
+    fresh: float  # mean reward of the fresh rollouts from the state after it
+    error: float  # standard error of ``fresh``
+    changed: float  # share of fresh rollouts from the state before it that end with another reward than ``stored``
+    values: Mapping[str, float]  # V(n) by value form, in units of the tree's std
+    roots: Mapping[str, float]  # V(root), likewise
+    parents: Mapping[str, float]  # V(parent), likewise
+    true: float  # Z(n)
+    true_parent: float
+    true_root: float
+    signal: bool  # the stored tree has rewards that differ: without them every value is 0
+
+    def advantage(self, value: str, form: str) -> float:
+        """``A(n)`` as ``credit`` has it."""
+        return _advantage(form, self.values[value], self.parents[value], self.roots[value])
+
+    def true_advantage(self, form: str) -> float:
+        """``A(n)`` with fresh rollouts in the place of values."""
+        return _advantage(form, self.true, self.true_parent, self.true_root)
+
+
+def _advantage(form: str, own: float, parent: float, root: float) -> float:
+    forms = {"node_value": own, "diff_parent": own - parent, "diff_global": own - root}
+    return forms["diff_parent"] + forms["diff_global"] if form == "diff_local_global" else forms[form]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit of one step found."""
+
+    run: str
+    step: int
+    forks: int  # fresh rollouts of every turn
+    per_round: int  # turns that the run's expansion picks at once; 5 where it picks none
+    trees: int
+    turns: tuple[AuditedTurn, ...]
+
+
+def auditable(run: Path) -> dict[int, str]:
+    """Steps whose trees are stored and whose policy exists, with the path of that policy.
+
+    Raises:
+        RunDirError: it is no training run.
+        ConfigError: its configuration cannot be read.
+    """
+    if not (run / "config.yaml").is_file():
+        raise RunDirError(f"{run} is not a run directory: it has no config.yaml")
+    policies = {0: load_config(run / "config.yaml").policy.path}
+    for folder in sorted((run / "checkpoints").glob("step_*/model")):
+        policies[int(folder.parent.name.split("_")[1])] = str(folder)
+    return {step: policies[step - 1] for step in map(step_of, tree_files(run)) if step - 1 in policies}
+
+
+def audit(run: Path, step: int, trees: int, forks: int, note: Callable[[str], None]) -> Audit:
+    """Audit one step of a run.
+
+    Args:
+        run: its directory.
+        step: one of ``auditable``.
+        trees: how many of its stored trees, evenly spread; all where there are fewer.
+        forks: fresh rollouts from the state after every inner turn, and from the prompt.
+        note: told how far it is.
+
+    Raises:
+        RunDirError: the step cannot be audited; the message lists those that can.
+        CheckpointError: its checkpoint is damaged.
+        ReplayError: the environment now answers otherwise than it did.
+    """
+    from at2po_agent.training.session import open_session
+
+    known = auditable(run)
+    if step not in known:
+        listed = ", ".join(map(str, known)) or "none"
+        raise RunDirError(
+            f"{run} has no stored trees and policy of step {step}; steps that have both: {listed} "
+            "(checkpoint.every=1 checkpoint.keep=N log.trees_every=1 keep more)"
+        )
+    if step > 1:
+        checkpoints.load(Path(known[step]).parent)
+    config = _opened_with(load_config(run / "config.yaml"), known[step])
+    files = {step_of(file): file for file in tree_files(run)}
+    records = read_trees(files[step])
+    chosen = records[:: max(1, len(records) // max(1, trees))][:trees]
+    stored = [TurnTree.from_json(record["tree"]) for record in chosen]
+    turns: list[AuditedTurn] = []
+    with closing(open_session(config, run / "audit" / "engine", note)) as session:
+        for start in range(0, len(stored), _TOGETHER):
+            part = stored[start : start + _TOGETHER]
+            fresh = signals.run(_sample(session, config, step, list(enumerate(part, start)), forks))
+            shaping = session.algorithm.shaping
+            for number, (tree, found) in enumerate(zip(part, fresh, strict=True), start):
+                turns += _compare(number, tree, found, shaping)
+            note(f"{min(start + _TOGETHER, len(stored))} of {len(stored)} trees")
+    expansion = algorithms.build(**vars(config.algorithm)).expansion
+    return Audit(run.name, step, forks, int(getattr(expansion, "per_round", 5)), len(stored), tuple(turns))
+
+
+def _opened_with(config: TrainConfig, policy: str) -> TrainConfig:
+    """The configuration with the policy of a step, which samples in this process; adapters come with their files."""
+    return replace(config, policy=replace(config.policy, path=policy), lora=LoraConfig(), engine=EngineConfig())
+
+
+Fresh = Mapping[int, Sequence[float]]  # rewards of fresh rollouts from the state after a node, by its stored index
+
+
+async def _sample(
+    session: Session, config: TrainConfig, step: int, trees: Sequence[tuple[int, TurnTree]], forks: int
+) -> list[Fresh]:
+    gate = Lockstep(session.actor.policy, len(trees)) if session.actor.deterministic else None
+    actor = replace(session.actor, policy=gate) if gate else session.actor
+
+    async def one(number: int, stored: TurnTree) -> Fresh:
+        env = session.env.clone()
+        try:
+            env.reset(options={"task_id": stored.question_id})
+            planted, new = await replay(env, actor.codec, stored)
+            olds = list(new)
+            expansion = Refork([new[old] for old in olds], forks)
+            # Other noise than the run's own: these are new samples.
+            key = (config.seed, step, number, 1)
+            grown = await grow(env, actor, expansion, key=key, question_id=stored.question_id, planted=planted)
+        finally:
+            if gate:
+                gate.leave()
+        # Inner turns of the stored tree lead to leaves by new paths only; what infrastructure ended is left out.
+        grown.prune()
+        rewards = session.algorithm.shaping(grown)
+        found: dict[int, list[float]] = {old: [] for old in olds}
+        for leaf, reward in rewards.items():
+            found[olds[grown[leaf].group]].append(reward)
+        return found
+
+    return await run_all(one(number, stored) for number, stored in trees)
+
+
+def _compare(number: int, tree: TurnTree, fresh: Fresh, shaping: Shaping) -> Iterator[AuditedTurn]:
+    """Every inner turn of a stored tree that has fresh rollouts, and whose parent has."""
+    rewards = shaping(tree)
+    middle, spread = fmean(rewards.values()), pstdev(rewards.values())
+    values = {form: TurnCredit(value=form).values(tree, rewards) for form in VALUES}  # type: ignore[arg-type]
+    under = _leaves_under(tree)
+
+    def true(n: int) -> float:
+        return (fmean(fresh[n]) - middle) / (spread + EPSILON)
+
+    for n in tree.inner_turns():
+        parent = tree[n].parent
+        if not (fresh[n] and fresh[parent] and fresh[ROOT]):
+            continue
+        stored = rewards[min(under[n])]
+        yield AuditedTurn(
+            tree=number,
+            node=n,
+            depth=tree[n].depth,
+            leaves=len(under[n]),
+            entropy=tree[n].entropy,
+            stored=stored,
+            fresh=fmean(fresh[n]),
+            error=float(np.std(fresh[n], ddof=1) / len(fresh[n]) ** 0.5) if len(fresh[n]) > 1 else 0.0,
+            changed=fmean(abs(reward - stored) > 1e-9 for reward in fresh[parent]),
+            values={form: float(of[n]) for form, of in values.items()},
+            roots={form: float(of[ROOT]) for form, of in values.items()},
+            parents={form: float(of[parent]) for form, of in values.items()},
+            true=true(n),
+            true_parent=true(parent),
+            true_root=true(ROOT),
+            signal=spread > 0,
+        )
+
+
+def _leaves_under(tree: TurnTree) -> Mapping[int, list[int]]:
+    under: dict[int, list[int]] = {}
+    for leaf, path in tree.trajectories():
+        for n in path:
+            under.setdefault(n, []).append(leaf)
+    return under
+
+
+def to_json(found: Audit) -> dict[str, Any]:
+    """Everything that an audit measured, as JSON values."""
+    turns = [
+        {**vars(turn), **{name: dict(getattr(turn, name)) for name in ("values", "roots", "parents")}}
+        for turn in found.turns
+    ]
+    return {**{name: value for name, value in vars(found).items() if name != "turns"}, "turns": turns}

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from at2po_agent.settings import ConfigError
+from at2po_agent.study.config import load_study
+from at2po_agent.training.validation import validate
+from tests.helpers.places import ROOT
+
+TRAIN = "env: {id: AT2PO-MicroWiki-v0}\npolicy: {path: builtin:microwiki}\ntrain: {steps: 9, max_seconds: 5}\n"
+STUDY = "config: train.yaml\nvariants: {a: [], b: [algorithm.name=grpo, update.lr=0.5]}\nbudget: {tokens: 70}\n"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    (tmp_path / "train.yaml").write_text(TRAIN)
+    (tmp_path / "study.yaml").write_text(STUDY)
+    return tmp_path / "study.yaml"
+
+
+def test_every_variant_with_every_seed_at_one_budget(file):
+    study = load_study(file, ["seeds=[4,5]", "overrides=[eval.questions=3]", "name=mine"])
+    names = [cell.name for cell in study.cells]
+    assert names == ["a-seed4", "b-seed4", "a-seed5", "b-seed5"] and study.reference == "a"
+    config = study.cells[3].training()
+    assert (config.algorithm.name, config.update.lr, config.seed, config.eval.questions) == ("grpo", 0.5, 5, 3)
+    assert (config.train.max_tokens, config.train.max_seconds, config.train.steps) == (70, None, 9)
+    assert config.run_dir == "runs/studies/mine/cells/b-seed5" and config.threads == 1
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("budget={tokens: 1, calls: 2}", "such as budget: {tokens: 75000}; got 2"),
+        ("budget.tokens=null", "got 0"),
+        ("variants={}", "variants is empty"),
+        ("variants={a/b: []}", "'a/b' names folders"),
+        ("reference=c", "reference is 'c', the variants are a, b"),
+        ("seeds=[1,1]", "seeds are one or more numbers, each once"),
+        ("sedes=[1]", "there is no key 'sedes'"),
+    ],
+)
+def test_what_is_refused(file, override, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_study(file, [override])
+
+
+def test_a_wrong_override_of_a_variant_is_refused(file):
+    study = load_study(file, ["variants={a: [update.lrr=1]}"])
+    with pytest.raises(ConfigError, match=r"no key .update\.lrr."):
+        study.cells[0].training()
+
+
+@pytest.mark.parametrize(("name", "tokens"), [("quickstart_six", 75_000), ("ablations", 75_000), ("harder", 150_000)])
+def test_the_studies_that_ship(name, tokens):
+    study = load_study(ROOT / "examples" / "configs" / "studies" / f"{name}.yaml")
+    configs = [cell.training() for cell in study.cells if cell.seed == study.config.seeds[0]]
+    assert {config.train.max_tokens for config in configs} == {tokens}
+    leaves = {validate(config).expansion.leaves for config in configs}
+    assert leaves == {16}
