@@ -102,7 +102,7 @@ def _check_turns(env_id: str, limits: Mapping[str, Any]) -> None:
     # An environment that says nothing of turns is trusted to end its episodes.
     if limits.get("max_turns", 0) is None:
         raise ConfigError(
-            f"{env_id} has no limit of turns, so that a path may go on until the policy's context is full; give it one: "
+            f"{env_id} has no limit of turns, so a path may go on until the policy's context is full; give it one: "
             "fork={how: replay, max_turns: 20}"
         )
 
