@@ -85,7 +85,6 @@ class Forkable(EpisodeEnv):
         self.rules = ForkRules() if rules is None else rules
         self.stop = self.rules.stop
         self.chat = Chat(self.rules.stop) if self.rules.as_messages else None
-        self.limits = {"max_turns": self.rules.max_turns, "on_malformed": self.rules.on_malformed}
         self._games = LiveGames(partial(deep_copy, env) if isinstance(env, gymnasium.Env) else env, max_live)
         # Who is where a snapshot was taken: its game is copied for others who want to go on from there.
         self._offers: weakref.WeakValueDictionary[str, Forkable] = weakref.WeakValueDictionary()
@@ -93,14 +92,17 @@ class Forkable(EpisodeEnv):
         self._inspect()
 
     def _inspect(self) -> None:
-        """Make one game, see whether it can be forked, and take its name."""
+        """Make one game, see whether it can be forked, and take its name and its limit of turns."""
         game = self._games.take()
         check_spaces(game.env)
         if self.how == "copy":
             game.copy()
         self.name = name_of(game.env)
         spec = game.env.spec
-        arguments = {} if spec is None else {**spec.kwargs, "max_episode_steps": spec.max_episode_steps}
+        steps = None if spec is None else spec.max_episode_steps
+        arguments = {} if spec is None else {**spec.kwargs, "max_episode_steps": steps}
+        turns = [limit for limit in (self.rules.max_turns, steps) if limit is not None]
+        self.limits = {"max_turns": min(turns, default=None), "on_malformed": self.rules.on_malformed}
         self._games.give_back(game)
         try:
             starts = {task_id: start.to_json() for task_id, start in self._starts.items()}

@@ -88,6 +88,7 @@ def _measure(arguments: argparse.Namespace, kwargs: Mapping[str, Any]) -> list[T
         closing(make_env(arguments.env, arguments.split, kwargs)) as env,
         closing(LocalPolicy(model, codec)) as policy,
     ):
+        _check_turns(arguments.env, env.limits)
         limits = Limits(max_turn_tokens=arguments.max_turn_tokens, max_context_tokens=positions(model))
         actor = Actor(policy, codec, Sampling(arguments.temperature), limits)
         ids = env.tasks[: arguments.questions]
@@ -95,6 +96,15 @@ def _measure(arguments: argparse.Namespace, kwargs: Mapping[str, Any]) -> list[T
     for tree in grown.trees:
         tree.prune()
     return measure(model, codec, grown.trees, arguments.temperature)
+
+
+def _check_turns(env_id: str, limits: Mapping[str, Any]) -> None:
+    # An environment that says nothing of turns is trusted to end its episodes.
+    if limits.get("max_turns", 0) is None:
+        raise ConfigError(
+            f"{env_id} has no limit of turns, so a path may go on until the policy's context is full; give it one: "
+            "fork={how: replay, max_turns: 20}"
+        )
 
 
 def plot(drifts: Sequence[TurnDrift], title: str) -> Table:

@@ -76,7 +76,7 @@ def _talk_and_search(described: Mapping[str, Any], limits: Mapping[str, Any]) ->
 
 def _limits(limits: Mapping[str, Any]) -> str:
     named = (("max_searches", "searches"), ("max_turns", "turns"))
-    counts = " and ".join(f"{limits[name]} {noun}" for name, noun in named if name in limits)
+    counts = " and ".join(f"{limits[name]} {noun}" for name, noun in named if limits.get(name))
     return f"{counts} an episode, " if counts else ""
 
 

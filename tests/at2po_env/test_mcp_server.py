@@ -363,13 +363,14 @@ def test_a_proxy_that_refuses_is_named_by_its_status_and_no_secret_is_shown(stat
 
 def test_the_example_of_the_documentation_runs(tmp_path: Path) -> None:
     section = (ROOT / "docs/own_environment.md").read_text().split("\n## Tools of an MCP server\n")[1].split("\n## ")[0]
-    ours, theirs = re.findall(r"```python\n(.+?)```", section, re.S)
+    ours, theirs, named = re.findall(r"```python\n(.+?)```", section, re.S)
+    ours += f"{named}print(*gymnasium.make('Sums-v0', split='test').unwrapped.tools)"
     (tmp_path / "server.py").write_text(theirs)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     ran = subprocess.run(
         [sys.executable, "-c", ours], cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True
     )
-    assert (ran.returncode, ran.stdout.split()) == (0, ["<result>", "7", "</result>"]), ran.stderr
+    assert (ran.returncode, ran.stdout.split()) == (0, ["<result>", "7", "</result>", "add"]), ran.stderr
 
 
 def test_a_server_that_nobody_closes_ends_with_the_process() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import gymnasium
 import pytest
 
 from at2po_agent.commands.main import main
@@ -42,3 +43,23 @@ def test_the_command_measures_a_policy_on_an_environment(tmp_path: Path, capsys:
     assert "own ids differ" in capsys.readouterr().out and svg.read_text().startswith("<svg")
     assert main(["retokenise", "builtin:microwiki", "AT2PO-MicroWiki-v0", "--temperature", "0"]) == 2
     assert "--temperature is 0.0" in capsys.readouterr().err
+
+
+def test_a_game_without_a_limit_of_turns_needs_one(capsys: pytest.CaptureFixture[str]) -> None:
+    few = ["--questions", "1", "--chains", "1", "--max-turn-tokens", "4"]
+    for game in ("OpenEnd-v0", "Limited-v0"):
+        steps = 3 if game == "Limited-v0" else None
+        gymnasium.register(game, entry_point="tests.helpers.foreign_games:Dice", max_episode_steps=steps)
+    try:
+        measure = ["retokenise", "builtin:microwiki", "OpenEnd-v0", *few]
+        assert main([*measure, "fork=replay"]) == 2
+        (said,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+        assert "OpenEnd-v0 has no limit of turns" in said and "fork={how: replay, max_turns: 20}" in said
+        assert main([*measure, "fork={how: replay, max_turns: 2}"]) == 0
+        out = capsys.readouterr().out
+        assert "turn 2" in out and "turn 3" not in out
+        assert main(["retokenise", "builtin:microwiki", "Limited-v0", *few, "fork=replay"]) == 0
+        out = capsys.readouterr().out
+        assert "turn 3" in out and "turn 4" not in out
+    finally:
+        del gymnasium.registry["OpenEnd-v0"], gymnasium.registry["Limited-v0"]
