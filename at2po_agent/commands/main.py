@@ -21,6 +21,7 @@ from at2po_agent.commands import (
     plan,
     results,
     retokenise,
+    serve,
     show_tree,
     train,
     view,
@@ -32,7 +33,7 @@ from at2po_agent.update.processes import EndedElsewhere
 from search_backend.open_files import limit_reached
 
 PROGRAM = "at2po-agent"
-VERBS = (train, export, show_tree, gates, warm_start, eval, data, index, view, results, retokenise, plan)
+VERBS = (train, export, show_tree, gates, warm_start, eval, data, index, view, results, retokenise, plan, serve)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
