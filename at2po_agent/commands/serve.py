@@ -26,6 +26,8 @@ def add_parser(commands: Any) -> None:
     add("--sessions", type=int, default=256, metavar="N", help="clients at a time; default: 256")
     add("--idle", type=float, default=600.0, metavar="SECONDS", help="until a silent client is let go; default: 600")
     add("--max-bytes", type=int, default=1 << 20, metavar="N", help="of a message; default: 1048576")
+    add("--snapshots", type=int, default=100_000, metavar="N", help="kept for forks at most; default: 100000")
+    add("--expire", type=float, default=3600.0, metavar="SECONDS", help="of an unused snapshot; default: 3600")
     add("overrides", nargs="*", metavar="key=value", help="anything that gymnasium.make is to pass on: k=5 search=URI")
     parser.set_defaults(command=_serve)
 
@@ -33,8 +35,9 @@ def add_parser(commands: Any) -> None:
 def _serve(arguments: argparse.Namespace) -> int:
     if importlib.util.find_spec("openenv") is None:
         raise ConfigError("serve needs the package openenv: pip install 'at2po[openenv]'")
-    if arguments.sessions < 1:
-        raise ConfigError(f"--sessions must be at least 1, got {arguments.sessions}")
+    for option in ("sessions", "snapshots", "expire"):
+        if not (value := getattr(arguments, option)) > 0:
+            raise ConfigError(f"--{option} must be above 0, got {value}")
     token = _token(arguments.token_var, arguments.host)
     kwargs = read_overrides(arguments.overrides)
 
@@ -43,6 +46,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     from at2po_agent.environments import check_env_id, import_tasks, make_env
     from at2po_env.integrations.openenv_guard import Limits
     from at2po_env.integrations.openenv_server import create_app
+    from at2po_env.integrations.openenv_snapshots import Snapshots
 
     try:
         limits = Limits(token, arguments.max_bytes, arguments.idle)
@@ -55,7 +59,13 @@ def _serve(arguments: argparse.Namespace) -> int:
             split: opened.enter_context(closing(make_env(arguments.env, split, kwargs)))
             for split in arguments.splits or ["train"]
         }
-        app = create_app(envs, name=arguments.env.rpartition(":")[2], sessions=arguments.sessions, limits=limits)
+        app = create_app(
+            envs,
+            name=arguments.env.rpartition(":")[2],
+            sessions=arguments.sessions,
+            limits=limits,
+            snapshots=Snapshots(arguments.snapshots, arguments.expire),
+        )
         tasks = ", ".join(f"{len(env.tasks):,} {env.task_word}s of {split}" for split, env in envs.items())
         say(f"{arguments.env}: {tasks} at ws://{arguments.host}:{arguments.port}/ws")
         uvicorn.run(app, host=arguments.host, port=arguments.port, ws_max_size=arguments.max_bytes, log_level="warning")

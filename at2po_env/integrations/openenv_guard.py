@@ -51,7 +51,7 @@ class Guard:
         if scope["type"] == "http":
             await self._http(scope, receive, send, refused)
         elif refused is None:
-            await self.app(scope, self._watched(receive, send), send)
+            await self._websocket(scope, receive, send)
         else:
             await receive()
             await send({"type": "websocket.close", "code": _POLICY, "reason": refused[1]})
@@ -90,9 +90,9 @@ class Guard:
 
         await self.app(scope, again, send)
 
-    def _watched(self, receive: Receive, send: Send) -> Receive:
-        """Receive messages until one is too large, or none comes for too long: then the connection is closed."""
-        limits = self.limits
+    async def _websocket(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Pass messages on until one is too large, or none comes for too long: then the connection is closed."""
+        limits, over = self.limits, False
 
         async def watched() -> Message:
             try:
@@ -105,7 +105,19 @@ class Guard:
             return message
 
         async def closed(code: int, reason: str) -> Message:
-            await send({"type": "websocket.close", "code": code, "reason": reason})
+            await sending({"type": "websocket.close", "code": code, "reason": reason})
             return {"type": "websocket.disconnect", "code": code, "reason": reason}
 
-        return watched
+        async def sending(message: Message) -> None:
+            nonlocal over
+            if over:
+                return
+            try:
+                await send(message)
+            except OSError:
+                # The client was killed. OpenEnv would answer it with one error after the other, each a traceback in
+                # the log; it learns of the end with its next receive.
+                over = True
+            over = over or message["type"] == "websocket.close"
+
+        await self.app(scope, watched, sending)

@@ -37,7 +37,7 @@ def test_a_missing_package_is_named(monkeypatch, capsys):
         (["--host", "0.0.0.0"], "name the variable of a token with --token-var"),
         (["--host", "example.org"], "name the variable of a token with --token-var"),
         (["--token-var", "NOT_SET_ANYWHERE"], "'NOT_SET_ANYWHERE' is not set"),
-        (["--sessions", "0"], "--sessions must be at least 1"),
+        (["--sessions", "0"], "--sessions must be above 0"),
         (["k"], "k"),
     ],
 )
