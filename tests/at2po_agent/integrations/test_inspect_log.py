@@ -45,7 +45,7 @@ def test_every_stored_evaluation_is_a_log(run, tmp_path):
 
 @pytest.mark.parametrize("form", ["tags", "native"])
 def test_a_fresh_evaluation_is_one_that_inspect_lists_and_shows(tmp_path, form):
-    with ChatServer(scripted_answers("AT2PO-HotpotQA-v0", "demo")) as server:
+    with ChatServer(scripted_answers("AT2PO-HotpotQA-v0", "demo", native=form == "native")) as server:
         where = [
             "eval",
             "-e",

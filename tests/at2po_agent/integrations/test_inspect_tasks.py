@@ -11,30 +11,41 @@ import pytest
 
 pytest.importorskip("inspect_ai")
 
+import inspect_ai
 from inspect_ai.log import read_eval_log
+from inspect_ai.model import get_model
+from inspect_ai.solver import generate
 
 from at2po_agent.commands.main import main
 from at2po_agent.judge.episodes.records import read_episodes
 from tests.helpers.chat_server import ChatServer, Say
 from tests.helpers.scripted_answers import scripted_answers
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore")]  # of the other package
 
 SHORT = {"max_turns": 3, "k": 1, "max_observation_chars": 200}
 
 
-def inspected(task: str, url: str, limit: int, logs: Path, *more: str, code: int = 0, **arguments: object):
+def inspected(task: str, url: str, limit: int, logs: Path, solver=None, **arguments: object):
+    model = get_model("openai-api/local/smollm2", base_url=url, api_key="none", memoize=False)
+    (log,) = inspect_ai.eval(
+        f"at2po/{task}", model=model, task_args=arguments, limit=limit, solver=solver, log_dir=str(logs), display="none"
+    )
+    return log
+
+
+def on_the_command_line(task: str, url: str, limit: int, logs: Path, **arguments: object):
     words = [word for name, value in arguments.items() for word in ("-T", f"{name}={value}")]
     program = Path(sys.executable).with_name("inspect")
     model = ["--model", "openai-api/local/smollm2", "--limit", str(limit), "--display", "none"]
     done = subprocess.run(
-        [program, "eval", f"at2po/{task}", *model, *words, "--log-dir", logs, *more],
+        [program, "eval", f"at2po/{task}", *model, *words, "--log-dir", logs],
         env={**os.environ, "LOCAL_BASE_URL": url, "LOCAL_API_KEY": "none"},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == code, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     (log,) = logs.glob("*.eval")
     return read_eval_log(str(log))
 
@@ -72,15 +83,15 @@ def test_the_same_episodes_and_the_same_exact_match_to_the_digit(tmp_path, think
 
 def test_llama_cpps_server_plays_the_same_episodes_in_both(llama_url, tmp_path):
     short = {**SHORT, "max_turns": 2, "on_malformed": "continue"}
-    log = inspected("hotpotqa", llama_url, 4, tmp_path / "logs", split="demo", max_turn_tokens=24, **short)
+    log = on_the_command_line("hotpotqa", llama_url, 4, tmp_path / "logs", split="demo", max_turn_tokens=24, **short)
     ours = judged("AT2PO-HotpotQA-v0", llama_url, 4, tmp_path / "runs", "limits.max_turn_tokens=24", **short)
     same(log, ours)
 
 
 def test_a_model_that_fails_is_an_error_and_never_a_score(tmp_path):
     with ChatServer(lambda asked: Say(status=400, raw=b'{"error": {"message": "broken"}}')) as server:
-        log = inspected("hotpotqa", server.url, 2, tmp_path, "--no-fail-on-error", split="demo", **SHORT)
-    assert all(sample.error is not None and not sample.scores for sample in log.samples)
+        log = inspected("hotpotqa", server.url, 2, tmp_path, split="demo", **SHORT)
+    assert log.status == "error" and all(sample.error is not None and not sample.scores for sample in log.samples)
 
 
 def test_every_benchmark_and_family_is_a_task():
@@ -104,11 +115,11 @@ def test_another_solver_finds_the_tool_and_is_scored_by_its_answer(tmp_path):
         if len(asked.messages) > 1:
             return Say("Paris")
         assert [one["function"]["name"] for one in asked.body["tools"]] == ["search"]
-        call = {"id": "c1", "type": "function", "function": {"name": "search", "arguments": '{"query": "mayor"}'}}
+        call = {"id": "c1", "type": "function", "function": {"name": "search", "arguments": '{"query": "town"}'}}
         return Say(None, finish="tool_calls", message={"tool_calls": [call]})
 
     with ChatServer(say) as server:
-        log = inspected("hotpotqa", server.url, 1, tmp_path, "--solver", "inspect_ai/generate", split="demo", k=2)
+        log = inspected("hotpotqa", server.url, 1, tmp_path, solver=generate(), split="demo", k=2)
     (sample,) = log.samples
     assert sample.messages[2].role == "tool" and "(2)" in sample.messages[2].text
     assert sample.scores["outcome"].answer == "Paris" and sample.scores["outcome"].value == {"em": 0.0, "f1": 0.0}
