@@ -4,8 +4,8 @@
 
     vf-eval at2po-tasks -m MODEL --env.taskset.environment AT2PO-HotpotQA-v0 --env.taskset.split dev -n 100
 
-An episode is one that ``at2po-agent eval`` plays: same prompts, limits and scores. Its model calls go through verifiers,
-which records and trains on them. Answers stay with the environment: no task data holds them.
+An episode is one that ``at2po-agent eval`` plays: same prompts, limits and scores. Its model calls go through
+verifiers, which records and trains on them. Answers stay with the environment: no task data holds them.
 """
 
 from __future__ import annotations
