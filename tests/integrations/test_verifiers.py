@@ -15,6 +15,7 @@ pytest.importorskip("at2po_tasks")
 from at2po_agent.commands.main import main
 from at2po_agent.judge.episodes.records import read_episodes
 from tests.helpers.chat_server import ChatServer, Say
+from tests.helpers.llama_server import llama
 from tests.helpers.scripted_answers import scripted_answers
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(280)]
@@ -25,7 +26,19 @@ SHORT = {"max_turns": 3, "k": 1, "max_observation_chars": 200}
 def verified(url: str, limit: int, out: Path, tokens: int = 512, **arguments: object):
     """The traces of ``vf-eval``, greedy, by task id."""
     program = Path(sys.executable).with_name("vf-eval")
-    where = ["--client.base-url", url, "--client.api-key-var", "NO_KEY", "-n", str(limit), "--no-push", "-o", str(out)]
+    where = [
+        "--client.base-url",
+        url,
+        "--client.api-key-var",
+        "NO_KEY",
+        "-n",
+        str(limit),
+        "-c",
+        "1",
+        "--no-push",
+        "-o",
+        str(out),
+    ]
     taskset = ["--env.taskset.split", "demo", "--env.taskset.arguments", json.dumps(arguments)]
     more = ["--env.taskset.max-turn-tokens", str(tokens), "--env.agent.runtime.type", "subprocess"]
     command = [program, "at2po-tasks", "-m", "smollm2", *where, *taskset, *more, "--sampling.temperature", "0"]
@@ -39,7 +52,21 @@ def verified(url: str, limit: int, out: Path, tokens: int = 512, **arguments: ob
 
 def judged(url: str, limit: int, out: Path, *words: str, **arguments: object):
     env = [f"env.{name}={value}" for name, value in arguments.items()]
-    where = ["eval", "-e", "AT2PO-HotpotQA-v0", "--split", "demo", "-m", "smollm2", "-b", url, "-n", str(limit)]
+    where = [
+        "eval",
+        "-e",
+        "AT2PO-HotpotQA-v0",
+        "--split",
+        "demo",
+        "-m",
+        "smollm2",
+        "-b",
+        url,
+        "-n",
+        str(limit),
+        "-c",
+        "1",
+    ]
     assert main([*where, *env, *words, f"out={out}"]) == 0
     (run,) = out.iterdir()
     return {record.question_id: record for record in read_episodes(run)}
@@ -70,10 +97,14 @@ def test_the_same_exact_match_to_the_digit(tmp_path):
     assert sum(rewards) == 3.0
 
 
-def test_llama_cpps_server_plays_the_same_episodes_in_both(llama_url, tmp_path):
+def test_llama_cpps_server_plays_the_same_episodes_in_both(tmp_path):
     short = {**SHORT, "max_turns": 2, "on_malformed": "continue"}
-    theirs = verified(llama_url, 3, tmp_path / "theirs", 24, **short)
-    same(theirs, judged(llama_url, 3, tmp_path / "ours", "limits.max_turn_tokens=24", **short))
+    # Its greedy answers depend on what it reads together and has read before: one at a time, and a new server for each.
+    with llama(tmp_path / "first") as url:
+        theirs = verified(url, 3, tmp_path / "theirs", 24, **short)
+    with llama(tmp_path / "second") as url:
+        ours = judged(url, 3, tmp_path / "ours", "limits.max_turn_tokens=24", **short)
+    same(theirs, ours)
 
 
 def test_a_model_that_fails_is_an_error_and_never_a_score(tmp_path):
