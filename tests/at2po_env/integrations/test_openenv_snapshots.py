@@ -25,13 +25,12 @@ def test_an_id_brings_the_snapshot_back_and_tells_nothing_of_it():
     assert kept.keep("train", second) != name
 
 
-@pytest.mark.parametrize("change", [lambda name: name[:-1], lambda name: name.swapcase(), lambda name: ""])
+@pytest.mark.parametrize("change", [lambda name: name[:-1], lambda name: name + "0", lambda name: name.upper() + "-"])
 def test_a_changed_id_is_refused(change):
     (first,) = episodes("q1")
     kept = Snapshots()
-    name = kept.keep("train", first) + "a"
     with pytest.raises(SnapshotError, match="there is no snapshot"):
-        kept.find(change(name)[:-1] + "-")
+        kept.find(change(kept.keep("train", first)))
 
 
 def test_the_snapshot_that_was_used_longest_ago_makes_room():
