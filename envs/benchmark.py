@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -114,7 +114,7 @@ class FileBenchmark:
                 counts["rows_of_other_benchmarks"] += 1
                 others.add(str(record.source)[:40])
                 continue
-            question = self.read(record, split)
+            question = self._question(record, split)
             if isinstance(question, str):
                 counts[question] += 1
             elif (left_out := _unscorable(question)) is not None:
@@ -135,6 +135,13 @@ class FileBenchmark:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return Dataset(self.name, split, tuple(questions.values()), digest, {"file": path.name, **counts})
+
+    def _question(self, record: Record, split: str) -> Question | str:
+        question = self.read(record, split)
+        if isinstance(question, str) or "supporting_titles" not in record:
+            return question
+        # Files that we wrote name the titles in place of the records that they were taken from.
+        return replace(question, supporting_titles=record.texts("supporting_titles"))
 
     def passages(self, split: str, data_dir: Path | None) -> Iterator[Passage]:
         """Stream the passages of the split's contexts, each (title, text) once; ids are digests of them.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def add_parser(commands: Any) -> None:
-    """Add ``data status | pull | import`` to the subparsers of the command."""
+    """Add ``data status | pull | import | export`` to the subparsers of the command."""
     data = commands.add_parser("data", help="benchmark files: what is installed, pull from the hub, import from disk")
     what = data.add_subparsers(required=True, metavar="WHAT")
 
@@ -34,6 +35,15 @@ def add_parser(commands: Any) -> None:
     take.add_argument("files", nargs="+", type=Path, metavar="FILE", help=packed)
     take.add_argument("--as", dest="stated", metavar="BENCHMARK[/SPLIT]", help="what they are, if they do not tell")
     take.set_defaults(command=_import)
+
+    export = what.add_parser(
+        "export", help="write an environment's tasks as Search-R1's Parquet file, which verl reads"
+    )
+    export.add_argument("env", metavar="ENV_ID", help="a Gymnasium id, e.g. AT2PO-HotpotQA-v0")
+    export.add_argument("--split", default="train", help="default: train")
+    export.add_argument("--out", type=Path, required=True, metavar="FILE.parquet")
+    export.add_argument("overrides", nargs="*", metavar="key=value", help="of the environment: dialect=search_r1")
+    export.set_defaults(command=_export)
 
     for command in (status, pull, take):
         command.add_argument(
@@ -109,6 +119,20 @@ def _import(arguments: argparse.Namespace) -> int:
     for path in arguments.files:
         importing.take(path)
     return 2 if importing.failed else 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from at2po_agent.atomic_files import writing
+    from at2po_agent.environments import check_env_id, make_env
+    from at2po_agent.settings import read_overrides
+    from at2po_env.integrations.tables import write_search_r1
+
+    check_env_id(arguments.env)
+    env = make_env(arguments.env, arguments.split, read_overrides(arguments.overrides))
+    with closing(env), writing(arguments.out):
+        written = write_search_r1(env, arguments.out)
+    say(f"{written:,} {env.task_word}{'s' * (written != 1)} → {arguments.out}")
+    return 0
 
 
 class _Import:

@@ -22,6 +22,7 @@ from at2po_agent.commands import (
     plan,
     results,
     retokenise,
+    serve,
     show_tree,
     study,
     train,
@@ -34,7 +35,10 @@ from at2po_agent.update.processes import EndedElsewhere
 from search_backend.open_files import limit_reached
 
 PROGRAM = "at2po-agent"
-VERBS = (train, study, audit, export, show_tree, gates, warm_start, eval, data, index, view, results, retokenise, plan)
+VERBS = (
+    *(train, study, audit, export, show_tree, gates, warm_start, eval, data, index),
+    *(view, results, retokenise, plan, serve),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from at2po_agent.judge.results.rescore import Rescored
+    from at2po_agent.judge.results.stored import Finished
 
 
 def add_parser(commands: Any) -> None:
@@ -39,10 +42,15 @@ def add_parser(commands: Any) -> None:
     rescore.add_argument("run", type=Path, metavar="RUN", help="the directory of an evaluation")
     rescore.set_defaults(command=_rescore)
 
-    traces = commands.add_parser("export-traces", help="episodes as chat-format JSON lines, for fine-tuning")
+    traces = commands.add_parser(
+        "export-traces", help="episodes as chat-format JSON lines, for fine-tuning, or as a log of Inspect"
+    )
     traces.add_argument("run", type=Path, metavar="RUN", help="the directory of an evaluation")
     traces.add_argument("--only", choices=FILTERS, help="default: every episode that was scored")
-    traces.add_argument("--out", type=Path, metavar="FILE", help="default: RUN/traces.jsonl, or RUN/traces-ONLY.jsonl")
+    traces.add_argument("--format", choices=("chat", "inspect"), default="chat", help="default: chat")
+    traces.add_argument(
+        "--out", type=Path, metavar="FILE", help="default: RUN/traces.jsonl, or RUN/traces-ONLY.jsonl; .eval of Inspect"
+    )
     traces.set_defaults(command=_export_traces)
 
 
@@ -111,10 +119,21 @@ def _print_rescored(found: Rescored) -> None:
 
 def _export_traces(arguments: argparse.Namespace) -> int:
     from at2po_agent.judge.results.stored import Finished
-    from at2po_agent.judge.results.traces import export_traces
 
-    only = f"-{arguments.only}" if arguments.only else ""
-    out = arguments.out or arguments.run / f"traces{only}.jsonl"
-    written = export_traces(Finished.read(arguments.run), out, arguments.only)
+    only, inspected = f"-{arguments.only}" if arguments.only else "", arguments.format == "inspect"
+    out = arguments.out or arguments.run / f"traces{only}.{'eval' if inspected else 'jsonl'}"
+    written = _exporter(arguments.format)(Finished.read(arguments.run), out, arguments.only)
     say(f"{written:,} episode{'' if written == 1 else 's'} → {out}")
     return 0
+
+
+def _exporter(form: str) -> Callable[[Finished, Path, str | None], int]:
+    if form == "chat":
+        from at2po_agent.judge.results.traces import export_traces
+
+        return export_traces
+    if importlib.util.find_spec("inspect_ai") is None:
+        raise ConfigError("--format inspect needs the package inspect-ai: pip install 'at2po[inspect]'")
+    from at2po_agent.integrations.inspect_log import export_inspect
+
+    return export_inspect

@@ -7,10 +7,10 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from at2po_agent.judge.config import JudgeConfig
-from at2po_agent.judge.endpoint.client import Call, ChatEndpoint
+from at2po_agent.judge.endpoint.client import Call
 from at2po_agent.judge.endpoint.conversation import converse
 from at2po_agent.judge.endpoint.refusals import ContextFull, Refusal
 from at2po_agent.judge.endpoint.replies import Reply, tokens_behind
@@ -21,6 +21,18 @@ from at2po_agent.tasks import run_pool
 from at2po_env.core import StepResult
 from at2po_env.state import plain
 from at2po_env.tasks import TaskEnv, TurnView
+
+
+class Endpoint(Protocol):
+    """A model that answers chat messages: ``ChatEndpoint``, or a model of another evaluation suite."""
+
+    async def complete(self, call: Call, /) -> Reply:
+        """Answer one call.
+
+        Raises:
+            ContextFull: the conversation is longer than the model can read.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -35,7 +47,7 @@ class Metered:
 
 
 async def play(
-    env: TaskEnv[Any], endpoint: ChatEndpoint, config: JudgeConfig, question_id: str, sample: int, outages: Outages
+    env: TaskEnv[Any], endpoint: Endpoint, config: JudgeConfig, question_id: str, sample: int, outages: Outages
 ) -> EpisodeRecord:
     """Run one episode and record it; what infrastructure ended is recorded as an error, without a score.
 
@@ -66,7 +78,7 @@ async def play(
 
 class _Episode:
     def __init__(
-        self, env: TaskEnv[Any], endpoint: ChatEndpoint, config: JudgeConfig, sample: int, outages: Outages
+        self, env: TaskEnv[Any], endpoint: Endpoint, config: JudgeConfig, sample: int, outages: Outages
     ) -> None:
         self.env, self.endpoint, self.config, self.sample, self.outages = env, endpoint, config, sample, outages
         self.task_id: str = env.info()["task_id"]
@@ -202,7 +214,7 @@ Key = tuple[str, int]  # question id, sample
 
 async def run_episodes(
     env: TaskEnv[Any],
-    endpoint: ChatEndpoint,
+    endpoint: Endpoint,
     config: JudgeConfig,
     todo: Iterable[Key],
     on_record: Callable[[EpisodeRecord], None],

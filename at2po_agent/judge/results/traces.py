@@ -39,11 +39,21 @@ def export_traces(run: Finished, out: Path, only: str | None = None) -> int:
         RunDirError: no episode passes.
         DiskError: the file cannot be written; nothing is left of it.
     """
-    chosen = [episode for episode in run.episodes if episode.turns and _fits(episode, only)]
-    if not chosen:
+    episodes = chosen(run, only)
+    write_text(out, "".join(json.dumps(trace(run, episode), ensure_ascii=False) + "\n" for episode in episodes))
+    return len(episodes)
+
+
+def chosen(run: Finished, only: str | None = None) -> list[EpisodeRecord]:
+    """The episodes of a run with a turn that pass the filter ``only``; the scored ones without a filter.
+
+    Raises:
+        RunDirError: there is none.
+    """
+    episodes = [episode for episode in run.episodes if episode.turns and _fits(episode, only)]
+    if not episodes:
         raise RunDirError(f"{run.path} has no {only or 'scored'} episode to export")
-    write_text(out, "".join(json.dumps(trace(run, episode), ensure_ascii=False) + "\n" for episode in chosen))
-    return len(chosen)
+    return episodes
 
 
 def trace(run: Finished, episode: EpisodeRecord) -> dict[str, Any]:

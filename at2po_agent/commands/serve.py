@@ -1,0 +1,91 @@
+"""``at2po-agent serve``: an OpenEnv server of an environment."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import ipaddress
+import os
+from contextlib import ExitStack, closing
+from typing import Any
+
+from at2po_agent.settings import ConfigError, read_overrides
+from at2po_agent.terminal import say
+
+
+def add_parser(commands: Any) -> None:
+    """Add ``serve`` to the subparsers of the command."""
+    parser = commands.add_parser("serve", help="serve an environment to trainers, over OpenEnv's protocol")
+    add = parser.add_argument
+    add("-e", "--env", required=True, metavar="ENV_ID", help="a Gymnasium id, e.g. AT2PO-HotpotQA-v0")
+    add("--split", dest="splits", action="append", metavar="SPLIT", help="may be repeated; default: train")
+    add("--import", dest="imports", action="append", default=[], metavar="MODULE", help="import it first")
+    add("--host", default="127.0.0.1", help="default: 127.0.0.1; any other needs --token-var")
+    add("--port", type=int, default=8000, help="default: 8000")
+    add("--token-var", metavar="VAR", help="the environment variable that holds the token that clients must send")
+    add("--sessions", type=int, default=256, metavar="N", help="clients at a time; default: 256")
+    add("--idle", type=float, default=600.0, metavar="SECONDS", help="until a silent client is let go; default: 600")
+    add("--max-bytes", type=int, default=1 << 20, metavar="N", help="of a message; default: 1048576")
+    add("--snapshots", type=int, default=100_000, metavar="N", help="kept for forks at most; default: 100000")
+    add("--expire", type=float, default=3600.0, metavar="SECONDS", help="of an unused snapshot; default: 3600")
+    add("overrides", nargs="*", metavar="key=value", help="anything that gymnasium.make is to pass on: k=5 search=URI")
+    parser.set_defaults(command=_serve)
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    if importlib.util.find_spec("openenv") is None:
+        raise ConfigError("serve needs the package openenv: pip install 'at2po[openenv]'")
+    for option in ("sessions", "snapshots", "expire"):
+        if not (value := getattr(arguments, option)) > 0:
+            raise ConfigError(f"--{option} must be above 0, got {value}")
+    token = _token(arguments.token_var, arguments.host)
+    kwargs = read_overrides(arguments.overrides)
+
+    import uvicorn
+
+    from at2po_agent.environments import check_env_id, import_tasks, make_env
+    from at2po_env.integrations.openenv_guard import Limits
+    from at2po_env.integrations.openenv_server import create_app
+    from at2po_env.integrations.openenv_snapshots import Snapshots
+
+    try:
+        limits = Limits(token, arguments.max_bytes, arguments.idle)
+    except ValueError as error:
+        raise ConfigError(f"serve: {error}") from error
+    import_tasks(arguments.imports)
+    check_env_id(arguments.env)
+    with ExitStack() as opened:
+        envs = {
+            split: opened.enter_context(closing(make_env(arguments.env, split, kwargs)))
+            for split in arguments.splits or ["train"]
+        }
+        app = create_app(
+            envs,
+            name=arguments.env.rpartition(":")[2],
+            sessions=arguments.sessions,
+            limits=limits,
+            snapshots=Snapshots(arguments.snapshots, arguments.expire),
+        )
+        tasks = ", ".join(f"{len(env.tasks):,} {env.task_word}s of {split}" for split, env in envs.items())
+        say(f"{arguments.env}: {tasks} at ws://{arguments.host}:{arguments.port}/ws")
+        uvicorn.run(app, host=arguments.host, port=arguments.port, ws_max_size=arguments.max_bytes, log_level="warning")
+    return 0
+
+
+def _token(variable: str | None, host: str) -> str | None:
+    """The token that clients must send; None where only this machine can reach the server and none is wanted."""
+    if variable is not None:
+        token = os.environ.get(variable, "").strip()
+        if not token:
+            raise ConfigError(f"the environment variable {variable!r:.64} is not set; --token-var takes its name")
+        return token
+    if not _is_local(host):
+        raise ConfigError(f"--host {host} lets other machines in: name the variable of a token with --token-var")
+    return None
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,200 @@
+"""Serve any environment over OpenEnv's protocol, with forks: ``create_app`` makes the server, a session is a ``/ws``.
+
+.. code-block:: python
+
+    app = create_app({"train": gymnasium.make("at2po_env:AT2PO-HotpotQA-v0", split="train").unwrapped})
+    uvicorn.run(app, port=8000)
+
+No message holds a reference answer before an episode has ended: a snapshot is an id that only this server can resolve.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from fastapi import FastAPI, HTTPException
+from openenv.core.env_server.http_server import create_fastapi_app
+from openenv.core.env_server.interfaces import Environment
+from openenv.core.env_server.types import ConcurrencyConfig, EnvironmentMetadata
+
+from at2po_env.core import StepResult
+from at2po_env.errors import ToolUnavailable
+from at2po_env.integrations.openenv_guard import Guard, Limits
+from at2po_env.integrations.openenv_snapshots import Snapshots
+from at2po_env.integrations.openenv_wire import OURS, TurnAction, TurnObservation, TurnState, text_to_wire, told
+from at2po_env.state import plain
+from at2po_env.tasks import TaskEnv
+
+_LISTED = 1000  # tasks of a list; a range names any others
+
+
+class TurnEnvironment(Environment):
+    """One session: an episode at a time, in clones of the environments that all sessions share."""
+
+    SUPPORTS_CONCURRENT_SESSIONS = True
+
+    def __init__(self, envs: Mapping[str, TaskEnv[Any]], snapshots: Snapshots, name: str) -> None:
+        super().__init__()
+        self._envs, self._snapshots, self._name = envs, snapshots, name
+        self._split = next(iter(envs))
+        self._env: TaskEnv[Any] | None = None
+        self._episode_id: str | None = None
+        self._rendered = False
+
+    async def reset_async(
+        self,
+        seed: int | None = None,
+        episode_id: str | None = None,
+        *,
+        split: str | None = None,
+        rendered: bool = False,
+        **where: Any,
+    ) -> TurnObservation:
+        """Begin a task by its ``index`` in the split or its ``task_id``, go on from a ``snapshot``, or draw a task."""
+        where = {name: value for name, value in where.items() if value is not None}
+        if len(where) > 1 or not where.keys() <= {"index", "task_id", "snapshot"}:
+            raise ValueError(
+                "reset takes seed, episode_id, split, rendered and one of index, task_id and snapshot, got "
+                f"{', '.join(sorted(where))}"
+            )
+        with told():
+            kept = self._snapshots.find(where["snapshot"]) if "snapshot" in where else None
+            env = self._enter(kept.split if kept else split)
+            if kept is not None:
+                env.reset(options={"snapshot": kept.snapshot})
+            elif "index" in where:
+                env.reset(seed=seed, options={"task_id": env.tasks[_index(where["index"], len(env.tasks))]})
+            else:
+                env.reset(seed=seed, options=where)
+        self._rendered, self._episode_id = rendered, episode_id
+        return self._observed(None, env.info())
+
+    async def step_async(self, action: TurnAction, timeout_s: float | None = None, **rest: Any) -> TurnObservation:
+        """Take one turn, or end the episode. What infrastructure failed leaves the episode as it was."""
+        with told():
+            env = self._here()
+            result: StepResult = await env.astep(action.text) if action.end is None else env.end(action.end)
+        _, reward, _, truncated, info = result
+        return self._observed(reward, info, truncated)
+
+    def reset(self, seed: int | None = None, episode_id: str | None = None, **where: Any) -> TurnObservation:
+        """``reset_async`` where no event loop runs."""
+        return asyncio.run(self.reset_async(seed, episode_id, **where))
+
+    def step(self, action: TurnAction, timeout_s: float | None = None, **rest: Any) -> TurnObservation:
+        """``step_async`` where no event loop runs."""
+        return asyncio.run(self.step_async(action, timeout_s, **rest))
+
+    @property
+    def state(self) -> TurnState:
+        """Where the session is; empty before its first reset."""
+        if self._env is None:
+            return TurnState(episode_id=self._episode_id)
+        info = self._env.info()
+        return TurnState(
+            episode_id=self._episode_id,
+            step_count=info.get("turns", 0),
+            task_id=info["task_id"],
+            split=self._split,
+            snapshot=self._snapshots.keep(self._split, self._env.snapshot()),
+            ended=info.get("ended"),
+        )
+
+    def _enter(self, split: str | None) -> TaskEnv[Any]:
+        """The session's environment of a split."""
+        wanted = self._split if split is None else split
+        shared = self._of(wanted)
+        if self._env is None or wanted != self._split:
+            self.close()
+            self._split, self._env = wanted, shared.clone()
+        return self._env
+
+    def _here(self) -> TaskEnv[Any]:
+        if self._env is None:
+            raise ToolUnavailable("this session has no episode: reset it first; plain HTTP has none, use /ws")
+        return self._env
+
+    def _of(self, split: str) -> TaskEnv[Any]:
+        if split not in self._envs:
+            raise HTTPException(404, f"there is no split {split!r:.80}; there are {', '.join(self._envs)}")
+        return self._envs[split]
+
+    def _observed(self, reward: float | None, info: Mapping[str, Any], truncated: bool = False) -> TurnObservation:
+        env = self._here()
+        seen, metadata = env.observation(), dict(info)
+        if self._rendered:
+            snapshot = self._snapshots.keep(self._split, env.snapshot())
+            metadata[OURS] = {**text_to_wire(seen), "snapshot": snapshot, "truncated": truncated, "stop": env.stop}
+        return TurnObservation(text=plain(seen), reward=reward, done="ended" in info, metadata=metadata)
+
+    def list_splits(self) -> list[str]:
+        """The splits that are served."""
+        return list(self._envs)
+
+    def num_tasks(self, split: str) -> int:
+        """How many tasks a split has."""
+        return len(self._of(split).tasks)
+
+    def list_tasks(self, split: str) -> list[dict[str, Any]]:
+        """The first thousand tasks of a split."""
+        return self.get_task_range(split, 0, _LISTED)
+
+    def get_task(self, split: str, index: int) -> dict[str, Any]:
+        """The task at an index of a split: nothing of what it asks, or how it is scored."""
+        tasks = self._of(split).tasks
+        return {"id": tasks[_index(index, len(tasks))], "index": index}
+
+    def get_task_range(self, split: str, start: int | None = None, stop: int | None = None) -> list[dict[str, Any]]:
+        """The tasks of a slice of a split."""
+        return [self.get_task(split, index) for index in range(*slice(start, stop).indices(self.num_tasks(split)))]
+
+    def get_metadata(self) -> EnvironmentMetadata:
+        """Name and size of the environment."""
+        sizes = ", ".join(f"{len(env.tasks):,} of {split}" for split, env in self._envs.items())
+        return EnvironmentMetadata(name=self._name, description=f"Tasks: {sizes}. Episodes fork by snapshot.")
+
+    def close(self) -> None:
+        """Give up the episode; what all sessions share stays open."""
+        env, self._env = self._env, None
+        if env is not None:
+            env.close()
+
+
+def _index(index: Any, tasks: int) -> int:
+    if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < tasks:
+        raise IndexError(f"index must be a whole number from 0 to {tasks - 1}, got {index!r:.80}")
+    return index
+
+
+def create_app(
+    envs: Mapping[str, TaskEnv[Any]],
+    *,
+    name: str = "at2po",
+    sessions: int = 256,
+    limits: Limits | None = None,
+    snapshots: Snapshots | None = None,
+) -> FastAPI:
+    """An OpenEnv server of environments, one for each split.
+
+    Args:
+        envs: by split; the first is the default. They are cloned for every session, and closed by whoever opened them.
+        name: of the environment, in the paths of OpenEnv's task routes.
+        sessions: how many clients may be connected at a time.
+        limits: token, size of messages and idle time; ``Limits()`` where they are not given, which has no token.
+        snapshots: where snapshots are kept; ``Snapshots()`` where it is not given.
+    """
+    limits = Limits() if limits is None else limits
+    app: FastAPI = create_fastapi_app(
+        partial(TurnEnvironment, envs, Snapshots() if snapshots is None else snapshots, name),
+        TurnAction,
+        TurnObservation,
+        concurrency_config=ConcurrencyConfig(max_concurrent_envs=sessions, session_timeout=2 * limits.idle_seconds),
+        env_name=name,
+        state_cls=TurnState,
+        mode="simulation",
+    )
+    app.add_middleware(Guard, limits=limits)
+    return app

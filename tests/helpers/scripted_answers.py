@@ -1,0 +1,30 @@
+"""A scripted model for two evaluation suites to play alike: it searches, then answers every other question rightly."""
+
+from __future__ import annotations
+
+import json
+
+from at2po_agent.environments import make_env
+from tests.helpers.chat_server import Asked, Say, Script
+
+RIGHT_EVERY = 2
+
+
+def scripted_answers(env_id: str, split: str, *, thinks: bool = False, native: bool = False) -> Script:
+    env = make_env(env_id, split, {})
+    golds = {task.text: task.answers[0] for task in map(env.task, env.tasks)}
+    wrong = {text: number % RIGHT_EVERY for number, text in enumerate(golds)}
+    env.close()
+
+    def say(asked: Asked) -> Say:
+        question = next(text for text in golds if text in asked.messages[0]["content"])
+        thought = "<think>\nwhere?\n</think>\n" if thinks else ""
+        if len(asked.messages) == 1 and native:
+            arguments = json.dumps({"query": question})
+            call = {"id": "call1", "type": "function", "function": {"name": "search", "arguments": arguments}}
+            return Say(None, finish="tool_calls", message={"tool_calls": [call]})
+        if len(asked.messages) == 1:
+            return Say(f"{thought}<search>{question}</search>")
+        return Say(f"{thought}<answer>{'nobody' if wrong[question] else golds[question]}</answer>")
+
+    return say

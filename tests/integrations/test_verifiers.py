@@ -1,0 +1,113 @@
+"""Against the real package: ``vf-eval`` measures what ``at2po-agent eval`` measures, on the same messages."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("at2po_tasks")
+
+from at2po_agent.commands.main import main
+from at2po_agent.judge.episodes.records import read_episodes
+from tests.helpers.chat_server import ChatServer, Say
+from tests.helpers.llama_server import llama
+from tests.helpers.scripted_answers import scripted_answers
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(280)]
+
+SHORT = {"max_turns": 3, "k": 1, "max_observation_chars": 200}
+
+
+def verified(url: str, limit: int, out: Path, tokens: int = 512, **arguments: object):
+    """The traces of ``vf-eval``, greedy, by task id."""
+    program = Path(sys.executable).with_name("vf-eval")
+    where = [
+        "--client.base-url",
+        url,
+        "--client.api-key-var",
+        "NO_KEY",
+        "-n",
+        str(limit),
+        "-c",
+        "1",
+        "--no-push",
+        "-o",
+        str(out),
+    ]
+    taskset = ["--env.taskset.split", "demo", "--env.taskset.arguments", json.dumps(arguments)]
+    more = ["--env.taskset.max-turn-tokens", str(tokens), "--env.agent.runtime.type", "subprocess"]
+    command = [program, "at2po-tasks", "-m", "smollm2", *where, *taskset, *more, "--sampling.temperature", "0"]
+    env = {**os.environ, "NO_KEY": "none"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    (path,) = out.glob("*/traces.jsonl")
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert len(lines) == limit, done.stdout + done.stderr
+    return {line["task"]["data"]["id"]: line for line in lines}
+
+
+def judged(url: str, limit: int, out: Path, *words: str, **arguments: object):
+    env = [f"env.{name}={value}" for name, value in arguments.items()]
+    where = [
+        "eval",
+        "-e",
+        "AT2PO-HotpotQA-v0",
+        "--split",
+        "demo",
+        "-m",
+        "smollm2",
+        "-b",
+        url,
+        "-n",
+        str(limit),
+        "-c",
+        "1",
+    ]
+    assert main([*where, *env, *words, f"out={out}"]) == 0
+    (run,) = out.iterdir()
+    return {record.question_id: record for record in read_episodes(run)}
+
+
+def same(episodes, records) -> float:
+    """Check that every episode has the metrics and messages of its question's record; returns the mean of EM."""
+    assert episodes.keys() == records.keys()
+    for task_id, episode in episodes.items():
+        record, (trace,) = records[task_id], episode["traces"]
+        assert episode["ok"] and not episode["errors"]
+        assert trace["metrics"] == {name: value for name, value in record.measured.items() if value is not None}
+        said = [node["message"]["content"] for node in trace["nodes"]]
+        # What the model wrote is recorded as it came, and once more as the conversation goes on with it.
+        assert {message["content"].removesuffix("</search>") for message in record.messages} <= {
+            text.removesuffix("</search>") for text in said
+        } | {record.messages[-1]["content"]}
+        assert not any(answer in json.dumps(episode["task"]) for answer in record.answers)
+    return sum(episode["traces"][0]["metrics"]["em"] for episode in episodes.values()) / len(episodes)
+
+
+def test_the_same_exact_match_to_the_digit(tmp_path):
+    with ChatServer(scripted_answers("AT2PO-HotpotQA-v0", "demo")) as server:
+        theirs = verified(server.url, 6, tmp_path / "theirs", **SHORT)
+        ours = judged(server.url, 6, tmp_path / "ours", **SHORT)
+    assert same(theirs, ours) == 0.5
+    rewards = [episode["traces"][0]["rewards"]["outcome"]["score"] for episode in theirs.values()]
+    assert sum(rewards) == 3.0
+
+
+def test_llama_cpps_server_plays_the_same_episodes_in_both(tmp_path):
+    short = {**SHORT, "max_turns": 2, "on_malformed": "continue"}
+    # Its greedy answers depend on what it reads together and has read before: one at a time, and a new server for each.
+    with llama(tmp_path / "first") as url:
+        theirs = verified(url, 3, tmp_path / "theirs", 24, **short)
+    with llama(tmp_path / "second") as url:
+        ours = judged(url, 3, tmp_path / "ours", "limits.max_turn_tokens=24", **short)
+    same(theirs, ours)
+
+
+def test_a_model_that_fails_is_an_error_and_never_a_score(tmp_path):
+    with ChatServer(lambda asked: Say(status=400, raw=b'{"error": {"message": "broken"}}')) as server:
+        (episode,) = verified(server.url, 1, tmp_path, **SHORT).values()
+    assert not episode["ok"] and not episode["traces"][0].get("rewards", {}).get("outcome")
