@@ -16,7 +16,7 @@ imports:
 	$(BIN)lint-imports
 
 test:
-	$(PYTHON) -m pytest -n auto -m "not slow and not service"
+	$(PYTHON) -m pytest -n auto -m "not slow and not service and not integration"
 
 faults: # every fault that users reported, with a table of pass and fail
 	$(PYTHON) -m pytest -n auto -m fault
@@ -34,7 +34,7 @@ NEWEST ?= 3.14
 compat:
 	$(BIN)uv venv -q --clear --python $(OLDEST) .cache/compat-oldest
 	$(BIN)uv pip install -q --python .cache/compat-oldest/bin/python --resolution lowest-direct -e '.[tensorboard]' --group dev
-	.cache/compat-oldest/bin/python -m pytest -n auto -m "not slow and not service"
+	.cache/compat-oldest/bin/python -m pytest -n auto -m "not slow and not service and not integration"
 	$(BIN)uv venv -q --clear --python $(NEWEST) .cache/compat-newest
 	$(BIN)uv pip install -q --python .cache/compat-newest/bin/python -c requirements.lock -e '.[tensorboard]' --group dev
-	.cache/compat-newest/bin/python -m pytest -n auto -m "not slow and not service"
+	.cache/compat-newest/bin/python -m pytest -n auto -m "not slow and not service and not integration"

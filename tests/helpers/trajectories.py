@@ -38,6 +38,10 @@ class PaddedRows:
     advantages: Tensor  # [B, T]
     mask: Tensor  # [B, T] 0 or 1
 
+    def finite(self) -> PaddedRows:
+        """The same with zeros as padding, for trainers that multiply by the mask."""
+        return PaddedRows(*(rows.nan_to_num() for rows in (self.logp, self.logp_old, self.advantages)), self.mask)
+
     def loss_and_gradient(self, loss_of: object) -> tuple[float, Tensor]:
         """Of a function of the four tensors that gives the loss first."""
         logp = self.logp.clone().requires_grad_()
