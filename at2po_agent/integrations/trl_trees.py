@@ -5,7 +5,7 @@
     policy = at2po.LocalPolicy.from_pretrained(model)
     worker = TreeRolloutWorker(env, at2po.Actor(policy, policy.codec), at2po.build("at2po"))
     trainer = AsyncGRPOTrainer(model, args=AsyncGRPOConfig(…), rollout_worker=worker,
-                               weight_transfer=LocalWeightTransfer(policy, worker))
+                               train_dataset=worker.train_dataset, weight_transfer=LocalWeightTransfer(policy, worker))
 
 TRL's advantage is one number for a sample, so a sample is one turn of a tree: its path as context, the turn itself as
 what is trained, the turn's advantage. TRL folds samples that share a prefix into a trie and forwards it once, so the
@@ -36,6 +36,7 @@ from at2po_agent.tasks import run
 from at2po_env.tasks import TaskEnv
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from torch import Tensor
     from trl.experimental.async_grpo.async_rollout_worker import RolloutSample
 
@@ -84,6 +85,13 @@ class TreeRolloutWorker:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self._alive_at = time.monotonic()
+
+    @property
+    def train_dataset(self) -> Dataset:
+        """One row for each task, by which TRL counts epochs; the prompts are the environment's, so they are empty."""
+        from datasets import Dataset
+
+        return Dataset.from_dict({"prompt": [[{"role": "user", "content": ""}] for _ in self._env.tasks]})
 
     def start(self) -> None:
         """Begin to grow trees; TRL calls it when training begins."""

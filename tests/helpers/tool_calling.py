@@ -30,7 +30,7 @@ def tool_tokenizer(chat_template: str, text: str) -> Any:
     return tokenizer
 
 
-def fitted_policy(tokenizer: Any, episodes: Sequence[tuple[Sequence[int], Sequence[int]]], steps: int = 40) -> Any:
+def fitted_policy(tokenizer: Any, episodes: Sequence[tuple[Sequence[int], Sequence[int]]], steps: int = 120) -> Any:
     """A two-layer Qwen3 that has learned to say each completion after its prompt, all equally often."""
     torch.manual_seed(0)
     config = Qwen3Config(
@@ -47,7 +47,7 @@ def fitted_policy(tokenizer: Any, episodes: Sequence[tuple[Sequence[int], Sequen
         pad_token_id=tokenizer.pad_token_id,
     )
     model = Qwen3ForCausalLM(config)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.0)
     width = max(len(prompt) + len(completion) for prompt, completion in episodes)
     ids = torch.full((len(episodes), width), tokenizer.pad_token_id)
     labels = torch.full_like(ids, -100)

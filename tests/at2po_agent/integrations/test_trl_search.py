@@ -132,6 +132,7 @@ def test_two_steps_of_grpo_trainer(policy, tmp_path):
 
     def reward(**columns):
         prompts.extend(columns["prompts"])
+
         return episode_reward(**columns)
 
     spec = Spec(tasks=1)
@@ -145,6 +146,7 @@ def test_two_steps_of_grpo_trainer(policy, tmp_path):
             max_completion_length=256,
             max_tool_calling_iterations=3,
             learning_rate=1e-3,
+            temperature=0.7,
             logging_steps=1,
             report_to=[],
             use_cpu=True,

@@ -82,7 +82,9 @@ class Recorded(TreeRolloutWorker):
 def test_two_steps_of_the_asynchronous_trainer(monkeypatch, tmp_path, transfer):
     from trl.experimental.async_grpo import AsyncGRPOConfig, AsyncGRPOTrainer, packing
 
-    # The trainer forces FlashAttention 3, which needs a GPU: its one call is replaced by the function above.
+    # The trainer forces FlashAttention 3, which needs a GPU: its one call is replaced by the function above. It also
+    # looks up the GPU by name, for how much of its speed a step reaches.
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "no GPU")
     monkeypatch.setattr(packing, "_flash_attn", lambda: SimpleNamespace(flash_attn_varlen_func=attention))
     env = gymnasium.make("AT2PO-MicroWiki-v0", dialect="bare", k=1, max_searches=4).unwrapped
     policy = at2po.LocalPolicy.from_pretrained(str(MODEL))
@@ -112,6 +114,7 @@ def test_two_steps_of_the_asynchronous_trainer(monkeypatch, tmp_path, transfer):
             dtype="float32",
             save_strategy="no",
         ),
+        train_dataset=worker.train_dataset,
         rollout_worker=worker,
         weight_transfer=LocalWeightTransfer(policy, worker) if transfer == "local" else nothing,
     )
