@@ -1,7 +1,7 @@
 PYTHON ?= .venv/bin/python
 BIN = $(dir $(PYTHON))
 
-.PHONY: check lint types imports test faults rooms lock compat
+.PHONY: check lint types imports test faults rooms lock compat integrations trainer-locks
 
 check: lint types imports test
 
@@ -38,3 +38,23 @@ compat:
 	$(BIN)uv venv -q --clear --python $(NEWEST) .cache/compat-newest
 	$(BIN)uv pip install -q --python .cache/compat-newest/bin/python -c requirements.lock -e '.[tensorboard]' --group dev
 	.cache/compat-newest/bin/python -m pytest -n auto -m "not slow and not service and not integration"
+
+# The plug-ins for other trainers with the real packages. verl and SkyRL pin an older transformers than ours, so each has
+# an environment of its own, ours in it without its dependencies; SkyRL's pydantic models need Python 3.12.
+TRAINERS ?= skyrl trl verl
+PYTHON_skyrl = 3.12
+integrations: $(TRAINERS:%=trainer-%)
+
+trainer-%:
+	$(BIN)uv venv -q --clear --python $(or $(PYTHON_$*),$(PYTHON)) .cache/integrations/$*
+	$(BIN)uv pip install -q --python .cache/integrations/$*/bin/python -r integrations/locks/$*.txt
+	$(BIN)uv pip install -q --python .cache/integrations/$*/bin/python --no-deps -e .
+	.cache/integrations/$*/bin/python -m pytest --noconftest -m integration -o filterwarnings=default --durations 3 \
+	  $(shell cat integrations/locks/$*.tests)
+	.cache/integrations/$*/bin/python examples/same_numbers.py
+
+TRAINER_LOCK = $(BIN)uv pip compile -q --no-annotate --no-header
+trainer-locks:
+	$(TRAINER_LOCK) --python-version 3.11 integrations/locks/verl.in -o integrations/locks/verl.txt
+	$(TRAINER_LOCK) --python-version 3.12 integrations/locks/skyrl.in -o integrations/locks/skyrl.txt
+	$(TRAINER_LOCK) --python-version 3.11 pyproject.toml integrations/locks/trl.in -o integrations/locks/trl.txt

@@ -76,3 +76,15 @@ def test_ray_workers_get_it_by_reference():
     stored = cloudpickle.dumps(ppo_utils.PolicyLossRegistry.get("atpo"))
     assert b"at2po_agent.integrations.skyrl" in stored
     assert ppo_utils.PolicyLossRegistry.get("atpo").__wrapped__ is at2po_agent.integrations.skyrl.policy_loss
+
+
+def test_the_config_lines_of_the_example_are_skyrl_s():
+    from skyrl.train.config import SkyRLTrainConfig
+
+    from examples.skyrl import main_atpo
+
+    lines = [word for word in main_atpo.__doc__.split() if word.startswith("trainer.")]
+    algorithm = SkyRLTrainConfig.from_cli_overrides(lines).trainer.algorithm
+    assert algorithm.policy_loss_type == "atpo" and algorithm.advantage_estimator == "at2po"
+    assert (algorithm.eps_clip_low, algorithm.eps_clip_high) == (3e-3, 4e-3)
+    assert algorithm.policy_loss_type in ppo_utils.PolicyLossRegistry.list_available()

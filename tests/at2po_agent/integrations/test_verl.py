@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -113,3 +114,14 @@ def test_verl_loads_it_by_its_own_variable():
     env = {**os.environ, "VERL_USE_EXTERNAL_MODULES": "at2po_agent.integrations.verl"}
     run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     assert run.stdout.strip().endswith("at2po_agent.integrations.verl"), run.stderr
+
+
+def test_the_config_lines_of_the_example_are_verl_s():
+    from hydra import compose, initialize_config_module
+
+    script = Path("examples/verl/atpo.sh").read_text().replace('"$VERL_USE_EXTERNAL_MODULES"', "module")
+    lines = [line.strip(" \\") for line in script.splitlines() if line.startswith("  ") and "=" in line]
+    with initialize_config_module("verl.trainer.config", version_base=None):
+        config = compose("ppo_trainer", overrides=lines)
+    assert config.actor_rollout_ref.actor.policy_loss.loss_mode == "atpo"
+    assert config.algorithm.adv_estimator == "at2po"
