@@ -50,7 +50,7 @@ def by_objective(logp: Tensor, logp_old: Tensor, advantages: Tensor, mask: Tenso
         logp_old=logp_old[kept],
         advantage=advantages[kept],
         sequence_ids=sequence_ids,
-        turn_ids=turns.unique(return_inverse=True)[1],
+        turn_ids=torch.unique(turns, return_inverse=True)[1],
         n_sequences=len(mask),
         n_tokens=len(turns),
     )

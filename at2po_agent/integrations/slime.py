@@ -27,14 +27,15 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from at2po_agent.integrations.loss import token_losses
-from at2po_agent.method.algorithms import Algorithm
 from at2po_agent.method.objective import ATPO
 from at2po_agent.method.tree import ROOT, TurnTree
-from at2po_agent.rollouts.grow import Actor, grow
-from at2po_env.tasks import TaskEnv
 
 if TYPE_CHECKING:
     from slime.utils.types import Sample
+
+    from at2po_agent.method.algorithms import Algorithm
+    from at2po_agent.rollouts.grow import Actor
+    from at2po_env.tasks import TaskEnv
 
 ADVANTAGES = "at2po_advantages"
 
@@ -54,6 +55,9 @@ class TreeGenerate:
 
     async def __call__(self, args: Namespace, sample: Sample, sampling_params: Mapping[str, Any]) -> list[Sample]:
         """The siblings of one rollout, credited."""
+        # Here, as slime's trainer loads this module too, in an environment that need not have what rollouts need.
+        from at2po_agent.rollouts.grow import grow
+
         env = self._env.clone()
         task_id = sample.metadata["task_id"]
         env.reset(options={"task_id": task_id})

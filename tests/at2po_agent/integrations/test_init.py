@@ -13,7 +13,7 @@ class Refuse:
             raise ImportError(f"{name} is blocked")
 
 sys.meta_path.insert(0, Refuse())
-from at2po_agent.integrations import Trajectory, turn_credit, turn_loss
+from at2po_agent.integrations import Trajectory, prime_rl, slime, turn_credit, turn_loss
 logp = torch.tensor([[0.0, -1.0, -1.0]], requires_grad=True)
 loss, metrics = turn_loss(logp, logp.detach(), torch.ones(1, 1), torch.tensor([[0, 1, 1]]))
 loss.backward()
