@@ -42,14 +42,14 @@ compat:
 # The plug-ins for other trainers with the real packages. verl and SkyRL pin an older transformers than ours, so each has
 # an environment of its own, ours in it without its dependencies; SkyRL's pydantic models need Python 3.12.
 TRAINERS ?= skyrl trl verl
-PYTHON_skyrl = 3.12
+PYTHON_skyrl ?= 3.12
 integrations: $(TRAINERS:%=trainer-%)
 
 trainer-%:
 	$(BIN)uv venv -q --clear --python $(or $(PYTHON_$*),$(PYTHON)) .cache/integrations/$*
 	$(BIN)uv pip install -q --python .cache/integrations/$*/bin/python -r integrations/locks/$*.txt
 	$(BIN)uv pip install -q --python .cache/integrations/$*/bin/python --no-deps -e .
-	.cache/integrations/$*/bin/python -m pytest --noconftest -m integration -o filterwarnings=default --durations 3 \
+	.cache/integrations/$*/bin/python -m pytest --noconftest -m integration -o filterwarnings=default -o timeout=900 --durations 3 \
 	  $(shell cat integrations/locks/$*.tests)
 	.cache/integrations/$*/bin/python examples/same_numbers.py
 

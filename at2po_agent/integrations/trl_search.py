@@ -14,6 +14,7 @@ call ends the episode, and its text is the last turn.
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 
 from at2po_agent.environments import make_env
 from at2po_agent.settings import ConfigError
-from at2po_env.chat import turn_text
 from at2po_env.search_qa import SearchQAEnv
 from at2po_env.state import plain
 from at2po_env.tool_calls import TOOL, call_text
+from search_backend.outside import well_formed
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -61,23 +62,9 @@ class SearchEnvironment:
         self._env.step(call_text(TOOL, json.dumps({"query": query}, ensure_ascii=False)))
         return EPISODE_OVER if self._env.state.ended is not None else plain(self._env.observation())
 
-    def _finish(self, message: Mapping[str, Any]) -> float:
-        """Take the last message as the last turn and return the episode's reward, which a second call repeats."""
-        if self._env.state.ended is None:
-            self._env.step(turn_text(message))
-        # A call that TRL did not run any more, or a turn that the rules let go on: no answer.
-        if self._env.state.ended is None:
-            self._env.end("turn_limit")
-        state = self._env.state
-        return (state.closed or 0.0) + sum(turn.reward for turn in state.turns())
 
-
-def episode_reward(completions: Sequence[Any], environments: Sequence[SearchEnvironment], **_: Any) -> list[float]:
-    """The reward of each episode, a reward function of TRL."""
-    return [
-        environment._finish(_last_message(completion))
-        for completion, environment in zip(completions, environments, strict=True)
-    ]
+# transformers would write the type of the result into the tool's schema, and so into the prompt; our dialect has none.
+del SearchEnvironment.search.__annotations__["return"]
 
 
 @dataclass(frozen=True)
@@ -90,7 +77,46 @@ class EnvironmentFactory:
 
     def __call__(self) -> SearchEnvironment:
         """A new environment, not yet reset."""
-        return SearchEnvironment(_open(self.env_id, self.split, self.settings).clone())
+        return SearchEnvironment(self.open().clone())
+
+    def open(self) -> SearchQAEnv:
+        """The environment that all share; clone it."""
+        return _open(self.env_id, self.split, self.settings)
+
+
+@dataclass(frozen=True)
+class EpisodeReward:
+    """The environment's reward of each episode, as a reward function of TRL: from its messages alone.
+
+    GRPOTrainer hands a reward function the environments, the asynchronous trainer does not; and neither tells an
+    environment the last message. So the turns are taken again, without searching: no reward depends on what was found.
+    """
+
+    factory: EnvironmentFactory
+    __name__ = "episode_reward"  # under which TRL logs it
+
+    def __call__(
+        self, completions: Sequence[Sequence[Mapping[str, Any]]], task_id: Sequence[str], **_: Any
+    ) -> list[float]:
+        """One reward for each completion, a list of messages.
+
+        Args:
+            completions: with the calls that TRL parsed and the messages of the tool.
+            task_id: the column of the rows.
+        """
+        return [self._of(messages, task) for messages, task in zip(completions, task_id, strict=True)]
+
+    def _of(self, messages: Sequence[Mapping[str, Any]], task_id: str) -> float:
+        env = self.factory.open().clone()
+        env.begin(task_id)
+        state = env.state
+        for text in itertools.chain.from_iterable(map(_turns, messages)):
+            if state.ended is None:
+                state = env.rules.advance(state, text, env.dialect.parse(text), ())
+        # A call that TRL did not run any more, or a turn that the rules let go on: no answer.
+        if state.ended is None:
+            state = env.rules.close(state, "turn_limit")
+        return (state.closed or 0.0) + sum(turn.reward for turn in state.turns())
 
 
 class Spec:
@@ -117,7 +143,7 @@ class Spec:
         if "dialect" in settings:
             raise ConfigError("dialect: TRL calls tools natively, leave it out; it is native")
         self._factory = EnvironmentFactory(env_id, split, tuple(sorted({**settings, "dialect": "native"}.items())))
-        ids = [question.id for question in _open(env_id, split, self._factory.settings).questions]
+        ids = [question.id for question in self._factory.open().questions]
         self.train_task_ids = ids[:tasks] if tasks is None or isinstance(tasks, int) else list(tasks)
 
     @functools.cached_property
@@ -136,7 +162,7 @@ class Spec:
     @property
     def reward_funcs(self) -> list[Callable[..., list[float]]]:
         """The environment's own reward, as a configuration of ours names it."""
-        return [episode_reward]
+        return [EpisodeReward(self._factory)]
 
 
 @functools.cache
@@ -147,13 +173,14 @@ def _open(env_id: str, split: str, settings: tuple[tuple[str, Any], ...]) -> Sea
     return env
 
 
-def _last_message(completion: Any) -> Mapping[str, Any]:
-    """The last of the assistant's messages, with the arguments of calls as the JSON text that endpoints give."""
-    spoken = [message for message in completion if message["role"] == "assistant"]
-    last: Mapping[str, Any] = spoken[-1] if spoken else {}
-    called = [call["function"] for call in last.get("tool_calls") or ()]
-    calls = [{"function": {"name": call["name"], "arguments": _as_json(call["arguments"])}} for call in called]
-    return {"content": last.get("content"), "tool_calls": calls}
+def _turns(message: Mapping[str, Any]) -> list[str]:
+    """The turns of an assistant's message: its calls, as the environment was given them, or else its text."""
+    if message["role"] != "assistant":
+        return []
+    calls = [call["function"] for call in message.get("tool_calls") or ()]
+    if not calls:
+        return [well_formed(message.get("content") or "")]
+    return [call_text(well_formed(call["name"]), well_formed(_as_json(call["arguments"]))) for call in calls]
 
 
 def _as_json(arguments: Any) -> str:
