@@ -49,7 +49,7 @@ trainer-%:
 	$(BIN)uv venv -q --clear --python $(or $(PYTHON_$*),$(PYTHON)) .cache/integrations/$*
 	$(BIN)uv pip install -q --python .cache/integrations/$*/bin/python -r integrations/locks/$*.txt
 	$(BIN)uv pip install -q --python .cache/integrations/$*/bin/python --no-deps -e .
-	.cache/integrations/$*/bin/python -m pytest --noconftest -m integration -o filterwarnings=default -o timeout=900 --durations 3 \
+	OMP_NUM_THREADS=1 .cache/integrations/$*/bin/python -m pytest --noconftest -m integration -o filterwarnings=default -o timeout=900 --durations 3 \
 	  $(shell cat integrations/locks/$*.tests)
 	.cache/integrations/$*/bin/python examples/same_numbers.py
 
