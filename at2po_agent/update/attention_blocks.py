@@ -120,10 +120,8 @@ def _hidden(blocks: Sequence[Block], queries: Ints, keys: Ints, ends: Ints) -> n
     # Padding is seen by nobody.
     end[np.arange(keys.shape[1]) >= np.array([[len(block.keys)] for block in blocks])] = 0
     # Places in a block fit two bytes, which makes the many comparisons several times as fast.
-    query, begin, end = (
-        places.clip(0, queries.shape[1]).astype(np.int16 if queries.shape[1] < 2**15 else np.int64)
-        for places in (queries - first, begin, end)
-    )
+    dtype = np.dtype(np.int16 if queries.shape[1] < 2**15 else np.int64)
+    query, begin, end = (p.clip(0, queries.shape[1]).astype(dtype) for p in (queries - first, begin, end))
     hidden: npt.NDArray[np.bool_] = query[:, :, None] < begin[:, None]
     hidden |= query[:, :, None] >= end[:, None]
     return hidden

@@ -84,20 +84,18 @@ def interval_mask(ends: Tensor, block: int = BLOCK) -> BlockMask:
         return (key <= query) & (query < ends[key])
 
     # Not from_kv_blocks, which takes ten times as long to find out the key blocks' queries: here they are transposed.
-    parts = zip(("kv", "full_kv", "q", "full_q"), (partial, full, partial.T, full.T), strict=True)
-    lists = {f"{name}_{what}": states for name, pairs in parts for what, states in _ordered(pairs).items()}
-    return BlockMask(seq_lengths=(length, length), BLOCK_SIZE=(block, block), mask_mod=sees, **lists)
+    keys, full_keys, queries, full_queries = map(_ordered, (partial, full, partial.T, full.T))
+    return BlockMask((length, length), *keys, *full_keys, *queries, *full_queries, (block, block), sees)
 
 
-def _ordered(pairs: Tensor) -> dict[str, Tensor]:
+def _ordered(pairs: Tensor) -> tuple[Tensor, Tensor]:
     """The true columns of every row: how many ``[1, 1, rows]``, and which first ``[1, 1, rows, columns]``."""
     true = pairs.cumsum(1)
     columns = torch.arange(pairs.shape[1], device=pairs.device)
     # Where each column stands among the true ones of its row, and behind all of those where it is none.
     places = torch.where(pairs, true - 1, true[:, -1:] + columns - true)
     listed = torch.empty_like(places).scatter_(1, places, columns.expand_as(places))
-    counts, lists = true[:, -1].to(torch.int32), listed.to(torch.int32)
-    return {"num_blocks": counts[None, None], "indices": lists[None, None]}
+    return true[:, -1].to(torch.int32)[None, None], listed.to(torch.int32)[None, None]
 
 
 @dataclass(frozen=True)
@@ -168,11 +166,11 @@ class FlexPlanner:
         """Run the kernel once on as many trees of one token, forward and backward, and say how long that took."""
         start = time.perf_counter()
         layout = self._layout(torch.arange(1, length + 1, device=device), length)
-        states = [
+        query, key = (
             torch.zeros(1, heads, length, self._heads.size, dtype=self._dtype, device=device)
-            for heads in (self._heads.queries, self._heads.keys, self._heads.keys)
-        ]
-        output = layout.attend(*states, scaling=self._heads.size**-0.5)
+            for heads in (self._heads.queries, self._heads.keys)
+        )
+        output = layout.attend(query, key, key, self._heads.size**-0.5)
         if output.requires_grad:
             torch.autograd.backward(output.sum())
         if device.type == "cuda":
