@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import io
 import json
 import os
 import shutil
@@ -46,11 +47,11 @@ def bundle(root: Path, out: Path) -> None:
         _questions(gpu / "data")
         _model(gpu / "model")
         writer = _Parts(out)
-        with tarfile.open(fileobj=writer, mode="w|gz") as archive:
+        with tarfile.open(fileobj=writer, mode="w|gz", compresslevel=1) as archive:
             for name in SOURCE:
                 archive.add(root / name, name, filter=_source_only)
             archive.add(gpu, "gpu", filter=_source_only)
-        writer.close()
+        writer.end_part()
     script = out / "install.sh"
     script.write_text(INSTALL, encoding="utf-8")
     script.chmod(0o755)
@@ -59,18 +60,19 @@ def bundle(root: Path, out: Path) -> None:
     print(f"{len(parts)} parts of at most {PART_BYTES // 2**20} MiB, {size:.0f} MiB in all, and install.sh in {out}")
 
 
-class _Parts:
+class _Parts(io.RawIOBase):
     """A file that goes on in the next one after ``PART_BYTES``."""
 
     def __init__(self, folder: Path) -> None:
+        super().__init__()
         self._folder, self._count, self._room = folder, 0, 0
         self._file: IO[bytes] | None = None
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: Any) -> int:
         view = memoryview(data)
         while view:
             if not self._room:
-                self.close()
+                self.end_part()
                 self._file = (self._folder / f"part-{self._count:03}").open("wb")
                 self._count, self._room = self._count + 1, PART_BYTES
             assert self._file is not None
@@ -80,7 +82,8 @@ class _Parts:
             view = view[len(some) :]
         return len(data)
 
-    def close(self) -> None:
+    def end_part(self) -> None:
+        """Close the file that is open."""
         if self._file is not None:
             self._file.close()
 

@@ -34,7 +34,7 @@ def make_model(tiny: bool, where: torch.device) -> PreTrainedModel:
     if not tiny:
         size = {"vocab_size": 151936, "hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28}
         heads = {"num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128}
-    config = Qwen3Config(**size, **heads, tie_word_embeddings=True, max_position_embeddings=40960)  # type: ignore[arg-type]
+    config = Qwen3Config(**size, **heads, tie_word_embeddings=True, max_position_embeddings=40960)
     config._attn_implementation = "sdpa"
     with where:
         model = Qwen3ForCausalLM(config)
