@@ -47,7 +47,11 @@ def bundle(root: Path, out: Path) -> None:
         _questions(gpu / "data")
         _model(gpu / "model")
         writer = _Parts(out)
-        with tarfile.open(fileobj=writer, mode="w|gz", compresslevel=1) as archive:
+        # Weights and built packages gain little from more than the first level.
+        with (
+            gzip.GzipFile(fileobj=writer, mode="wb", compresslevel=1) as stream,
+            tarfile.open(fileobj=stream, mode="w|") as archive,
+        ):
             for name in SOURCE:
                 archive.add(root / name, name, filter=_source_only)
             archive.add(gpu, "gpu", filter=_source_only)
