@@ -1,4 +1,4 @@
-"""The local engine beside ``transformers``' own ``generate``: the same model, prompts and token counts, in one run.
+"""The local engine beside transformers' own ``generate`` and its continuous batching: the same work, in one run.
 
     python -m benchmarks.local_engine [--repeats 5] [--threads 2]
 
@@ -6,9 +6,10 @@ Ragged are 32 prompts of 20 to 100 tokens whose turns have 4 to 64 tokens, log-n
 ``generate`` pads them and goes on until the longest has ended. A step is one more token on every row, at prompts of
 60 tokens, without the prefill (the difference of two lengths). An episode is three turns of 15 tokens with results of
 22 between them, 32 prompts of 60 tokens with 8 rows each or 256 different ones: ``generate`` reads every prompt in
-full at every turn, the engine only what is new. Ends of sequence never come, so both ways do equal work. Times are
-the best of the repeats, since other programs only make them longer; with one thread they are processor time, which
-other programs hardly touch.
+full at every turn, the engine only what is new. ``generate_batch`` (continuous batching over paged states, with room
+for all rows) takes one number of new tokens for all of them, so it too goes on until the longest has ended. Ends of
+sequence never come, so all ways do equal work. Times are the best of the repeats, since other programs only make them
+longer; with one thread they are processor time, which other programs hardly touch.
 
 Prefilled tokens are counted, not timed: those that the engine reads while the MicroWiki policy's trees of (10, 6, 2)
 grow, beside the trees' own prompts and results, each once.
@@ -27,7 +28,13 @@ from typing import Any
 import numpy as np
 import torch
 from tokenizers import Tokenizer, models
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    ContinuousBatchingConfig,
+    GenerationConfig,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from at2po_agent.environments import make_env
 from at2po_agent.method.expansion import EntropyGuided
@@ -106,6 +113,25 @@ def transformers_generate(model: Any) -> Way:
     return generate
 
 
+def continuous_batching(model: Any) -> Way:
+    def generate(prompts: Prompts, new: Sequence[int]) -> list[tuple[int, ...]]:
+        page, longest = 32, max(map(len, prompts)) + max(new)
+        room = {"page_size": page, "num_blocks": len(prompts) * (longest // page + 2), "max_batch_tokens": 2048}
+        found = model.generate_batch(
+            [list(prompt) for prompt in prompts],
+            generation_config=GenerationConfig(
+                do_sample=True, top_k=0, max_new_tokens=max(new), pad_token_id=0, eos_token_id=-1
+            ),
+            continuous_batching_config=ContinuousBatchingConfig(**room),
+            warmup=False,
+        )
+        turns = [found[name].generated_tokens for name in sorted(found, key=lambda name: int(name.rsplit("_", 1)[1]))]
+        assert [len(turn) for turn in turns] == [max(new)] * len(prompts), "it must do the whole work"
+        return [tuple(turn[:n]) for turn, n in zip(turns, new, strict=True)]
+
+    return generate
+
+
 def seconds(run: Callable[[], object], before: Callable[[], object]) -> float:
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     before()
@@ -162,17 +188,22 @@ def main() -> None:
     ways: dict[str, tuple[Way, Callable[[], object]]] = {
         "engine": (engine(policy), policy.clear_cache),
         "generate": (transformers_generate(model), lambda: None),
+        "generate_batch": (continuous_batching(model), lambda: None),
     }
     lines = [
         f"torch {torch.__version__}, {arguments.threads} threads, {model.num_parameters():,} parameters, "
         f"best of {arguments.repeats}, {'processor' if arguments.threads == 1 else 'wall'} time",
-        f"{'':34}{'engine':>10}{'generate':>10}{'ratio':>8}",
+        f"{'':34}{'engine':>10}{'generate':>10}{'ratio':>8}{'generate_batch':>16}{'ratio':>8}",
     ]
 
     def measure(name: str, one: Callable[[Way, Callable[[], object]], float], digits: int) -> None:
         runs = [[one(*way) for way in ways.values()] for _ in range(arguments.repeats)]  # in turns: equal disturbance
-        ours, theirs = (min(column) for column in zip(*runs, strict=True))
-        lines.append(f"{name:34}{ours:>10.{digits}f}{theirs:>10.{digits}f}{theirs / ours:>7.2f}x")
+        ours, padded, paged = (min(column) for column in zip(*runs, strict=True))
+        lines.append(
+            f"{name:34}{ours:>10.{digits}f}{padded:>10.{digits}f}{padded / ours:>7.2f}x"
+            f"{paged:>16.{digits}f}{paged / ours:>7.2f}x"
+        )
+        print(lines[-1], flush=True)
 
     for rows in (1, 32, 256):
         measure(f"ms a step, {rows} rows", partial(step_ms, rows), 2)

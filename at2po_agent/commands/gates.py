@@ -11,6 +11,7 @@ from at2po_agent.settings import read_overrides
 from at2po_agent.terminal import say
 
 if TYPE_CHECKING:
+    from at2po_agent.policy.loading import Device
     from at2po_agent.training.config import TrainConfig
 
 
@@ -19,6 +20,7 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("gates", help="measure whether an environment is worth training on")
     parser.add_argument("env", metavar="ENV_ID", help="a Gymnasium id, e.g. AT2PO-MicroWiki-v0")
     parser.add_argument("--policy", metavar="PATH", help="measure this policy too, e.g. builtin:microwiki")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="of the policy (auto)")
     parser.add_argument(
         "--import", dest="imports", action="append", default=[], metavar="MODULE", help="import it first"
     )
@@ -38,7 +40,7 @@ def _gates(arguments: argparse.Namespace) -> int:
     import_tasks(arguments.imports)
     check_env_id(arguments.env)
     if arguments.policy:
-        kwargs["policy"] = _policy_scores(arguments.env, arguments.policy, kwargs)
+        kwargs["policy"] = _policy_scores(arguments.env, arguments.policy, arguments.device, kwargs)
     report = gates(arguments.env, **kwargs)
     console = SafeConsole()
     wide = None if console.is_terminal else 160  # a file or a pipe has no width of its own
@@ -47,7 +49,7 @@ def _gates(arguments: argparse.Namespace) -> int:
 
 
 def _policy_scores(
-    env_id: str, policy: str, kwargs: Mapping[str, Any]
+    env_id: str, policy: str, device: Device, kwargs: Mapping[str, Any]
 ) -> Callable[[Sequence[str]], Mapping[str, float]]:
     """The first metric of a policy that plays greedily, task by task, on the split that the gates are measured on."""
     from at2po_agent.environments import EnvConfig
@@ -59,7 +61,9 @@ def _policy_scores(
     passed_on = {key: value for key, value in kwargs.items() if key not in ("split", "fit_split", "questions")}
     split = kwargs.get("split", "test")
     config = TrainConfig(
-        env=EnvConfig(env_id, split, passed_on), policy=PolicyConfig(policy), eval=EvalConfig(split=split)
+        env=EnvConfig(env_id, split, passed_on),
+        policy=PolicyConfig(policy, device=device),
+        eval=EvalConfig(split=split),
     )
     validate(config)
     say_loading(policy)

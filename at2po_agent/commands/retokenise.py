@@ -33,6 +33,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help="of the sampling (1)")
     parser.add_argument("--max-turn-tokens", type=int, default=512, metavar="N", help="(512)")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="of the policy (auto)")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="write the plot there too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every turn's numbers there")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="anything that gymnasium.make is to pass on")
@@ -76,14 +77,14 @@ def _measure(arguments: argparse.Namespace, kwargs: Mapping[str, Any]) -> list[T
     from at2po_agent.planning.retokenise import measure
     from at2po_agent.policy.architecture import positions
     from at2po_agent.policy.base import Sampling
-    from at2po_agent.policy.loading import load_policy, resolve_policy
+    from at2po_agent.policy.loading import PolicyConfig, load_model
     from at2po_agent.policy.local.policy import LocalPolicy
     from at2po_agent.rollouts.batch import rollout
     from at2po_agent.rollouts.grow import Actor, Limits
     from at2po_agent.tasks import run
 
     transformers.utils.logging.disable_progress_bar()
-    model, codec = load_policy(resolve_policy(arguments.policy))
+    model, codec = load_model(PolicyConfig(arguments.policy, device=arguments.device))
     with (
         closing(make_env(arguments.env, arguments.split, kwargs)) as env,
         closing(LocalPolicy(model, codec)) as policy,

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 from omegaconf import MISSING
 
 from at2po_agent.method.expansion import EntropyGuided
+from at2po_agent.policy.loading import Device
 from at2po_agent.rollouts.grow import Limits, TokenLimits
 from at2po_agent.settings import SENT, ConfigError, above, at_least, load
 
@@ -30,7 +31,7 @@ class ModelConfig:
     price_prompt: float | None = at_least(None, 0)  # per million tokens, in any one currency
     price_completion: float | None = at_least(None, 0)
     dtype: Literal["float32", "bfloat16"] = "float32"  # of a local model
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
     max_batch: int = at_least(256, 1)  # requests that the engine of a local model runs together
 
 

@@ -28,9 +28,10 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from at2po_agent.method.tree import ROOT, TurnNode, TurnTree
 from at2po_agent.policy.architecture import outline
 from at2po_agent.policy.lora import LoraConfig, add_lora
+from at2po_agent.update.attention_blocks import plan_blocks
 from at2po_agent.update.logprobs import packed
 from at2po_agent.update.packing import Credited, MicroBatch, collate, pack_tree
-from at2po_agent.update.tree_attention import TREE_OR_SDPA, plan_attention
+from at2po_agent.update.tree_attention import TREE_OR_SDPA
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def activation_bytes(trained: Trained, batch: MicroBatch) -> int:
 def _peak(trained: Trained, layers: int, batch: MicroBatch) -> int:
     model = trained.outline(layers)
     model.set_attn_implementation(TREE_OR_SDPA)
-    tree = plan_attention(batch.positions.numpy(), batch.ends.numpy(), trained.dtype, torch.device("cpu"))
+    tree = plan_blocks(batch.positions.numpy(), batch.ends.numpy(), trained.dtype, torch.device("cpu"))
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         _materialise(model)
         tree, batch = tree.map(mode.from_tensor), batch.map(mode.from_tensor)

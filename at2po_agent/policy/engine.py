@@ -40,6 +40,7 @@ class EngineConfig:
     """What samples the turns of a run."""
 
     kind: Literal["local", "sglang"] = "local"  # local: the trained module itself, in this process
+    cuda_graphs: bool = True  # of the local engine on a GPU: decode steps are captured, which spares their launches
     urls: tuple[str, ...] = ()  # SGLang servers that run already; none: the run starts its own
     router: str = ""  # URL of SGLang's own router before all of urls, which then decides where a turn is sampled
     launch: LaunchConfig = field(default_factory=LaunchConfig)

@@ -18,28 +18,41 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+Device = Literal["auto", "cpu", "cuda"]
+
+
 @dataclass(frozen=True)
 class PolicyConfig:
     """Which model is trained, and how it is held."""
 
     path: str = MISSING  # builtin:NAME or a Hugging Face model directory
     dtype: Literal["float32", "bfloat16"] = "float32"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
 
 
 def load_model(config: PolicyConfig) -> tuple[PreTrainedModel, Codec]:
     """Load the model that a configuration names onto its device, with the codec of its tokenizer.
 
     Raises:
-        PolicyError: there is no such model, or it is not whole.
+        PolicyError: there is no such model or device, or the model is not whole.
+    """
+    device = device_of(config.device)
+    model, codec = load_policy(resolve_policy(config.path), config.dtype)
+    return model.to(device), codec
+
+
+def device_of(name: Device) -> str:
+    """The device that a configuration's ``device`` means: for ``auto`` the GPU where there is one.
+
+    Raises:
+        PolicyError: it is ``cuda``, and torch has no GPU here.
     """
     import torch
 
-    device: str = config.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    model, codec = load_policy(resolve_policy(config.path), config.dtype)
-    return model.to(device), codec
+    has_gpu = torch.cuda.is_available()
+    if name == "cuda" and not has_gpu:
+        raise PolicyError("device=cuda, but torch finds no GPU here: set device=auto or device=cpu")
+    return ("cuda" if has_gpu else "cpu") if name == "auto" else name
 
 
 def load_policy(path: str | Path, dtype: str | torch.dtype = "float32") -> tuple[PreTrainedModel, Codec]:

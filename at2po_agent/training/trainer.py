@@ -160,6 +160,7 @@ class _Trainer:
                 total_steps=config.train.steps * math.ceil(rollouts.questions / update.mini_batch) * update.epochs,
                 processes=processes,
                 device=session.device,
+                note=recorder.note,
             ),
             reference=session.reference,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -18,6 +18,7 @@ from at2po_agent.update.packing import Floats, MicroBatch, PackedTree, collate
 from at2po_agent.update.processes import ONE, Processes
 from at2po_agent.update.schedule import UpdateConfig
 from at2po_agent.update.sharding import copy_weights, shared
+from at2po_agent.update.tree_attention import planner_of
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class RunContext:
     total_steps: int = 1  # optimiser steps of the whole run, for a schedule that falls
     processes: Processes = ONE  # all of them call the same methods with the same trees, and share the work
     device: torch.device | None = None  # where the update is computed; None: where the model is
+    note: Callable[[str], None] = lambda text: None  # told about what takes long
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
@@ -46,10 +48,12 @@ class Forwarding:
             run: the run's temperature, processes and device.
 
         Raises:
-            PolicyError: a model that packing would make wrong.
+            PolicyError: a model that packing would make wrong, or attention that the device does not have.
         """
+        device = run.device or model.device
+        self._plan = planner_of(model, config, device, run.note)
         self._whole, self._config, self._temperature, self._processes = model, config, run.temperature, run.processes
-        self._policy = shared(PackedPolicy(model), run.processes, run.device or model.device)
+        self._policy = shared(PackedPolicy(model), run.processes, device)
         self.parameters = [p for p in self._policy.parameters() if p.requires_grad]
         self._device = next(self._policy.parameters()).device
 
@@ -69,7 +73,7 @@ class Forwarding:
         """``logp [R]`` and ``entropy [R]``, gathered to unrolled rows."""
         half = self._config.precision == "bfloat16"
         with torch.autocast(self._device.type, torch.bfloat16, enabled=half):
-            found: tuple[Tensor, Tensor] = self._policy(batch, self._temperature)
+            found: tuple[Tensor, Tensor] = self._policy(batch, self._temperature, self._plan(batch))
         return found
 
     @torch.no_grad()

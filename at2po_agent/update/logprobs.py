@@ -19,7 +19,7 @@ from at2po_agent.method.tree import ROOT, TurnTree
 from at2po_agent.policy.base import PolicyError
 from at2po_agent.update.packing import MicroBatch
 from at2po_agent.update.trainable import refuse_partial_attention, scaled_logits
-from at2po_agent.update.tree_attention import TREE_OR_SDPA, Layout, plan_attention
+from at2po_agent.update.tree_attention import TREE_OR_SDPA, Layout, block_planner
 
 MAX_LOGITS = 2**25  # elements of a [chunk, vocab] block: 128 MiB in float32
 
@@ -71,9 +71,9 @@ class PackedPolicy(torch.nn.Module):
         prepare_model(model)
         self.model = model
 
-    def forward(self, batch: MicroBatch, temperature: float) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: MicroBatch, temperature: float, tree: Layout) -> tuple[Tensor, Tensor]:
         """``logp [R]`` with gradient where enabled and ``entropy [R]`` without; see ``packed``."""
-        logp, entropy = packed(self.model, batch, temperature)
+        logp, entropy = packed(self.model, batch, temperature, tree)
         # index_select, because on many threads its backward is deterministic and that of logp[rows] is not
         return logp.index_select(0, batch.rows), entropy.index_select(0, batch.rows)
 
@@ -87,21 +87,18 @@ def packed(
         model: a causal language model that ``prepare_model`` prepared.
         batch: on the model's device.
         temperature: of the rollout; the distribution is ``softmax(logits / temperature)``.
-        tree: how the batch's tokens attend, where that is known already.
+        tree: how the batch's tokens attend; default: in blocks over ``sdpa``.
 
     Returns:
         ``logp [A]`` with gradient where enabled and ``entropy [A]`` without, nats; index both with ``batch.rows``.
     """
-    if tree is None:
-        positions, ends = (states.cpu().numpy() for states in (batch.positions, batch.ends))
-        tree = plan_attention(positions, ends, model.dtype, model.device)
     hidden = model.base_model(
         input_ids=batch.ids[None],
         # transformers passes a mask of four dimensions on as it is
         attention_mask=torch.ones(1, 1, 1, 1, device=model.device),
         position_ids=batch.positions[None],
         use_cache=False,
-        tree=tree,
+        tree=tree or block_planner(model)(batch),
     ).last_hidden_state[0]
     # An embedding look-up, because its backward is deterministic on many threads and that of x[index] is not.
     hidden = functional.embedding(batch.predictors, hidden)

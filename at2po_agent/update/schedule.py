@@ -23,6 +23,7 @@ class UpdateConfig:
     epochs: int = at_least(1, 1)
     old_logprobs: Literal["rollout", "recompute"] = "rollout"
     precision: Literal["weights", "bfloat16"] = "weights"  # of the forward; bfloat16 leaves the weights as they are
+    attention: Literal["auto", "flex", "blocks"] = "auto"  # along trees; auto: FlexAttention on a GPU, blocks elsewhere
     gradient_checkpointing: bool = False  # keep a layer's input only and compute the rest again in the backward
 
 

@@ -25,7 +25,7 @@ from at2po_agent.environments import EnvConfig, check_env_id, import_tasks, make
 from at2po_agent.policy.architecture import positions
 from at2po_agent.policy.base import Sampling
 from at2po_agent.policy.codec import Codec
-from at2po_agent.policy.loading import load_policy, resolve_policy
+from at2po_agent.policy.loading import Device, PolicyConfig, device_of, load_model, resolve_policy
 from at2po_agent.rollouts.evaluate import Evaluation, evaluate
 from at2po_agent.rollouts.grow import Actor, Limits
 from at2po_agent.rollouts.outages import Outages
@@ -48,6 +48,7 @@ class StartConfig:
     """What is fitted: an existing model, or a fresh tiny one."""
 
     path: str | None = None  # a model directory or builtin:NAME; null: a fresh one, as below
+    device: Device = "auto"
     tiny: TinyConfig = field(default_factory=TinyConfig)
     text_env: dict[str, Any] = field(default_factory=dict)  # over env.kwargs: whose texts the tokenizer is trained on
     text_episodes: int = at_least(4000, 1)
@@ -179,7 +180,7 @@ def _start(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """Model and tokenizer before the first step."""
     if config.model.path is not None:
-        model, codec = load_policy(resolve_policy(config.model.path))
+        model, codec = load_model(PolicyConfig(config.model.path, device=config.model.device))
         return model, codec.tokenizer
     with closing(_env(config, config.env.split, config.model.text_env)) as env:
         # Faultless, which every teacher is by default.
@@ -187,7 +188,7 @@ def _start(
         tokenizer = train_tokenizer(texts, config.model.tiny.vocab_size, tags_of(env.stop))
     model = new_model(config.model.tiny, tokenizer, config.seed)
     say(f"fresh model of {model.num_parameters():,} parameters, {len(tokenizer)} tokens from {len(texts):,} texts")
-    return model, tokenizer
+    return model.to(device_of(config.model.device)), tokenizer
 
 
 def _texts(env: TaskEnv[Any], teacher: Teacher, config: WarmStartConfig) -> Iterator[str]:
@@ -263,7 +264,7 @@ def _judge(config: WarmStartConfig, folder: Path, say: Callable[[str], None]) ->
         return {}
     from at2po_agent.policy.local.policy import LocalPolicy
 
-    policy = LocalPolicy.from_pretrained(folder)
+    policy = LocalPolicy(*load_model(PolicyConfig(str(folder), device=config.model.device)))
     limits = Limits(max_context_tokens=positions(policy.model))
     actor = Actor(policy, policy.codec, limits=limits, outages=Outages(say))
     with closing(_env(config, config.eval.split, config.eval.kwargs)) as env, closing(policy):

@@ -69,3 +69,9 @@ def random_tree(rng: np.random.Generator, chains: int = 2, branches: int = 2, vo
 def credited(rng: np.random.Generator, tree: TurnTree) -> Credited:
     """With another advantage for every (leaf, turn), of both signs: one shared token pulls both ways."""
     return Credited(tree, [[float(a) for a in rng.normal(size=len(path))] for _, path in tree.trajectories()])
+
+
+def random_batch(seed: int = 0, trees: int = 3) -> list[Credited]:
+    """Some credited trees."""
+    rng = np.random.default_rng(seed)
+    return [credited(rng, random_tree(rng)) for _ in range(trees)]

@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from at2po_agent.policy.base import CausalLM, Completion, Finish, Request, Sampling, Stats
 from at2po_agent.policy.codec import Codec
+from at2po_agent.policy.local.captured import Capture, CapturedSteps, Tokens, captured_steps
 from at2po_agent.policy.local.forward import Pass, forward_of
 from at2po_agent.policy.local.kv import KVSlots
 from at2po_agent.policy.local.prefix_cache import PrefixCache
-from at2po_agent.policy.local.sampler import sample, uniforms
+from at2po_agent.policy.local.sampler import Drawn, draw, uniforms
 from at2po_agent.policy.local.stops import Stops
 from at2po_agent.policy.prefixes import Ids, common_prefix
 
@@ -55,15 +57,24 @@ class Batch:
         codec: its tokenizer.
         cache_bytes: bound of the prefix cache.
         prefill_tokens: of one forward pass that reads prompts, padding included; a longer prompt is read alone.
+        capture: how decode steps are captured where the forward is written out; None: they are not.
     """
 
-    def __init__(self, model: CausalLM, codec: Codec, cache_bytes: int, prefill_tokens: int = PREFILL_TOKENS) -> None:
+    def __init__(
+        self,
+        model: CausalLM,
+        codec: Codec,
+        cache_bytes: int,
+        prefill_tokens: int = PREFILL_TOKENS,
+        capture: Capture | None = None,
+    ) -> None:
         self.model, self.codec = model, codec
-        self._prefill_tokens = prefill_tokens
+        self._prefill_tokens, self._capture = prefill_tokens, capture
         self.stats = Stats()
         self.version = 0
         self._slots: list[list[Row]] = []  # what they sample next decides who stays together
         self._forward = forward_of(model)
+        self._steps = captured_steps(model, self._forward, capture)
         self._cache = PrefixCache(cache_bytes)
         self._kv = KVSlots(model.config, model.dtype, model.device)
         self._stops: dict[tuple[str, ...], Stops] = {}
@@ -77,7 +88,9 @@ class Batch:
     def clear_cache(self) -> None:
         """Forget the states of earlier sequences, and look up the model's weights again."""
         self._cache.clear()
-        self._forward = forward_of(self.model)
+        forward = forward_of(self.model)
+        if self._steps is None or not self._steps.are_of(self.model, forward):
+            self._forward, self._steps = forward, captured_steps(self.model, forward, self._capture)
 
     def reset(self) -> None:
         """Drop every row and everything that was computed, after an error."""
@@ -98,25 +111,38 @@ class Batch:
         twins: dict[Ids, list[Row]] = {}
         for row in rows:
             twins.setdefault(row.request.prompt, []).append(row)
-        self._kv.reserve(len(self.rows) + len(rows), max(map(len, twins)) + 1)
+        slots, columns = len(self.rows) + len(rows), max(map(len, twins)) + 1
+        self._kv.reserve(*(CapturedSteps.room(slots, columns) if self._steps else (slots, columns)))
         self._read_shared(list(twins))
         first = len(self._slots)
         prompts, logits = self._read(list(twins))
         self._slots += [twins[prompt] for prompt in prompts]
         self.stats.prompt_tokens += sum(len(row.request.prompt) for row in rows)
-        self._extend(first, logits)
+        self._extend(first, self._draw(logits, self._noise(first)))
 
     @torch.no_grad()
     def step(self) -> None:
         """Sample one more token on every row."""
         firsts = [rows[0] for rows in self._slots]
-        lengths = [row.cached for row in firsts]
-        ids = torch.tensor([[row.ids[-1]] for row in firsts], device=self.model.device)
-        positions = torch.tensor(lengths, device=self.model.device)[:, None]
-        seen = max(lengths) + 1
-        self._kv.reserve(len(firsts), seen)
-        last = torch.arange(len(firsts), device=self.model.device)
-        self._extend(0, self._logits(Pass(slice(0, len(firsts)), ids, positions, None, last, seen)))
+        tokens = Tokens([row.ids[-1] for row in firsts], [row.cached for row in firsts], self._noise(0))
+        if self._steps is None:
+            drawn = self._draw(self._read_tokens(tokens), tokens.noise)
+        else:
+            self.stats.forwards += 1
+            drawn = self._steps(self._kv, tokens, self._sampling)
+        self._extend(0, drawn)
+
+    @property
+    def _sampling(self) -> Sampling:
+        """That of all running rows."""
+        return self._slots[0][0].sampling
+
+    def _read_tokens(self, tokens: Tokens) -> torch.Tensor:
+        """Logits after one more token on every row, ``[R, vocabulary]``."""
+        device, rows, seen = self.model.device, len(tokens.ids), max(tokens.positions) + 1
+        ids, positions = (torch.tensor(states, device=device)[:, None] for states in (tokens.ids, tokens.positions))
+        self._kv.reserve(rows, seen)
+        return self._logits(Pass(slice(0, rows), ids, positions, None, torch.arange(rows, device=device), seen))
 
     def _read_shared(self, prompts: Sequence[Ids]) -> None:
         """Instructions that all prompts of a batch begin with are read once."""
@@ -184,14 +210,21 @@ class Batch:
         self.stats.forwards += 1
         return self._forward(self._kv, rows)
 
-    def _extend(self, first: int, logits: torch.Tensor) -> None:
-        """Sample a token for every row from slot ``first`` on; those that are finished leave."""
+    def _noise(self, first: int) -> NDArray[np.float64]:
+        """For the next token of every row from slot ``first`` on, ``[slots, rows of one]``."""
         slots = self._slots[first:]
-        sampling = slots[0][0].sampling
         noise = np.zeros((len(slots), max(map(len, slots))))
         for place, rows in enumerate(slots):
             noise[place, : len(rows)] = [row.noise[len(row.ids)] for row in rows]
-        sampled = sample(logits, noise, sampling.temperature, sampling.top_logprobs)
+        return noise
+
+    def _draw(self, logits: torch.Tensor, noise: NDArray[np.float64]) -> Drawn:
+        sampling = self._sampling
+        return draw(logits, torch.from_numpy(noise).to(logits.device), sampling.temperature, sampling.top_logprobs)
+
+    def _extend(self, first: int, drawn: Drawn) -> None:
+        """Give every row from slot ``first`` on the token that was drawn; those that are finished leave."""
+        slots, sampling, sampled = self._slots[first:], self._sampling, drawn.read()
         finished: list[tuple[Row, Finish]] = []
         for slot, (rows, ids, logprobs, top) in enumerate(zip(slots, *sampled, strict=True), first):
             for row, token, logprob in zip(rows, ids, logprobs, strict=False):

@@ -164,7 +164,7 @@ class LlamaForward:
         self._base, self._epsilon = model.model, model.config.rms_norm_eps
         self._embedding, self._head = model.get_input_embeddings().weight, _linear(model.get_output_embeddings())
         self._layers = [_Layer.of(layer) for layer in self._base.layers]
-        self._angles: tuple[Tensor, Tensor] | None = None  # cosines and signed sines, [positions, 1, head_dim]
+        self.angles: tuple[Tensor, Tensor] | None = None  # cosines and signed sines, [positions, 1, head_dim]
 
     def __call__(self, kv: KVSlots, rows: Pass) -> Tensor:
         """See ``Forward``."""
@@ -197,13 +197,13 @@ class LlamaForward:
 
     def _rotation(self, rows: Pass, x: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines for ``x·cos + roll(x, head_dim/2)·sin``, ``[N, 1, head_dim]``."""
-        if self._angles is None or len(self._angles[0]) < rows.seen:
+        if self.angles is None or len(self.angles[0]) < rows.seen:
             known = torch.arange(2 * rows.seen, device=x.device)
             cos, sin = self._base.rotary_emb(x, known[None])
             half = sin.shape[-1] // 2
-            self._angles = cos[0, :, None], torch.cat((-sin[0, :, :half], sin[0, :, half:]), dim=-1)[:, None]
+            self.angles = cos[0, :, None], torch.cat((-sin[0, :, :half], sin[0, :, half:]), dim=-1)[:, None]
         positions = rows.flat(rows.positions)
-        return self._angles[0].index_select(0, positions), self._angles[1].index_select(0, positions)
+        return self.angles[0].index_select(0, positions), self.angles[1].index_select(0, positions)
 
 
 class _Padding(NamedTuple):
@@ -254,7 +254,9 @@ class _Attention:
 
     def _attended(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
         rows, heads, queries, dim = query.shape
-        if query.dtype != torch.float32 or rows * heads * queries * keys.shape[2] > self.plain_scores:
+        is_small = query.dtype == torch.float32 and rows * heads * queries * keys.shape[2] <= self.plain_scores
+        # One token a row on a GPU: no fused kernel takes its mask, and what is left in bfloat16 is slow.
+        if not is_small and not (query.is_cuda and mask.shape[2] == 1):
             return functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
-        scores = torch.matmul(query * dim**-0.5, keys.transpose(2, 3)).add_(mask)
-        return torch.matmul(torch.softmax(scores, dim=-1), values)
+        scores = torch.matmul(query * dim**-0.5, keys.transpose(2, 3)).float().add_(mask)
+        return torch.matmul(torch.softmax(scores, dim=-1).to(values.dtype), values)

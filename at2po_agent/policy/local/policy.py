@@ -18,6 +18,7 @@ from at2po_agent.policy.base import CausalLM, Completion, PolicyError, Request, 
 from at2po_agent.policy.codec import Codec
 from at2po_agent.policy.loading import load_policy, resolve_policy
 from at2po_agent.policy.local.batch import PREFILL_TOKENS, Batch, Row
+from at2po_agent.policy.local.captured import Capture, cuda_graph
 from at2po_agent.tasks import run
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class LocalPolicy:
         deterministic: run every call alone.
         cache_bytes: bound of the states that are kept for later turns and siblings.
         prefill_tokens: of one forward pass that reads prompts, padding included; a longer prompt is read alone.
+        capture: how decode steps on a GPU are captured; None: they are not.
 
     Raises:
         PolicyError: the model's attention is not supported.
@@ -90,6 +92,7 @@ class LocalPolicy:
         deterministic: bool = True,
         cache_bytes: int = 512 * 2**20,
         prefill_tokens: int = PREFILL_TOKENS,
+        capture: Capture | None = cuda_graph,
     ) -> None:
         _check_attention(model.config)
         self.model, self.codec = model, codec
@@ -97,7 +100,8 @@ class LocalPolicy:
         self.version = 0
         self._vocabulary = model.get_input_embeddings().num_embeddings
         self._positions = positions(model)
-        self._batch = Batch(model, codec, cache_bytes, prefill_tokens)
+        captured = capture if model.device.type == "cuda" or capture is not cuda_graph else None
+        self._batch = Batch(model, codec, cache_bytes, prefill_tokens, captured)
         self._calls: deque[_Call] = deque()  # in order of arrival; a call leaves when it is done
         self._changed = threading.Condition()
         self._worker: threading.Thread | None = None

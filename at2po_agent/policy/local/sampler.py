@@ -20,6 +20,31 @@ class Sampled(NamedTuple):
     top: list[tuple[tuple[int, float], ...]]  # [contexts][k] of (id, logprob), most likely first
 
 
+class Drawn(NamedTuple):
+    """Sampled tokens where the logits were, nothing of them transferred yet."""
+
+    ids: torch.Tensor  # [contexts, samples]
+    logprobs: torch.Tensor  # [contexts, samples], nats
+    top_ids: torch.Tensor  # [contexts, k]
+    top_logprobs: torch.Tensor  # [contexts, k]
+
+    def read(self) -> Sampled:
+        """The same as Python numbers, in one transfer.
+
+        Raises:
+            PolicyError: the logits were not finite.
+        """
+        samples, top = self.ids.shape[1], self.top_ids.shape[1]
+        # Ids and float32 are exact in float64.
+        numbers = torch.cat([states.double() for states in self], dim=1).cpu().numpy()
+        ids, logprobs, top_ids, top_logprobs = np.split(numbers, np.cumsum([samples, samples, top]), axis=1)
+        if not np.isfinite(logprobs).all():
+            raise PolicyError("the model's logits are not finite: its weights are broken, or its precision is too low")
+        likely = zip(top_ids.astype(int).tolist(), top_logprobs.tolist(), strict=True)
+        most_likely = [tuple(zip(i, v, strict=True)) for i, v in likely]
+        return Sampled(ids.astype(int).tolist(), logprobs.tolist(), most_likely)
+
+
 def uniforms(key: tuple[int, ...], count: int) -> NDArray[np.float64]:
     """The noise of one request: number ``t`` in [0, 1) samples its token ``t``; ``[count]``.
 
@@ -31,17 +56,16 @@ def uniforms(key: tuple[int, ...], count: int) -> NDArray[np.float64]:
     return np.asarray((raw >> np.uint64(11)) * 2.0**-53)
 
 
-def sample(logits: torch.Tensor, noise: NDArray[np.float64], temperature: float, top: int) -> Sampled:
+def draw(logits: torch.Tensor, noise: torch.Tensor, temperature: float, top: int) -> Drawn:
     """Sample from ``softmax(logits / temperature)`` by inverting its distribution function; greedy at temperature 0.
+
+    Everything stays on the logits' device, and nothing waits for it.
 
     Args:
         logits: ``[contexts, vocabulary]``.
-        noise: ``[contexts, samples]`` in [0, 1), one for each sample that is taken after a context.
+        noise: ``[contexts, samples]`` in [0, 1), float64: one for each sample that is taken after a context.
         temperature: log-probabilities are of this temperature; greedy ones of temperature 1.
         top: how many of the most likely tokens to report.
-
-    Raises:
-        PolicyError: the logits are not finite.
     """
     scaled = logits.float() / (temperature or 1.0)
     highest = scaled.amax(dim=-1, keepdim=True)
@@ -50,15 +74,7 @@ def sample(logits: torch.Tensor, noise: NDArray[np.float64], temperature: float,
     if temperature == 0:
         chosen = scaled.argmax(dim=-1, keepdim=True).expand(noise.shape)
     else:
-        target = torch.from_numpy(noise).to(logits.device) * cumulative[:, -1:]
+        target = noise * cumulative[:, -1:]
         chosen = torch.searchsorted(cumulative, target, right=True).clamp_(max=logits.shape[-1] - 1)
-    logprobs = (scaled.gather(1, chosen) - log_sum).tolist()
-    if not np.isfinite(logprobs).all():
-        raise PolicyError("the model's logits are not finite: its weights are broken, or its precision is too low")
-    return Sampled(chosen.tolist(), logprobs, _most_likely(scaled, log_sum, top))
-
-
-def _most_likely(scaled: torch.Tensor, log_sum: torch.Tensor, top: int) -> list[tuple[tuple[int, float], ...]]:
     values, ids = scaled.topk(min(top, scaled.shape[-1]), dim=-1)
-    rows = zip(ids.tolist(), (values - log_sum).tolist(), strict=True)
-    return [tuple(zip(i, v, strict=True)) for i, v in rows]
+    return Drawn(chosen, scaled.gather(1, chosen) - log_sum, ids, values - log_sum)

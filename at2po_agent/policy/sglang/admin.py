@@ -24,6 +24,10 @@ _MOST_RANKS = 1024  # tensor-parallel processes of one server
 _MEMORY = ("kv_cache", "weights")
 
 
+class NoSuchCall(PolicyError):
+    """The server has no such path: it is of another version of SGLang."""
+
+
 class SglangAdmin:
     """Calls to one server.
 
@@ -51,7 +55,7 @@ class SglangAdmin:
         except HTTPError as error:
             with suppress(OSError, http.client.HTTPException), error:
                 said = _read(error, ERROR_BYTES, deadline).decode(errors="replace")[:500]
-            kind = PolicyUnavailable if error.code in RETRYABLE else PolicyError
+            kind = NoSuchCall if error.code == 404 else PolicyUnavailable if error.code in RETRYABLE else PolicyError
             raise kind(f"{self.url}{path} answered {error.code}: {said}") from error
         except (URLError, OSError, http.client.HTTPException) as error:
             why = limit_reached(error) or str(getattr(error, "reason", error))

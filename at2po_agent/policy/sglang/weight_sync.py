@@ -31,7 +31,7 @@ from torch.distributed import distributed_c10d
 from at2po_agent.atomic_files import new_directory
 from at2po_agent.policy.base import CausalLM, PolicyError, PolicyUnavailable
 from at2po_agent.policy.lora import merged_parameters, save_merged
-from at2po_agent.policy.sglang.admin import SglangAdmin
+from at2po_agent.policy.sglang.admin import NoSuchCall, SglangAdmin
 
 _dist: Any = dist  # its TCPStore is not typed
 _c10d: Any = distributed_c10d  # torch has no public way to make a group beside a trainer's own
@@ -263,6 +263,11 @@ class _update:
             self._server.call("/begin_weight_update", {})
         except PolicyUnavailable:
             raise
+        except NoSuchCall as error:
+            raise PolicyError(
+                f"the server at {self._server.url} has no /begin_weight_update, as SGLang before 0.5.18: it takes "
+                "weights with engine.sync=disk only"
+            ) from error
         except PolicyError:  # one that an earlier trainer left open
             self._server.call("/end_weight_update", {})
             self._server.call("/begin_weight_update", {})

@@ -14,7 +14,7 @@ import torch
 import at2po_agent
 from at2po_agent.commands import main as cli
 from at2po_agent.policy.base import PolicyError
-from at2po_agent.policy.loading import load_policy, resolve_policy
+from at2po_agent.policy.loading import PolicyConfig, device_of, load_model, load_policy, resolve_policy
 from at2po_env.state import Segment
 from tests.helpers.places import ROOT
 from tests.helpers.real_tokenizers import byte_bpe
@@ -139,3 +139,12 @@ def test_every_call_that_loads_a_model_or_tokenizer_refuses_its_code():
     for file, call in calls:
         given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
         assert given.get("trust_remote_code") == "False", (str(file), call.lineno)
+
+
+def test_a_gpu_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert device_of("auto") == "cpu"
+    with pytest.raises(PolicyError, match="device=cuda, but torch finds no GPU here"):
+        load_model(PolicyConfig("builtin:microwiki", device="cuda"))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert (device_of("auto"), device_of("cuda"), device_of("cpu")) == ("cuda", "cuda", "cpu")

@@ -1,94 +1,53 @@
-"""Attention along trees: what a mask over all pairs gives, at the cost of the pairs of the tree."""
+"""The seam of attention along trees: which kernel a device gets, and a model that no tree is passed to."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
-import numpy as np
-import numpy.typing as npt
+import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch.nn import functional
 
+from at2po_agent.policy.base import PolicyError
+from at2po_agent.update.attention_blocks import Blocks
+from at2po_agent.update.attention_flex import FlexPlanner
 from at2po_agent.update.logprobs import prepare_model
-from at2po_agent.update.tree_attention import Layout, plan_attention, tree_attention
-from tests.helpers.random_trees import tiny
+from at2po_agent.update.packing import collate, pack_tree
+from at2po_agent.update.schedule import UpdateConfig
+from at2po_agent.update.tree_attention import planner_of
+from tests.helpers.random_trees import random_batch, tiny
 
-Ints = npt.NDArray[np.int64]
-
-
-def depth_first(parents: list[int]) -> tuple[Ints, Ints]:
-    """Positions and ends of trees given by the parent of every token, −1 for a root, in depth-first order."""
-    n = len(parents)
-    positions, ends = np.zeros(n, dtype=np.int64), np.arange(1, n + 1)
-    for i, parent in enumerate(parents):
-        positions[i] = 0 if parent < 0 else positions[parent] + 1
-    for i in reversed(range(n)):
-        if parents[i] >= 0:
-            ends[parents[i]] = max(ends[parents[i]], ends[i])
-    return positions, ends
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
-@st.composite
-def forests(draw: st.DrawFn) -> list[int]:
-    """Random depth-first parents: a token goes on from any token of the present path, or begins a new tree."""
-    parents: list[int] = []
-    path: list[int] = []
-    for i in range(draw(st.integers(1, 120))):
-        if draw(st.integers(0, 5)) == 0:
-            path = path[: draw(st.integers(0, len(path)))]
-        parents.append(path[-1] if path else -1)
-        path.append(i)
-    return parents
+def test_cpus_get_blocks() -> None:
+    plan = planner_of(tiny(), UpdateConfig(), CPU, pytest.fail)
+    assert isinstance(plan(collate([pack_tree(*tree) for tree in random_batch()])), Blocks)
 
 
-def pairs(layout: Layout) -> int:
-    return sum(group.queries.numel() * group.keys.shape[1] for group in layout.groups)
+def test_a_gpu_gets_flex_attention_and_blocks_where_that_is_wished() -> None:
+    model = tiny(head_dim=16)
+    assert isinstance(planner_of(model, UpdateConfig(), CUDA, pytest.fail), FlexPlanner)
+    assert not isinstance(planner_of(model, UpdateConfig(attention="blocks"), CUDA, pytest.fail), FlexPlanner)
 
 
-def plan(positions: Ints, ends: Ints, **options: int) -> Layout:
-    return plan_attention(positions, ends, torch.float64, torch.device("cpu"), **options)
+def test_heads_that_are_too_small_get_blocks_and_a_line() -> None:
+    notes: list[str] = []
+    assert not isinstance(planner_of(tiny(), UpdateConfig(), CUDA, notes.append), FlexPlanner)
+    assert notes == [
+        "attention along trees runs over sdpa, which is slow on a GPU: FlexAttention needs heads of 16 or more, not 4"
+    ]
 
 
-@settings(deadline=None, max_examples=60)
-@given(forests(), st.sampled_from([(2, 1), (2, 2), (4, 2)]), st.integers(1, 40))
-def test_it_is_masked_attention_forward_and_backward(parents: list[int], heads: tuple[int, int], longest: int) -> None:
-    positions, ends = depth_first(parents)
-    n, at = len(parents), np.arange(len(parents))
-    mask = torch.from_numpy((at[None, :] <= at[:, None]) & (at[:, None] < ends[None, :]))
-    generator = torch.Generator().manual_seed(n)
-    shapes = [(1, count, n, 8) for count in (heads[0], heads[1], heads[1])]
-    states = [torch.randn(s, dtype=torch.float64, generator=generator).requires_grad_() for s in shapes]
-    weight = torch.randn(1, n, heads[0], 8, dtype=torch.float64, generator=generator)
-    layout = plan(positions, ends, max_queries=longest)  # so that long branches are cut too
-    found, _ = tree_attention(SimpleNamespace(), *states, None, scaling=0.3, tree=layout)  # type: ignore[arg-type]
-    expected = functional.scaled_dot_product_attention(*states, attn_mask=mask, scale=0.3, enable_gqa=True).transpose(
-        1, 2
-    )
-    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
-    gradients = [torch.autograd.grad((y * weight).sum(), states) for y in (found, expected)]
-    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-10, atol=1e-10)
+def test_a_missing_triton_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("at2po_agent.update.tree_attention.find_spec", lambda name: None)
+    notes: list[str] = []
+    assert not isinstance(planner_of(tiny(head_dim=16), UpdateConfig(), CUDA, notes.append), FlexPlanner)
+    assert len(notes) == 1 and "needs Triton, which is not installed" in notes[0]
+    with pytest.raises(PolicyError, match=r"update\.attention=flex needs Triton"):
+        planner_of(tiny(head_dim=16), UpdateConfig(attention="flex"), CUDA, pytest.fail)
 
 
-def test_long_branches_are_not_computed_against_each_other() -> None:
-    # a prompt of 100 tokens and 8 branches of 400: 8·400 queries with 500 keys, the prompt by itself
-    positions, ends = depth_first(
-        [*range(-1, 99), *(p for b in range(8) for p in (99, *range(100 + 400 * b, 499 + 400 * b)))]
-    )
-    assert pairs(plan(positions, ends)) < 1.1 * (8 * 400 * 500) < 0.2 * len(positions) ** 2
-
-
-def test_a_small_bushy_tree_is_one_problem() -> None:
-    positions, ends = depth_first([-1, 0, 1, 1, 1, 0, 5, 5])
-    layout = plan(positions, ends)
-    assert [tuple(group.queries.shape) for group in layout.groups] == [(1, 8)]
-
-
-def test_equal_trees_are_computed_together() -> None:
-    one = [-1, *range(30), 10, *range(31, 60)]
-    positions, ends = depth_first([p if p < 0 else p + len(one) * t for t in range(50) for p in one])
-    assert len(plan(positions, ends).groups) <= 2
+def test_flex_attention_is_refused_on_cpus() -> None:
+    with pytest.raises(PolicyError, match=r"update.attention=flex needs a GPU, .*: set update.attention=blocks"):
+        planner_of(tiny(), UpdateConfig(attention="flex"), CPU, pytest.fail)
 
 
 def test_a_prepared_model_without_a_tree_is_the_model_it_was(tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -188,8 +188,9 @@ def test_what_cannot_be_done_is_one_error_that_names_the_key(tmp_path: Path, ove
 def test_the_shipped_policy_is_what_the_example_configuration_makes(name: str) -> None:
     record = json.loads((resolve_policy(f"builtin:{name}") / "warmstart.json").read_text())
     example = CONFIGS / f"warmstart_{name}.yaml"
-    # It was made before configurations had ``fork``.
+    # It was made before configurations had ``fork`` and ``device``.
     made_by = {**record["config"], "output": "anywhere", "env": {"fork": None, **record["config"]["env"]}}
+    made_by["model"] = {"device": "auto", **made_by["model"]}
     config = load(WarmStartConfig, example, ["output=anywhere"])
     assert made_by == json.loads(json.dumps(asdict(config)))
     assert set(record["teacher"]["taught_wrongly"]) == set(config.teacher["wrong_relations"])

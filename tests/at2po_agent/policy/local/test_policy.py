@@ -231,7 +231,7 @@ def test_any_exception_of_the_worker_reaches_the_caller(policy: LocalPolicy, mon
     def broken(*args: Any, **kwargs: Any) -> Any:
         raise MemoryError("no memory for the batch")
 
-    monkeypatch.setattr("at2po_agent.policy.local.batch.sample", broken)
+    monkeypatch.setattr("at2po_agent.policy.local.batch.draw", broken)
     with pytest.raises(MemoryError, match="no memory"):
         run(policy, requests(2))
 

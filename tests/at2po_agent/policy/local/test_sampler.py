@@ -9,7 +9,12 @@ import pytest
 import torch
 
 from at2po_agent.policy.base import PolicyError
-from at2po_agent.policy.local.sampler import sample, uniforms
+from at2po_agent.policy.local.sampler import Sampled, draw, uniforms
+
+
+def sample(logits: torch.Tensor, noise: np.ndarray, temperature: float, top: int) -> Sampled:
+    return draw(logits, torch.from_numpy(noise), temperature, top).read()
+
 
 # probabilities 0.5, 0.25, 0.125, 0.125
 LOGITS = torch.log(torch.tensor([[4.0, 2.0, 1.0, 1.0]]))

@@ -73,6 +73,21 @@ def test_an_update_that_an_earlier_trainer_left_open_is_ended_first() -> None:
     assert server.version == "a-1"
 
 
+def test_a_server_without_weight_updates_is_refused_by_name_and_takes_weights_from_disk(tmp_path) -> None:
+    sync = TensorSync()
+    with serving(Controlled(tiny())) as server:
+        server.refuse["/begin_weight_update"] = 404  # as SGLang 0.5.17
+        sync.take(tiny(), "a-1")
+        with pytest.raises(PolicyError, match=r"no /begin_weight_update, .*before 0\.5\.18: .* engine\.sync=disk"):
+            sync.send(SglangAdmin(server.url))
+        assert server.calls == ["pause_generation", "begin_weight_update", "continue_generation"]
+        server.refuse["/begin_weight_update"] = 404
+        disk = DiskSync(tmp_path / "weights")
+        disk.take(tiny(), "a-1")
+        disk.send(SglangAdmin(server.url))
+    assert server.version == "a-1"
+
+
 def test_a_refused_update_is_closed_and_said(tmp_path) -> None:
     sync = TensorSync()
     with serving(Controlled(tiny())) as server:
