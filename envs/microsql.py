@@ -1,8 +1,8 @@
 """MicroSQL: a database agent's task. Questions of one or two hops, answered with SQL over a schema nobody has seen.
 
-The things are MicroWiki's. Each of several databases calls its tables and columns something else, so the model has to
-look at the schema (``sqlite_master``) before it can ask: one statement alone seldom hits the right names. A result
-shows at most five rows. It needs no download, and train, dev and test ask about different things.
+The things are MicroWiki's. Each database calls the column that holds the names of things something else, so the model
+has to look at the schema (``sqlite_master``) before it can ask: one statement alone seldom hits the right name. A
+result shows at most five rows. It needs no download, and train, dev and test ask about different things.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .microwiki import MicroWiki, WorldConfig, generate, world_config
 from .microwiki_text import RELATIONS
 from .microwiki_world import Dice
 
-SCHEMAS: Mapping[str, int] = {"train": 24, "dev": 8, "test": 8}
+SCHEMAS: Mapping[str, int] = {"train": 24, "dev": 24, "test": 24}
 """How many databases there are of each split, and so the splits."""
 
 WORLD: Mapping[str, Any] = {"hops": (0.5, 0.5), "comparison": 0.0}

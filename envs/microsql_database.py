@@ -49,61 +49,43 @@ _FUNCTIONS = frozenset(
 # fmt: on
 """Those whose value is a function of their arguments: no clock, no chance, no files."""
 
-TABLES: Mapping[str, tuple[str, ...]] = {
-    "person": ("people", "persons", "folk"),
-    "town": ("towns", "cities", "places"),
-    "company": ("companies", "firms", "shops"),
-    "book": ("books", "novels", "works"),
-}
-"""The kinds of things that have a table, and what it may be called."""
+TABLES: Mapping[str, str] = {"person": "people", "town": "towns", "company": "companies", "book": "books"}
+"""The kinds of things that have a table, and its name."""
 
-KEYS = ("name", "title", "label")
-
-COLUMNS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    "person": {
-        "birthplace": ("birthplace", "hometown", "origin"),
-        "teacher": ("teacher", "mentor", "tutor"),
-        "employer": ("employer", "workplace", "boss"),
-    },
-    "town": {"mayor": ("mayor", "ruler", "head"), "count": ("houses", "homes", "size")},
-    "company": {"founder": ("founder", "maker", "starter"), "seat": ("seat", "base", "site")},
-    "book": {
-        "author": ("author", "writer", "penman"),
-        "publisher": ("publisher", "printer", "press"),
-        "setting": ("setting", "scene", "locale"),
-    },
+COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "person": ("birthplace", "teacher", "employer"),
+    "town": ("mayor", "count"),
+    "company": ("founder", "seat"),
+    "book": ("author", "publisher", "setting"),
 }
-"""What is told of each kind of thing, a relation or a fact, and what its column may be called."""
+"""The columns of each table beside that of names: what is told of its things, a relation or a fact."""
+
+# fmt: off
+KEYS = (
+    "name", "title", "label", "term", "alias", "ident", "tag", "word", "handle", "item",
+    "entry", "head", "sign", "call", "mark", "form", "text", "note", "code", "key",
+)
+# fmt: on
+"""What the column of names may be called."""
 
 
 @dataclass(frozen=True)
 class Schema:
-    """The names of one database."""
+    """What one database calls the column of names, in each of its tables."""
 
-    tables: Mapping[str, str]  # kind → table
-    keys: Mapping[str, str]  # kind → the column of names
-    columns: Mapping[str, str]  # relation or fact → column
+    key: str
 
     @classmethod
     def drawn(cls, dice: Dice) -> Schema:
-        """Names at random."""
-        return cls(
-            {kind: dice.pick(names) for kind, names in TABLES.items()},
-            {kind: dice.pick(KEYS) for kind in TABLES},
-            {told: dice.pick(names) for columns in COLUMNS.values() for told, names in columns.items()},
-        )
+        """A name at random."""
+        return cls(dice.pick(KEYS))
 
     def statement(self, kind: str) -> str:
         """What makes a table; ``sqlite_master`` shows it as it is written here."""
-        columns = [self.keys[kind], *(self.columns[told] for told in COLUMNS[kind])]
-        return f"CREATE TABLE {self.tables[kind]} ( {' , '.join(columns)} )"
+        return f"CREATE TABLE {TABLES[kind]} ( {' , '.join((self.key, *COLUMNS[kind]))} )"
 
 
-USUAL = Schema(
-    {kind: names[0] for kind, names in TABLES.items()},
-    dict.fromkeys(TABLES, KEYS[0]),
-    {told: names[0] for columns in COLUMNS.values() for told, names in columns.items()},
-)
+USUAL = Schema(KEYS[0])
 """What one would call things who has not looked."""
 
 
@@ -127,9 +109,9 @@ class Database:
         except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
             return f"error: {error}"
 
-    # By hand, because the names of a schema are dicts.
+    # By hand, because a world is large.
     def __hash__(self) -> int:
-        return hash((self.world.seed, self.split, tuple(self.schema.columns.values())))
+        return hash((self.world.seed, self.split, self.schema))
 
 
 @lru_cache(maxsize=128)
@@ -190,11 +172,12 @@ def _shown(value: Any) -> str:
 
 
 def _fill(connection: sqlite3.Connection, database: Database) -> None:
-    for kind, table in database.schema.tables.items():
+    for kind, table in TABLES.items():
         connection.execute(database.schema.statement(kind))
         width = 1 + len(COLUMNS[kind])
         connection.executemany(
-            f"INSERT INTO {table} VALUES ({','.join('?' * width)})", _rows(database.world, database.split, kind)
+            f"INSERT INTO {table} VALUES ({','.join('?' * width)})",
+            _rows(database.world, database.split, kind),
         )
 
 

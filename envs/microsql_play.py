@@ -12,7 +12,7 @@ import numpy as np
 from at2po_env.tasks import Baseline, Player, Script, Teacher
 from at2po_env.tool_dialects import ToolAction
 
-from .microsql_database import COLUMNS, USUAL, Schema
+from .microsql_database import COLUMNS, TABLES, USUAL, Schema
 from .microwiki_text import RELATIONS
 
 LOOK = "select sql from sqlite_master"
@@ -91,9 +91,9 @@ def statement(schema: Schema, relation: str, thing: str, told: str | None = None
         nested: a query for the thing, in place of its name.
     """
     kind = RELATIONS[relation].subject
-    column = "*" if told == "*" else schema.columns[told or relation]
+    column = told or relation
     which = f"( {nested} )" if nested else f"'{thing}'"
-    return f"select {column} from {schema.tables[kind]} where {schema.keys[kind]} = {which}"
+    return f"select {column} from {TABLES[kind]} where {schema.key} = {which}"
 
 
 def baselines(fit: Any) -> tuple[Baseline, ...]:
@@ -136,7 +136,7 @@ def _blind(env: Any, told: str | None = None) -> str:
 def _random(env: Any, rng: np.random.Generator) -> Iterator[str]:
     """Turns that are well formed and name things that there are, without regard to the question."""
     schema, (thing, _) = env.schema(env.info()["task_id"]), env.plan(env.info()["task_id"])
-    asked = [told for told in schema.columns if told in RELATIONS]
+    asked = [told for columns in COLUMNS.values() for told in columns if told in RELATIONS]
     while rng.random() < 0.75:
         yield _sql(env, statement(schema, str(rng.choice(asked)), thing))
         thing = _value(env) or thing
