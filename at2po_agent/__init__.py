@@ -16,7 +16,8 @@ training    the loop over all of these, its configuration, run directory and che
 warmstart   a starting policy that imitates a scripted searcher
 planning    whether a task is fit to learn from, and whether a run fits into memory
 judge       evaluation of models at endpoints or here, and what is made of its results
-integrations  tasks and logs of evaluation suites that others wrote
+study       training runs at equal cost: variants and seeds side by side, and the audit of credit
+integrations  our tasks in evaluation suites of others, the method in other trainers
 commands    ``at2po-agent``: one file for each verb; a verb of your own is a file there, listed in ``main``
 
 An environment of your own is a Gymnasium id (``examples/own_task.py``) that ``env.imports`` registers.

@@ -12,8 +12,11 @@ import at2po_agent
 import at2po_env
 
 ADAPTERS = {
+    "at2po_agent/integrations/inspect_tasks.py",  # a search question is a sample with its gold answers
+    "at2po_agent/integrations/trl_search.py",  # the search tool as a typed method
     "at2po_agent/judge/search_qa.py",  # their scores have fields of their own in records
     "at2po_env/__init__.py",
+    "at2po_env/integrations/tables.py",  # the columns of Search-R1 are those of questions and answers
     "at2po_env/registration.py",
     "at2po_env/search_qa.py",
 }

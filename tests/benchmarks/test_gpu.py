@@ -16,6 +16,7 @@ def command(results: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_it_goes_on_when_a_part_has_no_time_and_writes_what_there_is(tmp_path: Path) -> None:
     done = command(tmp_path, "--minutes", "0.01", "--only", "update,engine")
     assert done.returncode == 1

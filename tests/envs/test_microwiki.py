@@ -116,6 +116,7 @@ def test_the_first_questions_have_the_mix_of_all():
     assert sum(compared) == pytest.approx(20, abs=1)
 
 
+@pytest.mark.slow
 def test_large_streams_more_than_100k_long_passages():
     stream = BENCHMARK.passages("train", None, world="large")
     first = list(islice(stream, 100))

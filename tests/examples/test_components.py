@@ -96,6 +96,7 @@ def test_a_misspelled_setting_is_refused_before_anything_is_loaded() -> None:
         validate(load_config(RUN, ["algorithm.credit.gama=1"]))
 
 
+@pytest.mark.slow
 def test_a_run_trains_with_all_of_them_records_them_and_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "run"
     result = train(load_config(RUN, [f"run_dir={path}", "train.steps=1"]))

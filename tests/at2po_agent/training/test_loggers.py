@@ -97,6 +97,7 @@ def test_a_run_without_a_checkpoint_begins_again_in_tensorboard(tmp_path: Path):
 
 
 @pytest.mark.fault("item 20: one W&B run for a resumed run")
+@pytest.mark.slow
 def test_the_package_itself_goes_on_in_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("wandb")
     for name, value in (("WANDB_MODE", "offline"), ("WANDB_SILENT", "true")):

@@ -170,6 +170,7 @@ def test_outages_lose_paths_that_are_counted_and_never_scored(tmp_path):
     assert end["eval_questions"] + end["eval_errors"] == 10
 
 
+@pytest.mark.slow
 def test_tensorboard_has_every_step_and_evaluation_once_after_a_resume(tmp_path):
     board = ["log.tensorboard=true", "eval.questions=4", "eval.every=2", "eval.at_end=false"]
     run(tmp_path / "run", *board, "train.steps=3")
@@ -253,6 +254,7 @@ def test_every_algorithm_runs_through_the_same_loop(algorithm, tmp_path):
 DAPO = "{name: dapo, expansion: {n: 4}, groups: {max_batches: 3}}"
 
 
+@pytest.mark.slow
 def test_dynamic_sampling_trains_on_mixed_groups_and_resumes_at_the_next_question(tmp_path):
     """The policy starts at 17 %, so that many groups of four chains are all wrong and refills are needed."""
     straight = run(tmp_path / "straight", "train.steps=3", "eval.questions=0", algorithm=DAPO)
@@ -270,6 +272,7 @@ def test_dynamic_sampling_trains_on_mixed_groups_and_resumes_at_the_next_questio
     assert_same_weights(straight, resumed)
 
 
+@pytest.mark.slow
 def test_reading_re_encoded_text_moves_the_ratios_before_anything_was_learned(tmp_path):
     """At this temperature words are spelled oddly, so that their text encodes to other ids."""
     hot = ["rollout.temperature=2", "train.steps=1", "eval.questions=0", "update.mini_batch=4"]
@@ -321,6 +324,7 @@ def test_nothing_is_left_of_a_run_that_cannot_begin(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_where_a_loop_runs_already_training_gives_the_same(tmp_path):
     """As in a notebook, whose cells run inside a loop."""
 
@@ -375,6 +379,7 @@ def test_a_task_that_is_no_search_is_trained_measured_and_drawn(tmp_path: Path, 
 
 
 @needs_gem
+@pytest.mark.slow
 def test_a_game_that_others_wrote_is_trained_on_as_it_is_registered(tmp_path: Path) -> None:
     forked = [
         "env.id=Gem-v0",

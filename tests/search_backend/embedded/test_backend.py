@@ -266,6 +266,7 @@ def test_a_closed_index_stays_closed_in_threads(index):
         asyncio.run(index.asearch(["Tivaro"], 1))
 
 
+@pytest.mark.slow
 def test_the_answer_to_real_questions_is_among_the_first_five(data_dir, tmp_path):
     seen = set()
 
