@@ -156,7 +156,7 @@ def record(path: Path) -> dict[str, Any]:
     found = [load(folder) for folder in checkpoints]
     return {
         "metrics": [{key: value for key, value in line.items() if key != "time"} for line in lines],
-        "positions": [{**checkpoint.position, "seconds": None} for checkpoint in found],
+        "positions": [{**checkpoint.position, "seconds": None, "cpu_seconds": None} for checkpoint in found],
         "weights": [(folder / "model" / "model.safetensors").read_bytes() for folder in checkpoints],
         "states": [_plain(torch.load(folder / "state.pt", weights_only=True)["updater"]) for folder in checkpoints],
         "trees": {file.name: read_trees(file) for file in tree_files(path)},

@@ -57,7 +57,9 @@ class Server:
             pytest.skip(f"no Elasticsearch to start at {STARTER}, which tests of its failures need")
         self.port = free_port()
         self._arguments = ["--port", str(self.port), "--data", str(data), "--heap", "512m"]
-        self._arguments += [word for setting in settings for word in ("--set", setting)]
+        # Otherwise a node that finds a tenth of its disk free, or less, serves no new index.
+        always = ("cluster.routing.allocation.disk.threshold_enabled=false",)
+        self._arguments += [word for setting in (*always, *settings) for word in ("--set", setting)]
         self._one_at_a_time = threading.Lock()  # a kill that is still at it would take the new node's pid file away
         self.start()
 

@@ -75,6 +75,13 @@ from at2po_agent.training.validation import validate
 for path in sys.argv[1:]:
     validate(load_config(path, ["policy.path=builtin:microwiki"]))
 """
+STUDY = """
+from at2po_agent.study.cells import check_cells
+from at2po_agent.study.config import load_study
+from pathlib import Path
+for path in sys.argv[1:]:
+    check_cells(load_study(Path(path), ["out=/nowhere"]))
+"""
 WARM_START = """
 from at2po_agent.warmstart.run import load_warm_start
 for path in sys.argv[1:]:
@@ -82,22 +89,24 @@ for path in sys.argv[1:]:
 """
 
 
-def shipped(warm: bool) -> list[Path]:
-    """Every configuration in the examples; those of ``base`` folders are parts of others."""
+def shipped(kind: str) -> list[Path]:
+    """Every configuration of a kind in the examples; those of ``base`` folders are parts of others."""
     found = [path for path in sorted(CONFIGS.rglob("*.yaml")) if path.parent.name != "base"]
-    return [path for path in found if ("warmstart" in path.name) == warm]
+    kinds = {path: "warm-start" if "warmstart" in path.name else path.parent.name for path in found}
+    return [path for path in found if (kinds[path] if kinds[path] in ("warm-start", "studies") else "train") == kind]
 
 
 @pytest.mark.parametrize(
-    ("code", "warm"),
+    ("code", "kind", "least"),
     [
-        pytest.param(TRAINING, False, id="train", marks=pytest.mark.slow),
-        pytest.param(WARM_START, True, id="warm-start"),
+        pytest.param(TRAINING, "train", 80, id="train", marks=pytest.mark.slow),
+        pytest.param(STUDY, "studies", 3, id="study"),
+        pytest.param(WARM_START, "warm-start", 2, id="warm-start"),
     ],
 )
-def test_every_shipped_configuration_is_checked_without_torch(code: str, warm: bool) -> None:
-    files = shipped(warm)
-    assert len(files) >= (2 if warm else 80)
+def test_every_shipped_configuration_is_checked_without_torch(code: str, kind: str, least: int) -> None:
+    files = shipped(kind)
+    assert len(files) >= least
     line = [sys.executable, "-c", WITHOUT_TORCH + code, *map(str, files)]
     done = subprocess.run(line, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-2000:]
