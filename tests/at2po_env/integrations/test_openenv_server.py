@@ -181,7 +181,7 @@ def test_sessions_that_clients_leave_do_not_use_up_the_capacity():
         await asyncio.sleep(0.6)  # all three are silent
         async with TurnClient(url) as client:
             begun = await client.reset(index=0)
-        with pytest.raises(RuntimeError, match="this session has no episode"):
+        with pytest.raises(RuntimeError, match="no episode has begun on this connection"):
             await left[0].step(TurnAction(text=SEARCH))
         for one in left:
             await one.close()
