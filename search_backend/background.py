@@ -6,8 +6,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent import futures
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -39,12 +38,9 @@ class BackgroundLoop:
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Run ``work`` over there; cancelling the future cancels it."""
-        # Without the lock, work could arrive between the loop's last turn and its end, and wait for ever.
         with self._submitting:
-            if not self._closing:
-                return asyncio.run_coroutine_threadsafe(self._until_closed(work), self.loop)
-        work.close()
-        raise self._closed() if self._closed else RuntimeError(f"the event loop {self._name} was closed")
+            self._check_open(work)
+            return asyncio.run_coroutine_threadsafe(self._until_closed(work), self.loop)
 
     async def wait(self, work: Coroutine[Any, Any, T]) -> T:
         """Run ``work`` over there and wait for it in the caller's own loop, which may be this one."""
@@ -53,16 +49,28 @@ class BackgroundLoop:
         return await asyncio.wrap_future(self.submit(work))
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run ``work`` over there and block until it is done; an interrupt cancels it."""
-        future = self.submit(work)
+        """Run ``work`` over there and block until it is done; an interrupt cancels it, and waits for its end."""
+        begun: list[asyncio.Task[T]] = []
+        done = threading.Event()
+
+        def begin() -> None:
+            begun.append(self.loop.create_task(self._until_closed(work)))
+            begun[0].add_done_callback(lambda _: done.set())
+
+        with self._submitting:
+            self._check_open(work)
+            self.loop.call_soon_threadsafe(begin)
         try:
             # Not for ever at once: Ctrl-C that comes just before a wait is noticed when it is over.
-            while not futures.wait([future], timeout=0.5).done:
+            while not done.wait(0.5):
                 pass
         except BaseException:
-            future.cancel()
+            self.loop.call_soon_threadsafe(lambda: begun[0].cancel())
+            done.wait()
             raise
-        return future.result()
+        if begun[0].cancelled():
+            raise CancelledError
+        return begun[0].result()
 
     def close(self, last: Callable[[], Awaitable[None]] | None = None) -> None:
         """Cancel what is under way, run ``last``, and end the thread; nothing the second time.
@@ -82,6 +90,12 @@ class BackgroundLoop:
             self._thread.join()
             ending.result()
 
+    def _check_open(self, work: Coroutine[Any, Any, T]) -> None:
+        """Under the lock: without it, work could arrive between the loop's last turn and its end, and wait for ever."""
+        if self._closing:
+            work.close()
+            raise self._closed() if self._closed else RuntimeError(f"the event loop {self._name} was closed")
+
     async def _until_closed(self, work: Coroutine[Any, Any, T]) -> T:
         try:
             return await work
@@ -93,9 +107,18 @@ class BackgroundLoop:
     def _work(self) -> None:
         asyncio.set_event_loop(self.loop)
         try:
-            self.loop.run_forever()
+            while not self._run_until_stopped():
+                pass
         finally:
             self.loop.close()
+
+    def _run_until_stopped(self) -> bool:
+        """False where a task raised what ends a program: that is for whoever waits for it, and the others go on."""
+        try:
+            self.loop.run_forever()
+        except (SystemExit, KeyboardInterrupt):
+            return False
+        return True
 
 
 async def _end(last: Callable[[], Awaitable[None]] | None) -> None:

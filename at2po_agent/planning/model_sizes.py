@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from transformers import PreTrainedConfig, Qwen2Config, Qwen3Config
 
-from at2po_agent.policy.architecture import read_config
+from at2po_agent.policy.architecture import Heads, read_config
 from at2po_agent.policy.base import PolicyError
 from at2po_agent.policy.loading import resolve_policy
 
@@ -51,6 +51,5 @@ def read_sizes(path: str) -> tuple[PreTrainedConfig, str]:
 
 def kv_bytes_per_token(sizes: PreTrainedConfig, bytes_per_value: int) -> int:
     """Keys and values of one token in all layers: ``2 · layers · key-value heads · head_dim`` values."""
-    heads = getattr(sizes, "num_key_value_heads", None) or sizes.num_attention_heads
-    dim = getattr(sizes, "head_dim", None) or sizes.hidden_size // sizes.num_attention_heads
-    return int(2 * sizes.num_hidden_layers * heads * dim * bytes_per_value)
+    heads = Heads.of(sizes)
+    return int(2 * sizes.num_hidden_layers * heads.keys * heads.size * bytes_per_value)

@@ -6,7 +6,7 @@ transformers checks little of a configuration, and fails on it in a hundred ways
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from at2po_agent.policy.base import CausalLM, PolicyError
 
@@ -18,6 +18,21 @@ _SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads
 # By transformers' model types, that of a model which reads in both directions unless its is_decoder says otherwise
 # (BERT and its kin have a masked language model too, which decoders have not; this one has none).
 _ENCODERS = ("bert-generation",)
+
+
+class Heads(NamedTuple):
+    """The heads of a model's attention layers."""
+
+    queries: int
+    keys: int  # fewer than queries where several share one (grouped heads)
+    size: int
+
+    @classmethod
+    def of(cls, config: PreTrainedConfig) -> Heads:
+        """Those of a configuration; transformers leaves out what follows from the rest."""
+        queries = int(config.num_attention_heads)
+        size = getattr(config, "head_dim", None) or config.hidden_size // queries
+        return cls(queries, int(getattr(config, "num_key_value_heads", None) or queries), int(size))
 
 
 def read_config(folder: Path) -> PreTrainedConfig:

@@ -11,7 +11,6 @@ from at2po_agent.policy.base import CausalLM
 from at2po_agent.policy.codec import Codec
 from at2po_agent.policy.engine import Engine, EngineConfig, NoEngine
 from at2po_agent.policy.loading import resolve_policy
-from at2po_agent.policy.local.captured import cuda_graph
 from at2po_agent.policy.local.policy import LocalPolicy
 from at2po_agent.training.config import TrainConfig
 from at2po_agent.update.processes import ONE, Processes
@@ -42,9 +41,13 @@ def open_engine(
         PolicyError: the engine cannot be started or reached, or cannot be trained with.
     """
     if config.engine.kind == "local":
-        capture = cuda_graph if config.engine.cuda_graphs else None
-        batch, deterministic = config.rollout.max_batch, config.deterministic
-        return LocalPolicy(model, codec, max_batch=batch, deterministic=deterministic, capture=capture)
+        return LocalPolicy(
+            model,
+            codec,
+            max_batch=config.rollout.max_batch,
+            deterministic=config.deterministic,
+            cuda_graphs=config.engine.cuda_graphs,
+        )
     return _open_sglang(config, model, codec, folder, note) if processes.leads else NoEngine()
 
 

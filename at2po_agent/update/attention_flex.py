@@ -14,36 +14,21 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
-from transformers import PreTrainedModel
 
+from at2po_agent.policy.architecture import Heads, in_one_line
+from at2po_agent.policy.base import PolicyError
 from at2po_agent.update.packing import MicroBatch
 
 BLOCK = 128  # queries and keys of a block of the mask
 SMALLEST_HEAD = 16  # of FlexAttention's kernels
 
 Kernel = Callable[..., Tensor]
-
-
-class Heads(NamedTuple):
-    """The heads of a model's attention layers."""
-
-    queries: int
-    keys: int
-    size: int
-
-    @classmethod
-    def of(cls, model: PreTrainedModel) -> Heads:
-        """Those of ``model``."""
-        config = model.config.get_text_config()
-        queries = int(config.num_attention_heads)
-        size = getattr(config, "head_dim", None) or config.hidden_size // queries
-        return cls(queries, int(getattr(config, "num_key_value_heads", None) or queries), int(size))
 
 
 @cache
@@ -163,18 +148,30 @@ class FlexPlanner:
         return FlexLayout(interval_mask(torch.cat([ends, alone])), length, self._kernel)
 
     def _compile(self, length: int, device: torch.device) -> None:
-        """Run the kernel once on as many trees of one token, forward and backward, and say how long that took."""
+        """Run the kernel once on as many trees of one token, forward and backward, and say how long that took.
+
+        Raises:
+            PolicyError: it cannot be compiled.
+        """
         start = time.perf_counter()
         layout = self._layout(torch.arange(1, length + 1, device=device), length)
         query, key = (
             torch.zeros(1, heads, length, self._heads.size, dtype=self._dtype, device=device)
             for heads in (self._heads.queries, self._heads.keys)
         )
-        output = layout.attend(query, key, key, self._heads.size**-0.5)
-        if output.requires_grad:
-            torch.autograd.backward(output.sum())
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        try:
+            output = layout.attend(query, key, key, self._heads.size**-0.5)
+            if output.requires_grad:
+                torch.autograd.backward(output.sum())
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+        except torch.OutOfMemoryError:
+            raise
+        # Triton needs a compiler of C and a card that it knows, and fails without them in many ways.
+        except Exception as error:
+            raise PolicyError(
+                f"attention along trees cannot be compiled here ({in_one_line(error)}): set update.attention=blocks"
+            ) from error
         self._note(
             f"compiled attention along trees for up to {length:,} tokens in {time.perf_counter() - start:.1f} s; "
             f"{graphs()} graphs so far"

@@ -16,9 +16,10 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from at2po_agent.policy.architecture import Heads
 from at2po_agent.policy.base import PolicyError
 from at2po_agent.update.attention_blocks import plan_blocks
-from at2po_agent.update.attention_flex import SMALLEST_HEAD, FlexPlanner, Heads
+from at2po_agent.update.attention_flex import SMALLEST_HEAD, FlexPlanner
 from at2po_agent.update.packing import MicroBatch
 from at2po_agent.update.schedule import UpdateConfig
 
@@ -60,7 +61,7 @@ def planner_of(
     Raises:
         PolicyError: ``config.attention`` is ``flex`` and the device, the installation or the model has no way to it.
     """
-    heads = Heads.of(model)
+    heads = Heads.of(model.config)
     missing = _missing_for_flex(heads, device)
     if config.attention == "flex" and missing:
         raise PolicyError(f"update.attention=flex needs {missing}: set update.attention=blocks")

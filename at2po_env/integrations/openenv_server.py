@@ -114,9 +114,7 @@ class TurnEnvironment(Environment):
 
     def _here(self) -> TaskEnv[Any]:
         if self._env is None:
-            raise ToolUnavailable(
-                "no episode has begun on this connection: reset it; plain HTTP keeps none, use /ws"
-            )
+            raise ToolUnavailable("no episode has begun on this connection: reset it; plain HTTP keeps none, use /ws")
         return self._env
 
     def _of(self, split: str) -> TaskEnv[Any]:

@@ -62,24 +62,30 @@ class _Captured(NamedTuple):
     held: tuple[object, ...]  # tensors that the graph reads at their addresses
 
 
-def cuda_graph(run: Run) -> Run:
-    """Capture ``run`` as a CUDA graph; what it gives is overwritten by the next call."""
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream())
-    # Libraries get their memory and choose their kernels in calls before the captured one.
-    with torch.cuda.stream(stream):
-        run()
-        run()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        drawn = run()
+class CudaGraphs:
+    """Captures what it is called with as CUDA graphs, which share memory: one is replayed at a time, and read first."""
 
-    def replay() -> Drawn:
-        graph.replay()
-        return drawn
+    def __init__(self) -> None:
+        self._pool = torch.cuda.graph_pool_handle()
 
-    return replay
+    def __call__(self, run: Run) -> Run:
+        """Capture ``run``; what it gives is overwritten by the next replay of any graph."""
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        # Libraries get their memory and choose their kernels in calls before the captured one.
+        with torch.cuda.stream(stream):
+            run()
+            run()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            drawn = run()
+
+        def replay() -> Drawn:
+            graph.replay()
+            return drawn
+
+        return replay
 
 
 class CapturedSteps:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from at2po_agent.policy.architecture import Heads
 from at2po_agent.policy.base import PolicyError
 
 if TYPE_CHECKING:
@@ -22,8 +23,7 @@ class KVSlots:
     """
 
     def __init__(self, config: PreTrainedConfig, dtype: torch.dtype, device: torch.device) -> None:
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        _, heads, dim = Heads.of(config)
         self.states = torch.zeros(config.num_hidden_layers, 2, 0, heads, 0, dim, dtype=dtype, device=device)
         self._slots = slice(0, 0)
         self._places = torch.zeros(0, dtype=torch.long, device=device)  # [N · heads] where to write

@@ -18,7 +18,7 @@ from at2po_agent.policy.base import CausalLM, Completion, PolicyError, Request, 
 from at2po_agent.policy.codec import Codec
 from at2po_agent.policy.loading import load_policy, resolve_policy
 from at2po_agent.policy.local.batch import PREFILL_TOKENS, Batch, Row
-from at2po_agent.policy.local.captured import Capture, cuda_graph
+from at2po_agent.policy.local.captured import Capture, CudaGraphs
 from at2po_agent.tasks import run
 
 if TYPE_CHECKING:
@@ -77,7 +77,8 @@ class LocalPolicy:
         deterministic: run every call alone.
         cache_bytes: bound of the states that are kept for later turns and siblings.
         prefill_tokens: of one forward pass that reads prompts, padding included; a longer prompt is read alone.
-        capture: how decode steps on a GPU are captured; None: they are not.
+        cuda_graphs: capture decode steps on a GPU.
+        capture: how they are captured, on whichever device; default: as CUDA graphs, on a GPU.
 
     Raises:
         PolicyError: the model's attention is not supported.
@@ -92,7 +93,8 @@ class LocalPolicy:
         deterministic: bool = True,
         cache_bytes: int = 512 * 2**20,
         prefill_tokens: int = PREFILL_TOKENS,
-        capture: Capture | None = cuda_graph,
+        cuda_graphs: bool = True,
+        capture: Capture | None = None,
     ) -> None:
         _check_attention(model.config)
         self.model, self.codec = model, codec
@@ -100,8 +102,9 @@ class LocalPolicy:
         self.version = 0
         self._vocabulary = model.get_input_embeddings().num_embeddings
         self._positions = positions(model)
-        captured = capture if model.device.type == "cuda" or capture is not cuda_graph else None
-        self._batch = Batch(model, codec, cache_bytes, prefill_tokens, captured)
+        if capture is None and cuda_graphs and model.device.type == "cuda":
+            capture = CudaGraphs()
+        self._batch = Batch(model, codec, cache_bytes, prefill_tokens, capture)
         self._calls: deque[_Call] = deque()  # in order of arrival; a call leaves when it is done
         self._changed = threading.Condition()
         self._worker: threading.Thread | None = None
@@ -206,6 +209,9 @@ class LocalPolicy:
             )
 
     def _work(self) -> None:
+        # A thread begins on the first GPU, and graphs are captured on the current one.
+        if self.model.device.type == "cuda":
+            torch.cuda.set_device(self.model.device)
         while True:
             with self._changed:
                 while not self._closed and not self._calls:

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from torch._dynamo.testing import CompileCounter
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
+from at2po_agent.policy.architecture import Heads
+from at2po_agent.policy.base import PolicyError
 from at2po_agent.update.attention_blocks import plan_blocks
-from at2po_agent.update.attention_flex import FlexPlanner, Heads, bucket_of, interval_mask
+from at2po_agent.update.attention_flex import FlexPlanner, bucket_of, interval_mask
 from at2po_agent.update.logprobs import packed, prepare_model, unrolled
 from at2po_agent.update.packing import MicroBatch, collate, pack_tree
 from tests.helpers.forests import depth_first, forests
@@ -75,7 +77,7 @@ def test_a_model_gives_the_unrolled_logits(family: str, checkpointing: bool) -> 
     with torch.no_grad():
         expected, entropy = unrolled(model, [tree for tree, _ in trees], 0.7)
         prepare_model(model)
-        plan = FlexPlanner(Heads.of(model), model.dtype, 64, lambda text: None, KERNEL)
+        plan = FlexPlanner(Heads.of(model.config), model.dtype, 64, lambda text: None, KERNEL)
         if checkpointing:
             model.activation_checkpointing_enable({"use_reentrant": False})
             model.train()
@@ -97,10 +99,22 @@ def test_a_run_compiles_once_for_a_bucket_and_says_so(half: bool) -> None:
     torch.compiler.reset()  # the limit of graphs is that of the process
     counter, notes = CompileCounter(), list[str]()
     kernel = torch.compile(flex_attention, backend=counter, dynamic=False, fullgraph=True)
-    plan = FlexPlanner(Heads.of(model), model.dtype, 500, notes.append, kernel)
+    plan = FlexPlanner(Heads.of(model.config), model.dtype, 500, notes.append, kernel)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=half):
         for seed in range(4):
             batch = collate([pack_tree(*tree) for tree in random_batch(seed)])
             packed(model, batch, 1.0, plan(batch))
     assert counter.frame_count == 1
     assert len(notes) == 1 and notes[0].startswith("compiled attention along trees for up to 512 tokens in ")
+
+
+def test_a_kernel_that_cannot_be_compiled_is_one_line() -> None:
+    def kernel(*states: Any, **options: Any) -> Any:
+        raise RuntimeError("Failed to find C compiler.\nPlease specify via CC environment variable")
+
+    planner = FlexPlanner(Heads(2, 1, 16), torch.float32, 256, lambda line: None, kernel)
+    with pytest.raises(
+        PolicyError, match=r"cannot be compiled here .*C compiler.*: set update\.attention=blocks"
+    ) as told:
+        planner(batch_of([-1, 0]))
+    assert "\n" not in str(told.value)

@@ -86,6 +86,25 @@ def test_one_shape_is_captured_once_and_weights_changed_in_place_are_used() -> N
         policy.close()
 
 
+def test_states_that_moved_are_captured_again() -> None:
+    few = requests(2)
+    many = few + [Request(prompt, 2, (9, i)) for i, prompt in enumerate(prompts(18))]
+
+    def captured(*calls: list[Request]) -> int:
+        capture = Capture()
+        policy = LocalPolicy(tiny(), CODEC, capture=capture)
+        try:
+            for asked in calls:
+                run(policy, asked)
+        finally:
+            policy.close()
+        return capture.count
+
+    # The end of the larger batch has the shape of the smaller one, whose graph reads states that are no more.
+    assert captured(many) == 2
+    assert captured(few, many) == captured(few) + captured(many)
+
+
 def test_rooms_grow_in_few_steps() -> None:
     rooms = [CapturedSteps.room(slots, columns) for slots, columns in ((1, 1), (3, 256), (33, 257), (256, 900))]
     assert rooms == [(1, 256), (4, 256), (64, 512), (256, 1024)]
