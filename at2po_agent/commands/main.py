@@ -30,6 +30,7 @@ from at2po_agent.commands import (
     warm_start,
 )
 from at2po_agent.errors import AgentError
+from at2po_agent.signals import Interrupted
 from at2po_agent.terminal import harmless, say
 from at2po_agent.update.processes import EndedElsewhere
 from search_backend.open_files import limit_reached
@@ -54,6 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say(f"{PROGRAM}: interrupted", error=True)
         return 128 + signal.SIGINT
+    except Interrupted as error:
+        say(f"{PROGRAM}: {error}", error=True)
+        return 128 + error.number
     except EndedElsewhere:
         return 2
     except Exception as error:

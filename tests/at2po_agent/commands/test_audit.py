@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+
+import pytest
+
 from at2po_agent.commands.main import main
+from at2po_agent.signals import Interrupted
 from tests.helpers.trained_runs import write_run
 
 
@@ -15,3 +20,13 @@ def test_what_is_refused(tmp_path, capsys):
     assert "--forks 2 or more" in capsys.readouterr().err
     assert main(["audit", str(tmp_path)]) == 2
     assert "not a run directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_with_one_line(tmp_path, capsys, monkeypatch, number):
+    def interrupted(*arguments: object) -> None:
+        raise Interrupted(number)
+
+    monkeypatch.setattr("at2po_agent.study.audit.audit", interrupted)
+    assert main(["audit", str(write_run(tmp_path / "run", [[0, 1]]))]) == 128 + number
+    assert capsys.readouterr().err == f"at2po-agent: interrupted by {number.name}\n"
