@@ -47,8 +47,11 @@ class Rollout:
 
     @property
     def calls(self) -> int:
-        """Turns that the environment answered: searches, tool calls. Counted as ``generated_tokens`` are."""
-        return sum(len(tree.inner_turns()) for tree in self.trees + self.equal + self.surplus)
+        """Turns that the environment answered: searches, tool calls. Counted as ``generated_tokens`` are.
+
+        Also those whose answer did not fit, which ended their paths.
+        """
+        return sum(_calls_of(tree) for tree in self.trees + self.equal + self.surplus)
 
     @property
     def unused_tokens(self) -> int:
@@ -122,6 +125,10 @@ class DynamicSampling:
 def has_unequal_rewards(tree: TurnTree) -> bool:
     """Whether two scored leaves of ``tree`` differ in the reward of their episodes."""
     return len({tree[leaf].reward for leaf in tree.leaves}) > 1
+
+
+def _calls_of(tree: TurnTree) -> int:
+    return len(tree.inner_turns()) + sum(tree[leaf].ended == "length_limit" for leaf in tree.leaves)
 
 
 def tokens_of(trees: tuple[TurnTree, ...]) -> int:

@@ -97,3 +97,11 @@ def test_the_questions_are_a_function_of_the_position(n: int, first: int, sizes:
 def test_a_bound_that_samples_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="max_batches is 0"):
         DynamicSampling(max_batches=0)
+
+
+def test_a_search_whose_answer_did_not_fit_was_a_call() -> None:
+    tree = group("q", 1, -1, -1)
+    for leaf, ended in zip(tree.leaves, ("answer", "length_limit", "turn_limit"), strict=True):
+        tree[leaf].ended = ended
+    tree.add(TurnNode(ROOT, 3, 1, (5,), (-1.0,), (6,)))
+    assert Rollout((tree,), {}, 0, 1).calls == 2
