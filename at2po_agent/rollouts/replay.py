@@ -7,20 +7,20 @@ from typing import Any
 
 from at2po_agent.errors import AgentError
 from at2po_agent.method.tree import ROOT, Branch, TurnNode, TurnTree
-from at2po_agent.rollouts.grow import Encoder, Planted
-from at2po_env.core import ForkableEnv
+from at2po_agent.rollouts.grow import Actor, Planted
+from at2po_env.core import ForkableEnv, StepResult
 
 
 class ReplayError(AgentError):
     """A stored tree cannot be taken again: the environment now answers otherwise than it did."""
 
 
-async def replay(env: ForkableEnv[Any], codec: Encoder, stored: TurnTree) -> tuple[Planted, dict[int, int]]:
+async def replay(env: ForkableEnv[Any], actor: Actor, stored: TurnTree) -> tuple[Planted, dict[int, int]]:
     """Take the inner turns of a stored tree again, and check every observation against the stored one.
 
     Args:
         env: reset to the tree's question; it is cloned, never stepped.
-        codec: of the policy that the tree was sampled with.
+        actor: of the policy that the tree was sampled with; its limits say how long it waits for a search that is down.
         stored: as ``TurnTree.from_json`` opens it.
 
     Returns:
@@ -28,7 +28,10 @@ async def replay(env: ForkableEnv[Any], codec: Encoder, stored: TurnTree) -> tup
 
     Raises:
         ReplayError: the prompt or an observation is another one, or a turn ends the episode now.
+        SearchUnavailable: the search did not come back.
+        ToolUnavailable: the server behind a tool did not.
     """
+    codec = actor.codec
     prompt = codec.prompt(env.observation())
     if tuple(prompt) != tuple(stored[ROOT].observation):
         raise ReplayError(f"question {stored.question_id!r} has another prompt than when its tree was stored")
@@ -38,9 +41,8 @@ async def replay(env: ForkableEnv[Any], codec: Encoder, stored: TurnTree) -> tup
         node = stored[old]
         parent = new[node.parent]
         own = env.clone()
-        own.restore(tree[parent].snapshot)
         text = codec.opened_thought(tree.prompt_ids(parent)) + codec.decode_action(node.action)
-        _, reward, terminated, truncated, _ = await own.astep(text)
+        _, reward, terminated, truncated, _ = await _step(own, actor, tree[parent].snapshot, text)
         if terminated or truncated or tuple(codec.observation(own.observation())) != node.observation:
             raise ReplayError(
                 f"question {stored.question_id!r}: turn {old} of its stored tree is answered otherwise now: the data, "
@@ -51,6 +53,22 @@ async def replay(env: ForkableEnv[Any], codec: Encoder, stored: TurnTree) -> tup
         new[old] = tree.add(again)
         rewards.append(rewards[parent] + reward)
     return Planted(tree, rewards), new
+
+
+async def _step(env: ForkableEnv[Any], actor: Actor, snapshot: Any, text: str) -> StepResult:
+    """A turn after ``snapshot``, tried again from there while its search or tool does not answer."""
+
+    def undo() -> None:
+        env.restore(snapshot)
+
+    undo()
+    return await actor.outages.outlast(
+        env.waits_for,
+        lambda: env.astep(text),
+        undo=undo,
+        retries=actor.limits.retries,
+        seconds=actor.limits.retry_seconds,
+    )
 
 
 class Refork:

@@ -17,14 +17,14 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, pstdev
-from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_type_hints
 
 import numpy as np
 
 from at2po_agent import signals
 from at2po_agent.method import algorithms
 from at2po_agent.method.credit import EPSILON, TurnCredit
-from at2po_agent.method.shaping import Shaping
+from at2po_agent.method.shaping import NoShaping, Shaping
 from at2po_agent.method.tree import ROOT, TurnTree
 from at2po_agent.policy.engine import EngineConfig
 from at2po_agent.policy.lora import LoraConfig
@@ -53,10 +53,10 @@ class AuditedTurn:
     depth: int
     leaves: int  # stored ones under it
     entropy: float  # H(n), nats a token
-    stored: float  # reward of the first path through it: the chain that it was taken on
-    fresh: float  # mean reward of the fresh rollouts from the state after it
+    stored: float  # unshaped reward of the chain that it was taken on
+    fresh: float  # mean shaped reward of the fresh rollouts from the state after it
     error: float  # standard error of ``fresh``
-    changed: float  # share of fresh rollouts from the state before it that end with another reward than ``stored``
+    changed: float  # share of fresh rollouts from the state before it whose unshaped reward is not ``stored``
     values: Mapping[str, float]  # V(n) by value form, in units of the tree's std
     roots: Mapping[str, float]  # V(root), likewise
     parents: Mapping[str, float]  # V(parent), likewise
@@ -101,8 +101,9 @@ def auditable(run: Path) -> dict[int, str]:
     if not (run / "config.yaml").is_file():
         raise RunDirError(f"{run} is not a run directory: it has no config.yaml")
     policies = {0: load_config(run / "config.yaml").policy.path}
-    for folder in sorted((run / "checkpoints").glob("step_*/model")):
-        policies[int(folder.parent.name.split("_")[1])] = str(folder)
+    for folder in checkpoints.folders(run / "checkpoints"):
+        if (folder / "model").is_dir():
+            policies[checkpoints.step_of(folder)] = str(folder / "model")
     return {step: policies[step - 1] for step in map(step_of, tree_files(run)) if step - 1 in policies}
 
 
@@ -120,6 +121,8 @@ def audit(run: Path, step: int, trees: int, forks: int, note: Callable[[str], No
         RunDirError: the step cannot be audited; the message lists those that can.
         CheckpointError: its checkpoint is damaged.
         ReplayError: the environment now answers otherwise than it did.
+        SearchUnavailable: the search did not come back while stored turns were taken again.
+        Interrupted: by Ctrl-C or SIGTERM.
     """
     from at2po_agent.training.session import open_session
 
@@ -141,10 +144,10 @@ def audit(run: Path, step: int, trees: int, forks: int, note: Callable[[str], No
     with closing(open_session(config, run / "audit" / "engine", note)) as session:
         for start in range(0, len(stored), _TOGETHER):
             part = stored[start : start + _TOGETHER]
-            fresh = signals.run(_sample(session, config, step, list(enumerate(part, start)), forks))
+            fresh = signals.run(sample(session, config, step, list(enumerate(part, start)), forks))
             shaping = session.algorithm.shaping
             for number, (tree, found) in enumerate(zip(part, fresh, strict=True), start):
-                turns += _compare(number, tree, found, shaping)
+                turns += compare(number, tree, found, shaping)
             note(f"{min(start + _TOGETHER, len(stored))} of {len(stored)} trees")
     expansion = algorithms.build(**vars(config.algorithm)).expansion
     return Audit(run.name, step, forks, int(getattr(expansion, "per_round", 5)), len(stored), tuple(turns))
@@ -155,20 +158,29 @@ def _opened_with(config: TrainConfig, policy: str) -> TrainConfig:
     return replace(config, policy=replace(config.policy, path=policy), lora=LoraConfig(), engine=EngineConfig())
 
 
-Fresh = Mapping[int, Sequence[float]]  # rewards of fresh rollouts from the state after a node, by its stored index
+class Ending(NamedTuple):
+    """The rewards of a fresh rollout."""
+
+    reward: float  # of the episode
+    shaped: float  # as credit sees it
 
 
-async def _sample(
+Fresh = Mapping[int, Sequence[Ending]]  # fresh rollouts from the state after a node, by its stored index
+
+
+async def sample(
     session: Session, config: TrainConfig, step: int, trees: Sequence[tuple[int, TurnTree]], forks: int
 ) -> list[Fresh]:
-    gate = Lockstep(session.actor.policy, len(trees)) if session.actor.deterministic else None
-    actor = replace(session.actor, policy=gate) if gate else session.actor
+    """Fresh rollouts from the state after every inner turn of some stored trees, each with its number in the audit."""
+    sampler = session.sampler(config.rollout)
+    gate = Lockstep(sampler.policy, len(trees)) if sampler.deterministic else None
+    actor = replace(sampler, policy=gate) if gate else sampler
 
     async def one(number: int, stored: TurnTree) -> Fresh:
         env = session.env.clone()
         try:
             env.reset(options={"task_id": stored.question_id})
-            planted, new = await replay(env, actor.codec, stored)
+            planted, new = await replay(env, actor, stored)
             olds = list(new)
             expansion = Refork([new[old] for old in olds], forks)
             # Other noise than the run's own: these are new samples.
@@ -179,30 +191,30 @@ async def _sample(
                 gate.leave()
         # Inner turns of the stored tree lead to leaves by new paths only; what infrastructure ended is left out.
         grown.prune()
-        rewards = session.algorithm.shaping(grown)
-        found: dict[int, list[float]] = {old: [] for old in olds}
+        rewards, shaped = NoShaping()(grown), session.algorithm.shaping(grown)
+        found: dict[int, list[Ending]] = {old: [] for old in olds}
         for leaf, reward in rewards.items():
-            found[olds[grown[leaf].group]].append(reward)
+            found[olds[grown[leaf].group]].append(Ending(reward, shaped[leaf]))
         return found
 
     return await run_all(one(number, stored) for number, stored in trees)
 
 
-def _compare(number: int, tree: TurnTree, fresh: Fresh, shaping: Shaping) -> Iterator[AuditedTurn]:
+def compare(number: int, tree: TurnTree, fresh: Fresh, shaping: Shaping) -> Iterator[AuditedTurn]:
     """Every inner turn of a stored tree that has fresh rollouts, and whose parent has."""
-    rewards = shaping(tree)
+    rewards, unshaped = shaping(tree), NoShaping()(tree)
     middle, spread = fmean(rewards.values()), pstdev(rewards.values())
     values = {form: TurnCredit(value=form).values(tree, rewards) for form in VALUES}  # type: ignore[arg-type]
     under = _leaves_under(tree)
 
     def true(n: int) -> float:
-        return (fmean(fresh[n]) - middle) / (spread + EPSILON)
+        return (fmean(end.shaped for end in fresh[n]) - middle) / (spread + EPSILON)
 
     for n in tree.inner_turns():
         parent = tree[n].parent
         if not (fresh[n] and fresh[parent] and fresh[ROOT]):
             continue
-        stored = rewards[min(under[n])]
+        stored, shaped = unshaped[_end_of_chain(tree, n)], [end.shaped for end in fresh[n]]
         yield AuditedTurn(
             tree=number,
             node=n,
@@ -210,9 +222,9 @@ def _compare(number: int, tree: TurnTree, fresh: Fresh, shaping: Shaping) -> Ite
             leaves=len(under[n]),
             entropy=tree[n].entropy,
             stored=stored,
-            fresh=fmean(fresh[n]),
-            error=float(np.std(fresh[n], ddof=1) / len(fresh[n]) ** 0.5) if len(fresh[n]) > 1 else 0.0,
-            changed=fmean(abs(reward - stored) > 1e-9 for reward in fresh[parent]),
+            fresh=fmean(shaped),
+            error=float(np.std(shaped, ddof=1) / len(shaped) ** 0.5) if len(shaped) > 1 else 0.0,
+            changed=fmean(abs(end.reward - stored) > 1e-9 for end in fresh[parent]),
             values={form: float(of[n]) for form, of in values.items()},
             roots={form: float(of[ROOT]) for form, of in values.items()},
             parents={form: float(of[parent]) for form, of in values.items()},
@@ -221,6 +233,13 @@ def _compare(number: int, tree: TurnTree, fresh: Fresh, shaping: Shaping) -> Ite
             true_root=true(ROOT),
             signal=spread > 0,
         )
+
+
+def _end_of_chain(tree: TurnTree, n: int) -> int:
+    """The leaf of the chain that took turn ``n``: where a path goes on, its turn comes before those of branches."""
+    while not tree[n].leaf:
+        n = tree[n].children[0]
+    return n
 
 
 def _leaves_under(tree: TurnTree) -> Mapping[int, list[int]]:

@@ -163,7 +163,7 @@ def _trees(turns: Sequence[AuditedTurn]) -> list[list[AuditedTurn]]:
 
 
 def _bias(turns: Sequence[AuditedTurn], of: Predictor) -> str:
-    """The mean over turns, with an interval over trees."""
+    """The mean over trees of each tree's mean, with an interval over trees."""
     return _interval([fmean(of(turn) for turn in members) for members in _trees(turns)])
 
 

@@ -132,7 +132,7 @@ def save(
         DiskError: it cannot be written; the older checkpoints are untouched and nothing is left of the new one.
     """
     final = directory / f"step_{step:06d}"
-    same_step = [again for at, again in map(_order, _folders(directory)) if at == step]
+    same_step = [again for at, again in map(_order, folders(directory)) if at == step]
     if same_step:  # it stands until this one is whole
         final = final.with_name(f"{final.name}_{max(same_step) + 1}")
     with new_directory(final) as folder:
@@ -141,7 +141,7 @@ def save(
         write_text(folder / "position.json", json.dumps(dict(position), ensure_ascii=False))
         files = {path.relative_to(folder).as_posix(): sha256(path) for path in _files(folder)}
         write_text(folder / _LIST, json.dumps({"format": FORMAT, "step": step, "files": files}, indent=1))
-    remove_directories(directory, (path for path in _folders(directory) if _order(path) > _order(final)))
+    remove_directories(directory, (path for path in folders(directory) if _order(path) > _order(final)))
     remove_superseded(final, keep)
     return final
 
@@ -152,7 +152,7 @@ def remove_superseded(newest: Path, keep: int) -> None:
     Raises:
         DiskError: one cannot be removed.
     """
-    older = [path for path in _folders(newest.parent) if _order(path) < _order(newest)]
+    older = [path for path in folders(newest.parent) if _order(path) < _order(newest)]
     earlier = [path for path in older if _order(path)[0] < _order(newest)[0]]
     kept = earlier[::-1][: keep - 1]
     remove_directories(newest.parent, (path for path in older if path not in kept))
@@ -191,7 +191,7 @@ def latest(directory: Path, warn: Callable[[str], None]) -> Checkpoint | None:
         CheckpointError: there are checkpoints, and all are damaged.
     """
     problems: list[str] = []
-    for path in reversed(_folders(directory)):
+    for path in reversed(folders(directory)):
         try:
             found = load(path)
         except CheckpointError as error:
@@ -203,6 +203,17 @@ def latest(directory: Path, warn: Callable[[str], None]) -> Checkpoint | None:
     if problems:
         raise CheckpointError("no checkpoint can be used: " + "; ".join(problems))
     return None
+
+
+def folders(directory: Path) -> list[Path]:
+    """Checkpoint folders, oldest first; whatever else lies beside them, such as a copy, is not the run's."""
+    found = (path for path in directory.glob("step_*") if path.is_dir())
+    return sorted((path for path in found if _NAME.fullmatch(path.name)), key=_order)
+
+
+def step_of(folder: Path) -> int:
+    """The step that one of ``folders`` is of."""
+    return _order(folder)[0]
 
 
 def _save_model(model: CausalLM, tokenizer: Any, folder: Path) -> None:
@@ -223,12 +234,6 @@ def _save_tensors(state: dict[str, Any], path: Path) -> None:
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from error
             raise
-
-
-def _folders(directory: Path) -> list[Path]:
-    """Checkpoint folders, oldest first; whatever else lies beside them, such as a copy, is not the run's."""
-    folders = (path for path in directory.glob("step_*") if path.is_dir())
-    return sorted((path for path in folders if _NAME.fullmatch(path.name)), key=_order)
 
 
 def _order(path: Path) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ from at2po_agent.policy.codec import Codec
 from at2po_agent.policy.engine import Engine
 from at2po_agent.policy.loading import load_model, resolve_policy
 from at2po_agent.policy.lora import add_lora
+from at2po_agent.policy.retokenised import Retokenised
 from at2po_agent.provenance import describe_code
+from at2po_agent.rollouts.batch import RolloutConfig
 from at2po_agent.rollouts.grow import Actor
 from at2po_agent.rollouts.outages import Outages
 from at2po_agent.training.config import TrainConfig
@@ -44,9 +46,15 @@ class Session:
     codec: Codec  # its tokenizer
     engine: Engine  # samples with the model's weights, for this process's share
     algorithm: Algorithm
-    actor: Actor  # the engine as it acts in rollouts; evaluations take it greedily
+    actor: Actor  # the engine as it acts in episodes; evaluations take it greedily, rollouts as ``sampler`` has it
     reference: PreTrainedModel | None  # of the KL term, if any: a frozen copy, or the model where it has adapters
     device: torch.device  # where the update is computed
+
+    def sampler(self, rollout: RolloutConfig) -> Actor:
+        """The actor that samples trees; it reads re-encoded histories where ``rollout.tokens`` is ``retokenise``."""
+        if rollout.tokens == "retokenise":
+            return replace(self.actor, policy=Retokenised(self.actor.policy, self.codec))
+        return self.actor
 
     def manifest(self) -> dict[str, Any]:
         """Everything that decides a run's results besides its configuration: data, index, dialect, versions, code."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from threading import Event
 
 from at2po_agent.method.groups import Rollout, draw_questions
-from at2po_agent.policy.retokenised import Retokenised
 from at2po_agent.rollouts.batch import rollout
 from at2po_agent.rollouts.evaluate import Evaluation, EvaluationStopped, evaluate
 from at2po_agent.training.config import TrainConfig
@@ -22,9 +21,7 @@ class RolloutWorkers:
 
     def __init__(self, config: TrainConfig, session: Session, processes: Processes, recorder: Recorder) -> None:
         self.config, self.session, self.processes, self.recorder = config, session, processes, recorder
-        self.sampler = session.actor
-        if config.rollout.tokens == "retokenise":
-            self.sampler = replace(session.actor, policy=Retokenised(session.engine, session.codec))
+        self.sampler = session.sampler(config.rollout)
 
     def engine_stats(self) -> dict[str, int]:
         """Token counts of the engines of all processes."""

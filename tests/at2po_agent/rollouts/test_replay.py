@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
 from at2po_agent.method.tree import ROOT, TurnTree
-from at2po_agent.rollouts.grow import Actor, grow
+from at2po_agent.rollouts.grow import Actor, Limits, grow
 from at2po_agent.rollouts.replay import Refork, ReplayError, replay
+from search_backend.base import SearchUnavailable
 from tests.helpers.toys import Bytes, ChainsThenBranches, Scripted, ToyEnv
 
 
@@ -18,10 +20,10 @@ def grown(seed: int) -> TurnTree:
     return asyncio.run(grow(env, Actor(Scripted(), Bytes()), ChainsThenBranches(), key=(seed,), question_id="q"))
 
 
-def again(tree: TurnTree):
-    env = ToyEnv()
+def again(tree: TurnTree, fail: Callable[[str], bool] = lambda action: False):
+    env = ToyEnv(fail=fail)
     env.reset(options={"task_id": "q"})
-    return env, asyncio.run(replay(env, Bytes(), tree))
+    return env, asyncio.run(replay(env, Actor(Scripted(), Bytes(), limits=Limits(retries=1, retry_seconds=0.0)), tree))
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -56,3 +58,12 @@ def test_an_environment_that_answers_otherwise_is_refused():
     tree[ROOT].observation = (1,)
     with pytest.raises(ReplayError, match="another prompt"):
         again(tree)
+
+
+def test_a_search_that_comes_back_is_waited_for():
+    tree = grown(1)
+    failures = iter([True])
+    _, (planted, new) = again(tree, lambda action: next(failures, False))
+    assert list(new) == [ROOT, *tree.inner_turns()] and planted.tree[1].snapshot == tree[tree.inner_turns()[0]].snapshot
+    with pytest.raises(SearchUnavailable):
+        again(tree, lambda action: True)

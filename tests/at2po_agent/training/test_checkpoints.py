@@ -202,3 +202,11 @@ def test_an_interrupted_save_leaves_the_older_checkpoint(tmp_path: Path, monkeyp
     with pytest.raises(KeyboardInterrupt):
         trainee.save(tmp_path, 2, keep=1)
     assert names(tmp_path) == ["step_000001"]
+
+
+def test_the_checkpoints_of_a_run_are_told_from_what_lies_beside_them(tmp_path: Path) -> None:
+    for name in ("step_000002_1", "step_000010", "step_000002", "step_000002-copy", "step_x"):
+        (tmp_path / name).mkdir()
+    found = checkpoints.folders(tmp_path)
+    assert [path.name for path in found] == ["step_000002", "step_000002_1", "step_000010"]
+    assert [checkpoints.step_of(path) for path in found] == [2, 2, 10]
