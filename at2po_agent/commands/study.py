@@ -31,7 +31,7 @@ def add_parser(commands: Any) -> None:
 def _study(arguments: argparse.Namespace) -> int:
     from at2po_agent.atomic_files import writing
     from at2po_agent.signals import Interrupted, run
-    from at2po_agent.study.cells import CellState, check_cells, run_cells
+    from at2po_agent.study.cells import check_cells, run_cells, states_of
     from at2po_agent.study.config import load_study
     from at2po_agent.training.run_dir import take_lock
 
@@ -41,14 +41,15 @@ def _study(arguments: argparse.Namespace) -> int:
         study.out.mkdir(parents=True, exist_ok=True)
     with take_lock(study.out):
         status = 0
-        states = {cell.name: CellState.of(cell) for cell in study.cells}
-        if not arguments.only_page:
+        if arguments.only_page:
+            states = states_of(study)
+        else:
             try:
                 states = run(run_cells(study, say))
                 status = int(any(state.state != "finished" for state in states.values()))
             except Interrupted as error:
                 say(f"stopped; go on with: at2po-agent study --cfg {arguments.cfg}")
-                states, status = {cell.name: CellState.of(cell) for cell in study.cells}, 128 + error.number
+                states, status = states_of(study), 128 + error.number
         _write(study, states)
     return status
 
@@ -66,7 +67,10 @@ def _write(study: Study, states: Mapping[str, CellState]) -> None:
     config = study.config
     budget = f"{config.budget.amount:,g} {config.budget.name.replace('_', ' ')}"
     matrix = f"{counted(len(config.variants), 'variant')} × {counted(len(config.seeds), 'seed')}"
-    subtitle = f"{matrix} at {budget} a run, compared with {study.reference}"
+    reference = found.variants[0].name
+    subtitle = f"{matrix} at {budget} a run, compared with {reference}"
+    if reference != study.reference:
+        subtitle += f" (the study's reference, {study.reference}, has no finished run)"
     page = Page(config.name, subtitle, tuple(facts(vars(config) | {"budget": budget})))
     write_html(study.out / "page.html", page, found)
     write_markdown(study.out / "page.md", page, found)

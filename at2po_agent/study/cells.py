@@ -19,11 +19,12 @@ from at2po_agent.atomic_files import plain_json, writing
 from at2po_agent.errors import AgentError
 from at2po_agent.policy.sglang.keeper import GRACE_S
 from at2po_agent.provenance import differences
+from at2po_agent.settings import ConfigError
 from at2po_agent.study.comparison import TrainingComparison, Variant
 from at2po_agent.study.config import Cell, Study
 from at2po_agent.study.runs import TrainedRun
 from at2po_agent.tasks import run_pool
-from at2po_agent.training.config import TrainConfig, load_config
+from at2po_agent.training.config import EvalConfig, TrainConfig, load_config
 from at2po_agent.training.run_dir import RunDirError, take_lock
 from at2po_agent.training.validation import validate
 
@@ -53,16 +54,28 @@ class CellState:
         if reached is None:
             return cls("unfinished", f"stopped after step {run.total.steps}")
         evaluated = {scores.step for scores in run.evaluations}
-        if config.eval.questions and config.eval.at_end and run.total.steps not in evaluated:
+        if run.total.steps not in evaluated:
             return cls("unfinished", "not evaluated at its end")
         return cls("finished")
+
+
+def states_of(study: Study) -> dict[str, CellState]:
+    """The states of all runs, by cell name; one whose directory cannot be read has failed."""
+    return {cell.name: _state(cell) for cell in study.cells}
+
+
+def _state(cell: Cell) -> CellState:
+    try:
+        return CellState.of(cell)
+    except AgentError as error:
+        return CellState("failed", str(error))
 
 
 def check_cells(study: Study) -> None:
     """Refuse a study whose settings cannot be used, or are no longer those of the runs that it has made.
 
     Raises:
-        ConfigError: a run's configuration is wrong.
+        ConfigError: a run's configuration is wrong, or does not evaluate what it trained.
         RunDirError: a run was made with other settings; the message names them.
     """
     of_variant: dict[str, TrainConfig] = {}
@@ -70,16 +83,30 @@ def check_cells(study: Study) -> None:
         if cell.variant not in of_variant:
             of_variant[cell.variant] = cell.training()
             validate(of_variant[cell.variant])
+            _check_evaluated(cell.variant, of_variant[cell.variant].eval)
         # Beside the seed, only what decides nothing differs between the runs of a variant.
         config = replace(of_variant[cell.variant], seed=cell.seed)
         if not (cell.path / "config.yaml").is_file():
             continue
-        made = load_config(cell.path / "config.yaml")
+        try:
+            made = load_config(cell.path / "config.yaml")
+        except AgentError:
+            # The run has failed, as ``states_of`` says; the others can be made.
+            continue
         if changed := list(differences(_settings(made), _settings(config))):
             raise RunDirError(
                 f"{cell.path} was made with other settings than the study has now: {'; '.join(changed)}. Put them "
                 "back, or give the study another `out`"
             )
+
+
+def _check_evaluated(variant: str, config: EvalConfig) -> None:
+    wrong = "eval.questions=0" if not config.questions else "eval.at_end=false" if not config.at_end else None
+    if wrong:
+        raise ConfigError(
+            f"variant {variant} has {wrong}: a study compares runs by the evaluation after their last step; set "
+            "eval.questions above 0 and eval.at_end=true"
+        )
 
 
 def _settings(config: TrainConfig) -> dict[str, object]:
@@ -97,7 +124,7 @@ async def run_cells(study: Study, note: Callable[[str], None]) -> dict[str, Cell
     A run that fails does not end the others; it is tried again when the study is run again. When this is cancelled,
     the runs under way stop after their step, with a checkpoint, or are ended after ``GRACE_S`` seconds.
     """
-    states = {cell.name: CellState.of(cell) for cell in study.cells}
+    states = states_of(study)
     left = [cell for cell in study.cells if states[cell.name].state != "finished"]
     note(f"{len(study.cells)} runs, {len(study.cells) - len(left)} finished, {jobs(study)} at a time → {study.out}")
 
@@ -192,6 +219,15 @@ def compare_cells(study: Study, states: Mapping[str, CellState]) -> TrainingComp
                 finished.setdefault(variant, {})[cell.seed] = TrainedRun.read(cell.path)
     if not finished:
         return None
-    unfinished = {name: f"{state.state}: {state.why}".rstrip(": ") for name, state in states.items()}
-    unfinished = {name: why for name, why in unfinished.items() if states[name].state != "finished"}
+    unfinished = {
+        cell.name: _why(states[cell.name], log_file(study, cell))
+        for cell in study.cells
+        if states[cell.name].state != "finished"
+    }
     return TrainingComparison.of([Variant(name, runs) for name, runs in finished.items()], failed=unfinished)
+
+
+def _why(state: CellState, log: Path) -> str:
+    """Why a run is not finished; of one that stopped, also what it said last."""
+    said = last_line(log) if state.state == "unfinished" else ""
+    return ": ".join(part for part in (state.state, state.why, said) if part)

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from at2po_agent.settings import read_yaml
-from at2po_agent.training.config import Spent
+from at2po_agent.atomic_files import plain_json
+from at2po_agent.training.config import Spent, load_config
 from at2po_agent.training.metrics import Scores
 from at2po_agent.training.run_dir import RunDirError, evaluation_files, read_metrics, read_sessions
 from at2po_agent.training.stored_files import read_value
@@ -36,7 +36,7 @@ class TrainedRun:
     """A training run that has ended, or was interrupted: what is recorded so far counts."""
 
     path: Path
-    config: Mapping[str, Any]  # as ``config.yaml`` has it
+    config: Mapping[str, Any]  # as ``config.yaml`` has it; what is not in it has its default
     session: Mapping[str, Any]  # the last one: data, index, versions, code
     evaluations: tuple[Scores, ...]  # in the order of their steps
     spent: tuple[Spent, ...]  # [steps + 1], before the first step and after each
@@ -58,7 +58,7 @@ class TrainedRun:
             raise RunDirError(f"{error}; put the file back, or remove it") from error
         spent, unknown = _spent(path)
         session = next(iter(read_sessions(path)[-1:]), {})
-        return cls(path, read_yaml(path / "config.yaml"), session, evaluations, spent, unknown)
+        return cls(path, plain_json(load_config(path / "config.yaml")), session, evaluations, spent, unknown)
 
     @property
     def seed(self) -> int:

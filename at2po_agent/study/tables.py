@@ -10,7 +10,7 @@ from at2po_agent.judge.results.tables import Sheet
 from at2po_agent.study.comparison import TrainingComparison
 from at2po_agent.study.curves import Point
 from at2po_agent.study.runs import COSTS, TrainedRun, decisive, flat
-from at2po_agent.study.statistics import FAMILY, Estimate, estimate
+from at2po_agent.study.statistics import Compared, Estimate, estimate
 from at2po_agent.terminal import amount, counted
 
 _NONE = "–"
@@ -40,7 +40,7 @@ def notes(found: TrainingComparison) -> list[str]:
         said.append("one seed: these intervals are over questions only, and say nothing of another seed")
     else:
         said.append(f"intervals are over seeds and {task}s, both drawn at random (two-way mixed model, t for seeds)")
-    if len(found.variants) > FAMILY:
+    if any(one.adjusted for one in _compared(found) if one):
         said.append(
             "differences: intervals that hold together with 95 % (Bonferroni), p-values adjusted by Holm's procedure"
         )
@@ -68,8 +68,12 @@ def _scores(found: TrainingComparison) -> Sheet:
     return Sheet(title, ("", "seeds", "mean", "95 % interval", "seeds from – to"), tuple(rows))
 
 
+def _compared(found: TrainingComparison) -> list[Compared | None]:
+    return found.differences([found.scores(variant) for variant in found.variants])
+
+
 def _differences(found: TrainingComparison) -> Sheet:
-    compared = found.differences([found.scores(variant) for variant in found.variants])
+    compared = _compared(found)
     adjusted = any(one.adjusted for one in compared if one)
     rows = []
     for variant, one in zip(found.variants[1:], compared, strict=True):

@@ -41,3 +41,30 @@ def test_the_page_of_what_is_finished(file, capsys):
     page = (file.parent / "out" / "page.md").read_text()
     assert page.startswith("# mine\n\n2 variants × 1 seed at 50 tokens a run, compared with a.\n")
     assert "| a | 1 | 50.0 |" in page and "| b-seed1 | new |" in page
+
+
+def test_the_page_names_what_was_compared_with_in_place_of_the_reference(file, capsys):
+    cell = load_study(file).cells[1]
+    with RunDirectory.create(cell.training()) as run:
+        run.log(1, {"generated_tokens": 60, "calls": 6}, {"step": 1.0, "cpu": 1.0})
+        run.log_evaluation(1, Scores(1, ("q1", "q2"), (1.0, 0.0), ("", "")), 1.0)
+        run.add_session({})
+    assert main(["study", "--cfg", str(file), "--only-page"]) == 0
+    page = (file.parent / "out" / "page.md").read_text()
+    assert "a run, compared with b (the study's reference, a, has no finished run)." in page.replace("\\", "")
+
+
+def test_a_run_that_cannot_be_read_does_not_end_the_study(file, capsys):
+    good, bad = load_study(file).cells
+    for cell in (good, bad):
+        with RunDirectory.create(cell.training()) as run:
+            run.log(1, {"generated_tokens": 60, "calls": 6}, {"step": 1.0, "cpu": 1.0})
+            run.log_evaluation(1, Scores(1, ("q1", "q2"), (1.0, 0.0), ("", "")), 1.0)
+            run.add_session({})
+    (bad.path / "evaluations" / "step_000001.json").write_text("{")
+    assert main(["study", "--cfg", str(file), "--only-page"]) == 0
+    page = (file.parent / "out" / "page.md").read_text()
+    assert "| a | 1 | 50.0 |" in page and "| b-seed1 | failed: " in page
+    (bad.path / "config.yaml").write_text("nonsense: 1\n")
+    assert main(["study", "--cfg", str(file), "--only-page"]) == 0
+    assert "| b-seed1 | failed: " in (file.parent / "out" / "page.md").read_text()

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from at2po_agent.settings import to_yaml
-from at2po_agent.study.cells import CellState, check_cells, compare_cells, jobs, last_line
+from at2po_agent.settings import ConfigError, to_yaml
+from at2po_agent.study.cells import CellState, check_cells, compare_cells, jobs, last_line, states_of
 from at2po_agent.study.config import Cell, Study, load_study
 from at2po_agent.training.run_dir import RunDirError
 from tests.helpers.places import ROOT
@@ -70,6 +70,32 @@ def test_unfinished_runs_are_named_in_the_comparison(tmp_path):
     assert found is not None
     assert found.failed == {"at2po-seed1": "failed: out of memory"}
     assert compare_cells(made, dict.fromkeys(states, CellState("new"))) is None
+
+
+def test_a_stopped_run_is_named_with_what_it_said_last(tmp_path):
+    made = study(tmp_path)
+    write_run(made.cells[0].path, [[0], [1]])
+    (made.out / "logs").mkdir()
+    (made.out / "logs" / "at2po-seed1.log").write_text("step 1\nout of memory\n")
+    states = {"grpo-seed1": CellState("finished"), "at2po-seed1": CellState("unfinished", "stopped after step 1")}
+    found = compare_cells(made, states)
+    assert found is not None
+    assert found.failed == {"at2po-seed1": "unfinished: stopped after step 1: out of memory"}
+
+
+@pytest.mark.parametrize("setting", ["eval.questions=0", "eval.at_end=false"])
+def test_a_study_that_evaluates_nothing_is_refused_before_it_trains(tmp_path, setting):
+    with pytest.raises(ConfigError, match=f"variant grpo has {setting}: a study compares runs by the evaluation"):
+        check_cells(study(tmp_path, f"overrides=[rollout.questions=2,update.mini_batch=2,{setting}]"))
+
+
+def test_the_states_of_all_runs_where_one_cannot_be_read(tmp_path):
+    made = study(tmp_path)
+    write_run(made.cells[0].path, [[0], [1]])
+    (made.cells[0].path / "evaluations" / "step_000001.json").write_text("{")
+    states = states_of(made)
+    assert {name: state.state for name, state in states.items()} == {"grpo-seed1": "failed", "at2po-seed1": "new"}
+    assert "step_000001.json" in states["grpo-seed1"].why
 
 
 def test_the_last_line_of_a_log(tmp_path):

@@ -31,6 +31,16 @@ def test_two_variants_of_one_algorithm_are_told_apart_by_their_folders(tmp_path)
     assert [variant.name for variant in by_configuration(runs)] == ["at2po (short)", "at2po (long)"]
 
 
+def test_a_setting_that_an_earlier_version_did_not_have_is_at_its_default(tmp_path):
+    path, other = write_run(tmp_path / "old", [[0], [1]]), read(tmp_path / "new", [[0], [1]], seed=2)
+    config = (path / "config.yaml").read_text().splitlines()
+    kept = [line for line in config if "max_calls:" not in line and "max_cpu_seconds:" not in line]
+    assert len(kept) == len(config) - 2
+    (path / "config.yaml").write_text("\n".join(kept))
+    (variant,) = by_configuration([TrainedRun.read(path), other])
+    assert list(variant.runs) == [1, 2]
+
+
 def test_no_seed_in_common_gives_no_difference(tmp_path):
     runs = [read(tmp_path / "a", [[0], [1]], algorithm="grpo"), read(tmp_path / "b", [[0], [1]], seed=2)]
     found = TrainingComparison.of(by_configuration(runs))

@@ -75,3 +75,16 @@ def test_one_seed_is_said_to_be_one(tmp_path):
     found = TrainingComparison.of(by_configuration(runs))
     assert any(note.startswith("one seed") for note in notes(found))
     assert by_title(found, "Difference").rows[0][4:] == ("–", "–")
+
+
+def test_adjusted_differences_are_only_announced_where_there_are_so_many(tmp_path):
+    # Five variants have a rival's seed, one has none: four differences, which are not adjusted to each other.
+    names = ("grpo", "gspo", "dapo", "at2po", "gigpo", "aepo")
+    runs = [
+        TrainedRun.read(write_run(tmp_path / name, [[0, 1], [1, 1]], algorithm=name, seed=1 if name != "aepo" else 2))
+        for name in names
+    ]
+    found = TrainingComparison.of(by_configuration(runs))
+    assert not any("Holm" in note for note in notes(found))
+    runs[-1] = TrainedRun.read(write_run(tmp_path / "again", [[0, 1], [1, 1]], algorithm="aepo"))
+    assert any("Holm" in note for note in notes(TrainingComparison.of(by_configuration(runs))))
