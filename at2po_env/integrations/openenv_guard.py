@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
+
+# A page may point a name of its own at 127.0.0.1, and then has that name as its origin and its host.
+_OUR_NAMES = re.compile(rb"(127\.0\.0\.1|localhost|\[::1\])(:\d+)?")
 
 _POLICY, _TOO_BIG, _GOING_AWAY = 1008, 1009, 1001  # of WebSocket's close codes
 
@@ -63,9 +66,11 @@ class Guard:
             if not hmac.compare_digest(given, f"Bearer {self.limits.token}".encode()):
                 return 401, "a token is needed: Authorization: Bearer TOKEN"
         # Browsers let any page open a WebSocket to 127.0.0.1, and say which page it is.
-        origin = urlsplit(headers.get(b"origin", b"").decode("latin-1")).netloc
-        if origin and origin != headers.get(b"host", b"").decode("latin-1"):
-            return 403, "requests of other web pages are refused"
+        if (origin := headers.get(b"origin")) is not None:
+            host = headers.get(b"host", b"")
+            own = self.limits.token is not None or _OUR_NAMES.fullmatch(host) is not None
+            if not own or origin.partition(b"://")[2] != host or not host:
+                return 403, "requests of other web pages are refused"
         return None
 
     async def _http(self, scope: Message, receive: Receive, send: Send, refused: tuple[int, str] | None) -> None:

@@ -66,12 +66,39 @@ def test_without_the_token_nothing_is_answered():
     assert talk(limits, "http", *http(b"x"), headers=RIGHT)[0]["status"] == 200
 
 
-def test_another_web_page_is_refused_and_an_own_one_is_not():
-    host = ("host", "127.0.0.1:8000")
-    assert talk(Limits(), "http", *http(b"x"), headers=[host, ("origin", "http://evil.example")])[0]["status"] == 403
-    assert talk(Limits(), "http", *http(b"x"), headers=[host, ("origin", "http://127.0.0.1:8000")])[0]["status"] == 200
-    (closed,) = talk(Limits(), "websocket", CONNECT, headers=[host, ("origin", "http://evil.example")])
+@pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost:8000", "[::1]:8000", "localhost"])
+def test_a_page_of_our_own_is_let_in(host):
+    headers = [("host", host), ("origin", f"http://{host}")]
+    assert talk(Limits(), "http", *http(b"x"), headers=headers)[0]["status"] == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [
+        ("127.0.0.1:8000", "http://evil.example"),
+        ("127.0.0.1:8000", "http://127.0.0.1:9000"),
+        ("127.0.0.1:8000", "null"),  # a page in a sandboxed frame
+        ("127.0.0.1:8000", ""),
+        ("", "null"),
+        ("", "http://"),
+        ("evil.example:8000", "http://evil.example:8000"),  # its name points at 127.0.0.1
+        ("127.0.0.1.evil.example", "http://127.0.0.1.evil.example"),
+        ("localhost:8000", "http://[::1]:8000"),
+    ],
+)
+def test_another_web_page_is_refused(host, origin):
+    headers = [("host", host), ("origin", origin)]
+    assert talk(Limits(), "http", *http(b"x"), headers=headers)[0]["status"] == 403
+    (closed,) = talk(Limits(), "websocket", CONNECT, headers=headers)
     assert closed["code"] == 1008
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"), [("https://ours.example", 200), ("https://evil.example", 403), ("null", 403)]
+)
+def test_with_a_token_a_page_is_of_the_name_that_it_asks(origin, status):
+    headers = [*RIGHT, ("host", "ours.example"), ("origin", origin)]
+    assert talk(Limits("right"), "http", *http(b"x"), headers=headers)[0]["status"] == status
 
 
 def test_a_message_that_is_too_large_ends_the_connection():
