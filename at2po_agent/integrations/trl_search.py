@@ -16,21 +16,27 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from at2po_agent.environments import make_env
 from at2po_agent.settings import ConfigError
+from at2po_env.errors import ToolUnavailable
 from at2po_env.search_qa import SearchQAEnv
 from at2po_env.state import plain
 from at2po_env.tool_calls import TOOL, call_text
+from search_backend.base import SearchError
 from search_backend.outside import well_formed
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 EPISODE_OVER = "The episode is over: no further search is run."
+_OUTAGE = "the search failed, no fault of the policy"
+# TRL makes a tool's error the tool's message, str({"error": …}), and goes on with the episode.
+_OUTAGE_MESSAGE = re.compile(rf"""\s*\{{\s*["']error["']\s*:\s*["']{re.escape(_OUTAGE)}""")
 
 
 class SearchEnvironment:
@@ -59,7 +65,10 @@ class SearchEnvironment:
         """
         if self._env.state.ended is not None:
             return EPISODE_OVER
-        self._env.step(call_text(TOOL, json.dumps({"query": query}, ensure_ascii=False)))
+        try:
+            self._env.step(call_text(TOOL, json.dumps({"query": query}, ensure_ascii=False)))
+        except SearchError as error:
+            raise ToolUnavailable(f"{_OUTAGE}: {error}") from error
         return EPISODE_OVER if self._env.state.ended is not None else plain(self._env.observation())
 
 
@@ -103,7 +112,14 @@ class EpisodeReward:
         Args:
             completions: with the calls that TRL parsed and the messages of the tool.
             task_id: the column of the rows.
+
+        Raises:
+            ToolUnavailable: a search of an episode failed. TRL stops: an outage is never scored.
         """
+        for message in itertools.chain.from_iterable(completions):
+            said = message.get("content")
+            if message["role"] == "tool" and isinstance(said, str) and _OUTAGE_MESSAGE.match(said):
+                raise ToolUnavailable(f"an episode whose search failed cannot be scored: {said}")
         return [self._of(messages, task) for messages, task in zip(completions, task_id, strict=True)]
 
     def _of(self, messages: Sequence[Mapping[str, Any]], task_id: str) -> float:

@@ -18,7 +18,10 @@ from at2po_agent.integrations.trl_search import EPISODE_OVER, Spec
 from at2po_agent.settings import ConfigError
 from at2po_env.chat import messages
 from at2po_env.dialects import NATIVE
+from at2po_env.errors import ToolUnavailable
 from at2po_env.state import plain
+from search_backend.base import SearchUnavailable
+from tests.helpers.env_doubles import FakeSearch
 from tests.helpers.tool_calling import fitted_policy, save, tool_tokenizer
 
 
@@ -67,6 +70,28 @@ def test_a_call_that_was_not_run_any_more_is_no_answer():
     over = [{"role": "assistant", "content": "", "tool_calls": call("a")["tool_calls"] * 4}, answer]
     completions = [[call("more")], [], over]
     assert reward_of(completions=completions, task_id=spec.train_task_ids * 3) == [-1.0, -1.0, -1.0]
+
+
+@pytest.mark.parametrize("written", [str, json.dumps])
+def test_an_episode_whose_search_failed_is_not_scored(written):
+    backend = FakeSearch()
+    spec = Spec(tasks=1, search=backend)
+    environment = spec.environment_factory()
+    environment.reset(task_id=spec.train_task_ids[0])
+    backend.failures = [SearchUnavailable("it's down")]
+    with pytest.raises(ToolUnavailable, match="it's down") as failed:
+        environment.search("Tower")
+    # as TRL goes on: the model reads the error, and may answer all the same
+    completion = [
+        call("Tower"),
+        {"role": "tool", "name": "search", "content": written({"error": str(failed.value)})},
+        {"role": "assistant", "content": "<answer>x</answer>"},
+    ]
+    (reward_of,) = spec.reward_funcs
+    with pytest.raises(ToolUnavailable, match="cannot be scored"):
+        reward_of(completions=[completion], task_id=spec.train_task_ids)
+    completion[1]["content"] = written({"error": "search() got an unexpected keyword argument 'q'"})
+    assert reward_of(completions=[completion], task_id=spec.train_task_ids) == [0.0]
 
 
 def test_environments_are_of_their_own_and_the_factory_can_be_pickled():
