@@ -6,11 +6,15 @@ import argparse
 import importlib.util
 import ipaddress
 import os
+import socket
 from contextlib import ExitStack, closing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from at2po_agent.settings import ConfigError, read_overrides
 from at2po_agent.terminal import say
+
+if TYPE_CHECKING:
+    from at2po_env.integrations.openenv_guard import Limits
 
 
 def add_parser(commands: Any) -> None:
@@ -21,7 +25,7 @@ def add_parser(commands: Any) -> None:
     add("--split", dest="splits", action="append", metavar="SPLIT", help="may be repeated; default: train")
     add("--import", dest="imports", action="append", default=[], metavar="MODULE", help="import it first")
     add("--host", default="127.0.0.1", help="default: 127.0.0.1; any other needs --token-var")
-    add("--port", type=int, default=8000, help="default: 8000")
+    add("--port", type=int, default=8000, help="default: 8000; 0 takes a free one")
     add("--token-var", metavar="VAR", help="the environment variable that holds the token that clients must send")
     add("--sessions", type=int, default=256, metavar="N", help="clients at a time; default: 256")
     add("--idle", type=float, default=600.0, metavar="SECONDS", help="until a silent client is let go; default: 600")
@@ -38,22 +42,33 @@ def _serve(arguments: argparse.Namespace) -> int:
     for option in ("sessions", "snapshots", "expire"):
         if not (value := getattr(arguments, option)) > 0:
             raise ConfigError(f"--{option} must be above 0, got {value}")
+    if not 0 <= arguments.port <= 65535:
+        raise ConfigError(f"--port must be from 0 to 65535, got {arguments.port}")
     token = _token(arguments.token_var, arguments.host)
-    kwargs = read_overrides(arguments.overrides)
-
-    import uvicorn
-
-    from at2po_agent.environments import check_env_id, import_tasks, make_env
     from at2po_env.integrations.openenv_guard import Limits
-    from at2po_env.integrations.openenv_server import create_app
-    from at2po_env.integrations.openenv_snapshots import Snapshots
 
     try:
         limits = Limits(token, arguments.max_bytes, arguments.idle)
     except ValueError as error:
         raise ConfigError(f"serve: {error}") from error
+    with _listener(arguments.host, arguments.port) as listener:
+        _answer(arguments, limits, listener)
+    return 0
+
+
+def _answer(arguments: argparse.Namespace, limits: Limits, listener: socket.socket) -> None:
+    """Answer what comes in at a socket, until a signal ends it."""
+    from at2po_agent.environments import check_env_id, import_tasks, make_env
+
+    kwargs = read_overrides(arguments.overrides)
     import_tasks(arguments.imports)
     check_env_id(arguments.env)
+
+    import uvicorn
+
+    from at2po_env.integrations.openenv_server import create_app
+    from at2po_env.integrations.openenv_snapshots import Snapshots
+
     with ExitStack() as opened:
         envs = {
             split: opened.enter_context(closing(make_env(arguments.env, split, kwargs)))
@@ -67,9 +82,18 @@ def _serve(arguments: argparse.Namespace) -> int:
             snapshots=Snapshots(arguments.snapshots, arguments.expire),
         )
         tasks = ", ".join(f"{len(env.tasks):,} {env.task_word}s of {split}" for split, env in envs.items())
-        say(f"{arguments.env}: {tasks} at ws://{arguments.host}:{arguments.port}/ws")
-        uvicorn.run(app, host=arguments.host, port=arguments.port, ws_max_size=arguments.max_bytes, log_level="warning")
-    return 0
+        host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+        say(f"{arguments.env}: {tasks} at ws://{host}:{listener.getsockname()[1]}/ws")
+        config = uvicorn.Config(app, ws_max_size=arguments.max_bytes, log_level="warning")
+        # uvicorn.run would swallow Ctrl-C.
+        uvicorn.Server(config).run([listener])
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise ConfigError(f"serve cannot listen at --host {host} --port {port}: {error}") from error
 
 
 def _token(variable: str | None, host: str) -> str | None:

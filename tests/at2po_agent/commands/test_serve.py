@@ -2,16 +2,16 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
-import time
 import urllib.request
 
 import pytest
 
 from at2po_agent.commands.main import main
-from tests.helpers.servers import free_port
 
 
 @pytest.fixture
@@ -38,49 +38,43 @@ def test_a_missing_package_is_named(monkeypatch, capsys):
         (["--host", "example.org"], "name the variable of a token with --token-var"),
         (["--token-var", "NOT_SET_ANYWHERE"], "'NOT_SET_ANYWHERE' is not set"),
         (["--sessions", "0"], "--sessions must be above 0"),
-        (["k"], "k"),
+        (["--port", "70000"], "--port must be from 0 to 65535, got 70000"),
+        (["--port", "0", "k"], "override 'k': write it as key=value"),
     ],
 )
 def test_what_is_wrong_is_one_line(installed, capsys, words, said):
     assert main(["serve", "-e", "AT2PO-MicroWiki-v0", *words]) == 2
-    assert said in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert said in err and err.count("\n") == 1
+
+
+def test_a_port_in_use_is_one_line_and_no_address_is_claimed(installed, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert main(["serve", "-e", "AT2PO-MicroWiki-v0", "--port", str(port)]) == 2
+    out, err = capsys.readouterr()
+    assert f"--port {port}: " in err and err.count("\n") == 1 and out == ""
 
 
 @pytest.mark.integration
-def test_a_server_is_started_answers_and_ends(tmp_path):
-    port = free_port()
-    words = [
-        "serve",
-        "-e",
-        "AT2PO-HotpotQA-v0",
-        "--split",
-        "demo",
-        "--port",
-        str(port),
-        "--token-var",
-        "A_TOKEN",
-        "k=2",
-    ]
-    with (tmp_path / "log").open("wb") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "at2po_agent", *words],
-            env={**os.environ, "A_TOKEN": "right"},
-            stdout=log,
-            stderr=log,
-        )
+@pytest.mark.parametrize(("ending", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+def test_a_server_says_its_address_answers_and_ends(ending, status):
+    words = ["-e", "AT2PO-HotpotQA-v0", "--split", "demo", "--port", "0", "--token-var", "A_TOKEN", "k=2"]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "at2po_agent", "serve", *words],
+        env={**os.environ, "A_TOKEN": "right"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     try:
-        request = urllib.request.Request(f"http://127.0.0.1:{port}/metadata", headers={"Authorization": "Bearer right"})
-        for _ in range(600):
-            assert server.poll() is None, (tmp_path / "log").read_text()
-            try:
-                with urllib.request.urlopen(request, timeout=5) as answer:
-                    assert b"AT2PO-HotpotQA-v0" in answer.read()
-                break
-            except OSError:
-                time.sleep(0.1)
-        else:
-            pytest.fail("it never answered")
+        said = server.stdout.readline()
+        told = re.fullmatch(r"AT2PO-HotpotQA-v0: \d+ questions of demo at ws(://127.0.0.1:[1-9]\d*)/ws\n", said)
+        assert told, said + server.stderr.read()
+        request = urllib.request.Request(f"http{told[1]}/metadata", headers={"Authorization": "Bearer right"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            assert b"AT2PO-HotpotQA-v0" in answer.read()
     finally:
-        server.send_signal(signal.SIGTERM)
-        assert server.wait(20) in (0, -signal.SIGTERM, 128 + signal.SIGTERM)
-    assert "questions of demo at ws://127.0.0.1" in (tmp_path / "log").read_text()
+        server.send_signal(ending)
+        _, err = server.communicate(timeout=20)
+    assert server.returncode == status and "Traceback" not in err
