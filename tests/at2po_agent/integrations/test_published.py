@@ -7,6 +7,7 @@ import sys
 from argparse import Namespace
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -16,7 +17,10 @@ import torch
 
 import at2po_agent as at2po
 from at2po_agent.integrations import prime_rl, slime, turn_loss
+from at2po_agent.method.objective import ATPO
 from tests.helpers.trajectories import padded_rows
+
+BOUNDS = [(0.3, 0.4), (1e-4, 0.4), (0.3, 1e-4)]  # no clipping, and clipping on one side alone
 
 
 def publish(monkeypatch: pytest.MonkeyPatch, name: str, **members: Any) -> None:
@@ -44,20 +48,21 @@ class PrimeOutputs:
     advantages: torch.Tensor | None = None
 
 
-def test_prime_rl_s_sequences_add_up_to_the_core_s_loss(monkeypatch):
+@pytest.mark.parametrize("bounds", [{}, *({"eps_low": low, "eps_high": high} for low, high in BOUNDS)])
+def test_prime_rl_s_sequences_add_up_to_the_core_s_loss(monkeypatch, bounds):
     publish(monkeypatch, "prime_rl.trainer.rl.loss", LossOutputs=PrimeOutputs)
     batch = padded_rows()
 
     def by_sequence(logp, logp_old, advantages, mask):
         outputs = [
-            prime_rl.turn_level_loss(PrimeLossInputs(a, b, None, c, d.bool()), sequence_mean=True)
+            prime_rl.turn_level_loss(PrimeLossInputs(a, b, None, c, d.bool()), sequence_mean=True, **bounds)
             for a, b, c, d in zip(logp, logp_old, advantages, mask, strict=True)
         ]
         assert all(metric.ndim == 0 for output in outputs for metric in output.metrics.values())
         return (sum(output.loss for output in outputs) / len(logp),)
 
     loss, gradient = batch.loss_and_gradient(by_sequence)
-    expected = batch.loss_and_gradient(turn_loss)
+    expected = batch.loss_and_gradient(partial(turn_loss, objective=ATPO(**bounds)))
     assert loss == pytest.approx(expected[0], rel=1e-12)
     torch.testing.assert_close(gradient, expected[1], rtol=1e-12, atol=0)
 
@@ -126,15 +131,20 @@ def test_slime_trains_on_a_tree_as_we_do(monkeypatch):
     def mean_of_the_rollout(rows):  # siblings count as one rollout: all of its tokens together
         return (rows * torch.cat(masks)).sum() / torch.cat(masks).sum()
 
-    loss, metrics = slime.turn_level_loss(args, batch, new, mean_of_the_rollout)
-    gradients = torch.autograd.grad(loss, new)
-    assert metrics["loss"] == loss.detach()
-
     padded = [torch.nn.utils.rnn.pad_sequence(rows, batch_first=True) for rows in (new, old, masks)]
     weight = sum(int(mask.sum()) for mask in masks) / len(masks)
     plain = [a * int(mask.sum()) / weight for a, mask in zip(data["advantages"], masks, strict=True)]
     advantages = torch.nn.utils.rnn.pad_sequence(plain, batch_first=True)
-    expected, _ = turn_loss(padded[0], padded[1], advantages, padded[2])
-    assert loss.item() == pytest.approx(expected.item(), rel=1e-4, abs=1e-7)
-    for ours, theirs in zip(gradients, torch.autograd.grad(expected, new), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-8)
+    fractions = []
+    for low, high in [(3e-3, 4e-3), *BOUNDS]:
+        args.eps_clip, args.eps_clip_high = low, high
+        loss, metrics = slime.turn_level_loss(args, batch, new, mean_of_the_rollout)
+        expected, told = turn_loss(padded[0], padded[1], advantages, padded[2], objective=ATPO(low, high))
+        assert metrics["loss"] == loss.detach()
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-4, abs=1e-7)
+        fractions.append(metrics["clip_fraction"].item())
+        assert fractions[-1] == pytest.approx(told["clip_fraction"])
+        gradients = [torch.autograd.grad(one, new, retain_graph=True) for one in (loss, expected)]
+        for ours, theirs in zip(*gradients, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-8)
+    assert fractions[1] == 0 < min(fractions[0], *fractions[2:])

@@ -17,7 +17,14 @@ from at2po_agent.integrations import turn_loss  # noqa: E402
 from at2po_agent.method.objective import ATPO  # noqa: E402
 from tests.helpers.trajectories import padded_rows  # noqa: E402
 
-CONFIG = AlgorithmConfig(policy_loss_type="atpo", loss_reduction="sequence_mean", eps_clip_low=3e-3, eps_clip_high=4e-3)
+
+def config_of(low, high):
+    return AlgorithmConfig(
+        policy_loss_type="atpo", loss_reduction="sequence_mean", eps_clip_low=low, eps_clip_high=high
+    )
+
+
+CONFIG = config_of(3e-3, 4e-3)
 
 
 def reduced(advantages, mask):
@@ -27,10 +34,10 @@ def reduced(advantages, mask):
     )
 
 
-def called(logp, logp_old, advantages, mask):
+def called(logp, logp_old, advantages, mask, config=CONFIG):
     # as skyrl.backends.skyrl_train.workers.worker calls it
-    loss_of = ppo_utils.PolicyLossRegistry.get(CONFIG.policy_loss_type)
-    return loss_of(logp, logp_old, advantages, config=CONFIG, loss_mask=mask, rollout_logprobs=None)
+    loss_of = ppo_utils.PolicyLossRegistry.get(config.policy_loss_type)
+    return loss_of(logp, logp_old, advantages, config=config, loss_mask=mask, rollout_logprobs=None)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -49,11 +56,15 @@ def test_the_loss_and_its_gradient_are_the_core_s(dtype, micro_batches):
     torch.testing.assert_close(gradient, expected[1], rtol=tolerance, atol=0)
 
 
-def test_bounds_and_metrics_are_of_the_configuration():
+@pytest.mark.parametrize("bounds", [(3e-3, 4e-3), (0.3, 0.4), (1e-4, 0.4), (0.3, 1e-4)])
+def test_bounds_and_metrics_are_of_the_configuration(bounds):
     batch = padded_rows().finite()
-    _, metrics = called(batch.logp, batch.logp_old, batch.advantages, batch.mask)
-    narrow = turn_loss(batch.logp, batch.logp_old, batch.advantages, batch.mask, objective=ATPO())[1]
-    assert metrics["clip_ratio"] == narrow["clip_fraction"] > 0
+    scaled = reduced(batch.advantages, batch.mask)
+    loss, metrics = called(batch.logp, batch.logp_old, scaled, batch.mask, config_of(*bounds))
+    expected, told = turn_loss(batch.logp, batch.logp_old, batch.advantages, batch.mask, objective=ATPO(*bounds))
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
+    assert metrics["clip_ratio"] == told["clip_fraction"]
+    assert (told["clip_fraction"] > 0) == (bounds[0] < 0.3)  # no turn here rises by what the upper bound allows
 
 
 def test_the_estimator_by_its_name():

@@ -20,13 +20,14 @@ from verl.workers.config import FSDPActorConfig  # noqa: E402
 
 import at2po_agent.integrations.verl  # noqa: E402,F401
 from at2po_agent.integrations import turn_credit, turn_loss  # noqa: E402
+from at2po_agent.method.objective import ATPO  # noqa: E402
 from tests.helpers.drawn_trees import draw, golden_trees  # noqa: E402
 from tests.helpers.trajectories import padded_rows, trajectories_of  # noqa: E402
 
 
-def actor_config(**batch):
+def actor_config(low=3e-3, high=4e-3, **batch):
     config = FSDPActorConfig(
-        strategy="fsdp", rollout_n=1, ppo_micro_batch_size_per_gpu=1, clip_ratio_low=3e-3, clip_ratio_high=4e-3
+        strategy="fsdp", rollout_n=1, ppo_micro_batch_size_per_gpu=1, clip_ratio_low=low, clip_ratio_high=high
     )
     config.global_batch_info.update(batch)
     return config
@@ -53,6 +54,16 @@ def test_the_loss_and_its_gradient_are_the_core_s(dtype):
     tolerance = 1e-7 if dtype == torch.float64 else 1e-5  # verl divides by the length + 1e-8
     assert loss == pytest.approx(expected[0], rel=tolerance)
     torch.testing.assert_close(gradient, expected[1], rtol=tolerance, atol=0)
+
+
+@pytest.mark.parametrize("bounds", [(3e-3, 4e-3), (0.3, 0.4), (1e-4, 0.4), (0.3, 1e-4)])
+def test_the_bounds_are_those_of_the_configuration(bounds):
+    batch = padded_rows().finite()
+    loss, metrics = called(batch.logp, batch.logp_old, batch.advantages, batch.mask, config=actor_config(*bounds))
+    expected, told = turn_loss(batch.logp, batch.logp_old, batch.advantages, batch.mask, objective=ATPO(*bounds))
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-7)
+    assert metrics["actor/pg_clipfrac"] == told["clip_fraction"]
+    assert (told["clip_fraction"] > 0) == (bounds[0] < 0.3)  # no turn here rises by what the upper bound allows
 
 
 def test_micro_batches_and_ranks_add_up_to_the_mini_batch():
