@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from trl.experimental.async_grpo.async_rollout_worker import RolloutSample
 
-WAIT_SECONDS = 0.5  # for room in a full buffer, between two looks at whether to stop
+WAIT_SECONDS = 0.5  # for room in a full buffer or for new weights, between two looks at whether to stop
 
 
 @dataclass(frozen=True)
@@ -137,9 +137,15 @@ class TreeRolloutWorker:
         config = self._config
         tasks = draw_questions(self._env.tasks, config.seed, first, config.trees)
         expansion = self._algorithm.expansion
-        with self.growing:
+        # Where copying weights failed, TRL stops without a resume, and nobody gives the lock back.
+        while not self.growing.acquire(timeout=WAIT_SECONDS):
+            if self._stop.is_set():
+                return
+        try:
             version = self._version
             grown = run(rollout(self._env, tasks, self._actor, expansion, key=(config.seed, 0), first=first))
+        finally:
+            self.growing.release()
         self._alive_at = time.monotonic()
         for number, tree in enumerate(grown.trees, start=first):
             tree.prune()

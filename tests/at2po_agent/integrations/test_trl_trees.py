@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 import at2po_agent as at2po
-from at2po_agent.integrations import turn_loss
+from at2po_agent.integrations import trl_trees, turn_loss
 from at2po_agent.integrations.trl_trees import LocalWeightTransfer, TreeRolloutConfig, TreeRolloutWorker, samples_of
 from at2po_agent.method.credit import TurnCredit
 from tests.helpers.drawn_trees import draw, golden_trees
@@ -137,6 +138,23 @@ def test_two_steps_of_the_asynchronous_trainer(monkeypatch, tmp_path, transfer):
     assert len({sample.group_id for sample in worker.sent}) >= 2
     policy.close()
     env.close()
+
+
+def test_a_worker_stops_after_an_error_while_weights_were_copied(monkeypatch):
+    monkeypatch.setattr(trl_trees, "WAIT_SECONDS", 0.01)
+    env = gymnasium.make("AT2PO-MicroWiki-v0", dialect="bare").unwrapped
+    worker = TreeRolloutWorker(env, SimpleNamespace(deterministic=False), at2po.build("at2po"))
+    policy = SimpleNamespace(model=torch.nn.Linear(1, 1))
+    transfer = LocalWeightTransfer(policy, worker)
+    transfer.pause()
+    worker.start()
+    with pytest.raises(KeyError):
+        transfer.send_weights(iter([("unknown", torch.zeros(1))]))
+    stopping = threading.Thread(target=worker.stop, daemon=True)
+    stopping.start()
+    stopping.join(5)
+    assert not stopping.is_alive()
+    worker.check_health(60)
 
 
 @pytest.mark.integration
