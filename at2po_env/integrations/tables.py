@@ -101,7 +101,8 @@ def write_search_r1(env: TaskEnv[Any], path: Path) -> int:
     ``at2po-agent data import`` reads it back, except for the passages that came with the questions.
 
     Raises:
-        DataError: a task has no reference answers, or pyarrow is not installed.
+        DataError: a task has no reference answers, metadata of one name are now text and now a number, or pyarrow is
+            not installed.
         OSError: the file cannot be written; what was there before is left as it was.
     """
     try:
@@ -129,7 +130,13 @@ def write_search_r1(env: TaskEnv[Any], path: Path) -> int:
     )
     part = path.with_name(f"{path.name}.part")
     try:
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(written, schema), part)
+        try:
+            table = pyarrow.Table.from_pylist(written, schema)
+        except (pyarrow.ArrowException, TypeError, OverflowError) as error:
+            raise DataError(
+                f"{path}: metadata of one name must be texts, or whole numbers of 64 bits: {error}"
+            ) from error
+        pyarrow.parquet.write_table(table, part)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

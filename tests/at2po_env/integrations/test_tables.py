@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import gymnasium
@@ -73,6 +74,14 @@ def test_the_layout_is_the_one_of_search_r1(tmp_path):
 def test_tasks_without_answers_are_no_rows_of_search_r1(tmp_path):
     with pytest.raises(DataError, match=r"'to-11'.* has no reference answers"):
         write_search_r1(number_game(), tmp_path / "f.parquet")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("levels", [("hard", 3), (3, "hard"), (3, 2**63)])
+def test_metadata_of_mixed_kinds_are_refused(tmp_path, levels):
+    questions = [replace(one, metadata={"level": level}) for one, level in zip(QUESTIONS, levels, strict=False)]
+    with pytest.raises(DataError, match=r"f\.parquet: metadata of one name must be"):
+        write_search_r1(make_env(questions=tuple(questions)), tmp_path / "f.parquet")
     assert list(tmp_path.iterdir()) == []
 
 
