@@ -19,14 +19,13 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver, use_tools
 from inspect_ai.tool import Tool, ToolCall, ToolInfo, tool
 
 from at2po_agent.integrations.inspect_log import chat_messages, score_of
-from at2po_agent.judge.config import Format, JudgeConfig, LimitConfig, ModelConfig
+from at2po_agent.judge.config import Format, JudgeConfig, LimitConfig
 from at2po_agent.judge.endpoint.client import Call
 from at2po_agent.judge.endpoint.refusals import ContextFull
 from at2po_agent.judge.endpoint.replies import Reply
 from at2po_agent.judge.episodes.play import play
 from at2po_agent.judge.episodes.records import EpisodeRecord
-from at2po_agent.judge.opening import open_env
-from at2po_agent.judge.resolve import default_split
+from at2po_agent.judge.opening import chat_config, open_env
 from at2po_agent.rollouts.outages import Outages
 from at2po_env.dialects import NATIVE
 from at2po_env.registration import BENCHMARKS, TASK_FAMILIES
@@ -154,9 +153,7 @@ def environment_task(
         **env: arguments of the environment: ``k``, ``search``, ….
     """
     limits = LimitConfig() if max_turn_tokens is None else LimitConfig(max_turn_tokens=max_turn_tokens)
-    # An address, though an empty one, makes the environment one for chat endpoints.
-    config = JudgeConfig((env_id,), ModelConfig("inspect", ""), split or default_split(env_id), format=format, env=env)
-    config = replace(config, temperature=temperature, limits=limits)
+    config = replace(chat_config(env_id, "inspect", split, format, limits, env), temperature=temperature)
     opened = open_env(config)
     tasks = [opened.task(task_id) for task_id in opened.tasks]
     samples = [Sample(one.text, target=list(one.answers), id=one.id, metadata={"group": one.group}) for one in tasks]

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from at2po_agent.environments import make_env, takes
-from at2po_agent.judge.config import DIALECT_OF, JudgeConfig
+from at2po_agent.judge.config import DIALECT_OF, Format, JudgeConfig, LimitConfig, ModelConfig
+from at2po_agent.judge.resolve import default_split
 from at2po_agent.judge.tree.search import check_votes
 from at2po_agent.settings import ConfigError
 from at2po_env.tasks import TaskEnv
+
+
+def chat_config(
+    env_id: str, model: str, split: str | None, format: Format, limits: LimitConfig, env: Mapping[str, Any]
+) -> JudgeConfig:
+    """How an environment is played where another suite asks the model, in place of a client of ours.
+
+    Args:
+        env_id: its Gymnasium id.
+        model: a name for records.
+        split: of its tasks; the one that ``at2po-agent eval`` takes where it is None.
+        format: ``tags`` in the messages, or ``native`` tool calls.
+        limits: of an episode.
+        env: arguments of the environment.
+    """
+    # An address, though an empty one, makes the environment one for chat endpoints.
+    asked = ModelConfig(model, "")
+    return JudgeConfig((env_id,), asked, split or default_split(env_id), format=format, limits=limits, env=dict(env))
 
 
 def open_env(config: JudgeConfig) -> TaskEnv[Any]:

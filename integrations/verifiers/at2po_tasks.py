@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from functools import cache
 from typing import Any, Literal
 
@@ -21,12 +20,11 @@ import openai
 import verifiers.v1 as vf
 from pydantic import Field
 
-from at2po_agent.judge.config import JudgeConfig, LimitConfig, ModelConfig
+from at2po_agent.judge.config import JudgeConfig, LimitConfig
 from at2po_agent.judge.endpoint.client import Call
 from at2po_agent.judge.endpoint.replies import Reply, read_reply
 from at2po_agent.judge.episodes.play import play
-from at2po_agent.judge.opening import open_env
-from at2po_agent.judge.resolve import default_split
+from at2po_agent.judge.opening import chat_config, open_env
 from at2po_agent.rollouts.outages import Outages
 from at2po_env.tasks import TaskEnv
 
@@ -140,9 +138,7 @@ class _Intercepted:
 def _opened(told: str) -> tuple[TaskEnv[Any], JudgeConfig]:
     """An environment of this process, which its episodes clone, and how it is played."""
     wanted = json.loads(told)
-    env_id = wanted["environment"]
-    # An address, though an empty one, makes the environment one for chat endpoints.
-    config = JudgeConfig((env_id,), ModelConfig("verifiers", ""), wanted["split"] or default_split(env_id))
     limits = LimitConfig(max_turn_tokens=wanted["max_turn_tokens"])
-    config = replace(config, format=wanted["format"], env=wanted["arguments"], limits=limits)
+    env_id, split, form, arguments = (wanted[name] for name in ("environment", "split", "format", "arguments"))
+    config = chat_config(env_id, "verifiers", split, form, limits, arguments)
     return open_env(config), config

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+from at2po_agent.commands.main import main
 from at2po_agent.environments import make_env
+from at2po_agent.judge.episodes.records import EpisodeRecord, read_episodes
 from tests.helpers.chat_server import Asked, Say, Script
 
 RIGHT_EVERY = 2
+DEMO = ("eval", "-e", "AT2PO-HotpotQA-v0", "--split", "demo", "-m", "smollm2")
 
 
 def scripted_answers(env_id: str, split: str, *, thinks: bool = False, native: bool = False) -> Script:
@@ -28,3 +32,11 @@ def scripted_answers(env_id: str, split: str, *, thinks: bool = False, native: b
         return Say(f"{thought}<answer>{'nobody' if wrong[question] else golds[question]}</answer>")
 
     return say
+
+
+def judged(url: str, limit: int, out: Path, *words: str, **arguments: object) -> dict[str, EpisodeRecord]:
+    """The episodes of ``at2po-agent eval`` by question, for another suite's to be compared with."""
+    env = [f"env.{name}={value}" for name, value in arguments.items()]
+    assert main([*DEMO, "-b", url, "-n", str(limit), "-c", "1", *env, *words, f"out={out}"]) == 0
+    (run,) = out.iterdir()
+    return {record.question_id: record for record in read_episodes(run)}

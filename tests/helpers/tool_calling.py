@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from at2po_agent.warmstart.new_model import TinyConfig, new_model
+
+SIZE = TinyConfig(hidden_size=64, intermediate_size=128, layers=2, head_dim=16, max_positions=4096)
 
 TOKENS = ("<|end|>", "<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
 
@@ -32,21 +35,7 @@ def tool_tokenizer(chat_template: str, text: str) -> Any:
 
 def fitted_policy(tokenizer: Any, episodes: Sequence[tuple[Sequence[int], Sequence[int]]], steps: int = 120) -> Any:
     """A two-layer Qwen3 that has learned to say each completion after its prompt, all equally often."""
-    torch.manual_seed(0)
-    config = Qwen3Config(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=16,
-        max_position_embeddings=4096,
-        tie_word_embeddings=True,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    model = Qwen3ForCausalLM(config)
+    model = new_model(SIZE, tokenizer, seed=0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.0)
     width = max(len(prompt) + len(completion) for prompt, completion in episodes)
     ids = torch.full((len(episodes), width), tokenizer.pad_token_id)

@@ -12,11 +12,9 @@ import pytest
 
 pytest.importorskip("at2po_tasks")
 
-from at2po_agent.commands.main import main
-from at2po_agent.judge.episodes.records import read_episodes
 from tests.helpers.chat_server import ChatServer, Say
 from tests.helpers.llama_server import llama
-from tests.helpers.scripted_answers import scripted_answers
+from tests.helpers.scripted_answers import judged, scripted_answers
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(280)]
 
@@ -48,28 +46,6 @@ def verified(url: str, limit: int, out: Path, tokens: int = 512, **arguments: ob
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert len(lines) == limit, done.stdout + done.stderr
     return {line["task"]["data"]["id"]: line for line in lines}
-
-
-def judged(url: str, limit: int, out: Path, *words: str, **arguments: object):
-    env = [f"env.{name}={value}" for name, value in arguments.items()]
-    where = [
-        "eval",
-        "-e",
-        "AT2PO-HotpotQA-v0",
-        "--split",
-        "demo",
-        "-m",
-        "smollm2",
-        "-b",
-        url,
-        "-n",
-        str(limit),
-        "-c",
-        "1",
-    ]
-    assert main([*where, *env, *words, f"out={out}"]) == 0
-    (run,) = out.iterdir()
-    return {record.question_id: record for record in read_episodes(run)}
 
 
 def same(episodes, records) -> float:

@@ -17,7 +17,7 @@ from at2po_agent.commands.main import main
 from at2po_agent.judge.episodes.records import read_episodes
 from tests.helpers.chat_server import ChatServer
 from tests.helpers.places import ROOT
-from tests.helpers.scripted_answers import scripted_answers
+from tests.helpers.scripted_answers import DEMO, scripted_answers
 
 pytestmark = pytest.mark.integration
 
@@ -46,21 +46,7 @@ def test_every_stored_evaluation_is_a_log(run, tmp_path):
 @pytest.mark.parametrize("form", ["tags", "native"])
 def test_a_fresh_evaluation_is_one_that_inspect_lists_and_shows(tmp_path, form):
     with ChatServer(scripted_answers("AT2PO-HotpotQA-v0", "demo", native=form == "native")) as server:
-        where = [
-            "eval",
-            "-e",
-            "AT2PO-HotpotQA-v0",
-            "--split",
-            "demo",
-            "-m",
-            "m",
-            "-b",
-            server.url,
-            "-n",
-            "4",
-            "-r",
-            "2",
-        ]
+        where = [*DEMO, "-b", server.url, "-n", "4", "-r", "2"]
         assert main([*where, f"format={form}", f"out={tmp_path / 'runs'}"]) == 0
     (run,) = (tmp_path / "runs").iterdir()
     (tmp_path / "logs").mkdir()
@@ -82,7 +68,7 @@ def test_a_fresh_evaluation_is_one_that_inspect_lists_and_shows(tmp_path, form):
 
 def test_a_filter_chooses_the_episodes(tmp_path):
     with ChatServer(scripted_answers("AT2PO-HotpotQA-v0", "demo")) as server:
-        where = ["eval", "-e", "AT2PO-HotpotQA-v0", "--split", "demo", "-m", "m", "-b", server.url, "-n", "4"]
+        where = [*DEMO, "-b", server.url, "-n", "4"]
         assert main([*where, f"out={tmp_path / 'runs'}"]) == 0
     (run,) = (tmp_path / "runs").iterdir()
     log = export(run, tmp_path / "log.eval", "--only", "correct")

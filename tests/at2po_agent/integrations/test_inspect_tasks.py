@@ -16,11 +16,9 @@ from inspect_ai.log import read_eval_log
 from inspect_ai.model import get_model
 from inspect_ai.solver import generate
 
-from at2po_agent.commands.main import main
-from at2po_agent.judge.episodes.records import read_episodes
 from tests.helpers.chat_server import ChatServer, Say
 from tests.helpers.llama_server import llama
-from tests.helpers.scripted_answers import scripted_answers
+from tests.helpers.scripted_answers import judged, scripted_answers
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore")]  # of the other package
 
@@ -52,14 +50,6 @@ def on_the_command_line(task: str, url: str, limit: int, logs: Path, **arguments
     return read_eval_log(str(log))
 
 
-def judged(env_id: str, url: str, limit: int, out: Path, *words: str, **arguments: object):
-    env = [f"env.{name}={value}" for name, value in arguments.items()]
-    where = ["eval", "-e", env_id, "--split", "demo", "-m", "smollm2", "-b", url, "-n", str(limit), "-c", "1"]
-    assert main([*where, *env, *words, f"out={out}"]) == 0
-    (run,) = out.iterdir()
-    return {record.question_id: record for record in read_episodes(run)}
-
-
 def same(log, records) -> float:
     """Check that every sample has the scores and messages of the record of its question; returns the mean of EM."""
     assert log.status == "success" and len(log.samples) == len(records)
@@ -78,7 +68,7 @@ def same(log, records) -> float:
 def test_the_same_episodes_and_the_same_exact_match_to_the_digit(tmp_path, thinks):
     with ChatServer(scripted_answers("AT2PO-HotpotQA-v0", "demo", thinks=thinks)) as server:
         log = inspected("hotpotqa", server.url, 6, tmp_path / "logs", split="demo", **SHORT)
-        ours = judged("AT2PO-HotpotQA-v0", server.url, 6, tmp_path / "runs", **SHORT)
+        ours = judged(server.url, 6, tmp_path / "runs", **SHORT)
     assert same(log, ours) == 0.5
     assert log.samples[0].target == list(ours[log.samples[0].id].answers)
 
@@ -89,7 +79,7 @@ def test_llama_cpps_server_plays_the_same_episodes_in_both(tmp_path):
     with llama(tmp_path / "first") as url:
         log = on_the_command_line("hotpotqa", url, 3, tmp_path / "logs", split="demo", max_turn_tokens=24, **short)
     with llama(tmp_path / "second") as url:
-        ours = judged("AT2PO-HotpotQA-v0", url, 3, tmp_path / "runs", "limits.max_turn_tokens=24", **short)
+        ours = judged(url, 3, tmp_path / "runs", "limits.max_turn_tokens=24", **short)
     same(log, ours)
 
 

@@ -22,7 +22,9 @@ from at2po_env.errors import ToolUnavailable
 from at2po_env.state import plain
 from search_backend.base import SearchUnavailable
 from tests.helpers.env_doubles import FakeSearch
+from tests.helpers.servers import answering
 from tests.helpers.tool_calling import fitted_policy, save, tool_tokenizer
+from tests.helpers.trl_steps import TWO_STEPS
 
 
 def call(query: str) -> dict:
@@ -186,10 +188,8 @@ def completions_server(policy):
         def log_message(self, *_):
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with answering(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server:
         yield f"http://127.0.0.1:{server.server_port}", asked, tokenizer
-        server.shutdown()
 
 
 @pytest.mark.integration
@@ -242,17 +242,13 @@ def test_two_steps_of_grpo_trainer(policy, tmp_path):
     trainer = GRPOTrainer(
         AutoModelForCausalLM.from_pretrained(policy),
         args=GRPOConfig(
+            **TWO_STEPS,
             output_dir=str(tmp_path),
-            max_steps=2,
             per_device_train_batch_size=8,
             num_generations=8,
             max_completion_length=256,
             max_tool_calling_iterations=3,
-            learning_rate=1e-3,
             temperature=0.7,
-            logging_steps=1,
-            report_to=[],
-            use_cpu=True,
         ),
         train_dataset=spec.train_dataset,
         environment_factory=spec.environment_factory,

@@ -16,6 +16,7 @@ from at2po_agent.integrations.trl_trees import LocalWeightTransfer, TreeRolloutC
 from at2po_agent.method.credit import TurnCredit
 from tests.helpers.drawn_trees import draw, golden_trees
 from tests.helpers.trajectories import trajectories_of
+from tests.helpers.trl_steps import TWO_STEPS
 
 MODEL = Path(at2po.__file__).parent / "data" / "microwiki"
 
@@ -102,15 +103,11 @@ def test_two_steps_of_the_asynchronous_trainer(monkeypatch, tmp_path, transfer):
     trainer = AsyncGRPOTrainer(
         str(MODEL),
         args=AsyncGRPOConfig(
+            **TWO_STEPS,
             output_dir=str(tmp_path),
-            max_steps=2,
             per_device_train_batch_size=12,
             gradient_accumulation_steps=1,
-            learning_rate=1e-3,
             token_budget=0,
-            logging_steps=1,
-            report_to=[],
-            use_cpu=True,
             bf16=False,
             dtype="float32",
             save_strategy="no",

@@ -269,21 +269,7 @@ def test_a_model_s_name_and_a_server_s_message_are_text_on_the_terminal(serve, c
         return failure(400, hostile) if asked.number == 3 else search_then_answer(asked)
 
     server = serve(script)
-    words = [
-        "eval",
-        "-e",
-        "AT2PO-HotpotQA-v0",
-        "--split",
-        "demo",
-        "-m",
-        hostile,
-        "-b",
-        server.url,
-        "-n",
-        "2",
-        "-c",
-        "1",
-    ]
+    words = [*DEMO, "-m", hostile, "-b", server.url, "-n", "2", "-c", "1"]
     assert cli.main([*words, "--dry-run"]) == 0
     assert cli.main(words) == 1
     (run,) = runs()
