@@ -21,7 +21,7 @@ from openenv.core.client_types import StepResult as RemoteResult
 from at2po_env.core import ForkableEnv, StepResult
 from at2po_env.errors import EnvError, SnapshotError, ToolUnavailable
 from at2po_env.integrations.openenv_client import TurnClient
-from at2po_env.integrations.openenv_wire import OURS, TurnAction, error_from_wire, text_from_wire
+from at2po_env.integrations.openenv_wire import OURS, SessionLost, TurnAction, error_from_wire, text_from_wire
 from at2po_env.spaces import UnicodeText
 from at2po_env.state import Text, plain
 from search_backend.background import BackgroundLoop
@@ -65,7 +65,7 @@ class _Sessions:
         async with self._room:
             try:
                 return await self._ask(self._nearest(here), here, ask)
-            except ToolUnavailable:
+            except SessionLost:
                 # A session that was idle for too long is gone: a new one begins at the snapshot.
                 return await self._ask(self._connect(), here, ask)
 

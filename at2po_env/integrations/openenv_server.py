@@ -21,10 +21,17 @@ from openenv.core.env_server.interfaces import Environment
 from openenv.core.env_server.types import ConcurrencyConfig, EnvironmentMetadata
 
 from at2po_env.core import StepResult
-from at2po_env.errors import ToolUnavailable
 from at2po_env.integrations.openenv_guard import Guard, Limits
 from at2po_env.integrations.openenv_snapshots import Snapshots
-from at2po_env.integrations.openenv_wire import OURS, TurnAction, TurnObservation, TurnState, text_to_wire, told
+from at2po_env.integrations.openenv_wire import (
+    OURS,
+    SessionLost,
+    TurnAction,
+    TurnObservation,
+    TurnState,
+    text_to_wire,
+    told,
+)
 from at2po_env.state import plain
 from at2po_env.tasks import TaskEnv
 
@@ -62,13 +69,11 @@ class TurnEnvironment(Environment):
             )
         with told():
             kept = self._snapshots.find(where["snapshot"]) if "snapshot" in where else None
-            env = self._enter(kept.split if kept else split)
-            if kept is not None:
-                env.reset(options={"snapshot": kept.snapshot})
-            elif "index" in where:
-                env.reset(seed=seed, options={"task_id": env.tasks[_index(where["index"], len(env.tasks))]})
-            else:
-                env.reset(seed=seed, options=where)
+            entered = kept.split if kept else self._split if split is None else split
+            options: dict[str, Any] = dict(where) if kept is None else {"snapshot": kept.snapshot}
+            env = self._begun(entered, seed if kept is None else None, options)
+        self.close()
+        self._split, self._env = entered, env
         self._rendered, self._episode_id = rendered, episode_id
         return self._observed(None, env.info())
 
@@ -103,18 +108,23 @@ class TurnEnvironment(Environment):
             ended=info.get("ended"),
         )
 
-    def _enter(self, split: str | None) -> TaskEnv[Any]:
-        """The session's environment of a split."""
-        wanted = self._split if split is None else split
-        shared = self._of(wanted)
-        if self._env is None or wanted != self._split:
-            self.close()
-            self._split, self._env = wanted, shared.clone()
-        return self._env
+    def _begun(self, split: str, seed: int | None, options: dict[str, Any]) -> TaskEnv[Any]:
+        """A new environment with an episode; where it is refused, the episode under way goes on."""
+        env = self._of(split).clone()
+        if self._env is not None:
+            env.np_random = self._env.np_random  # resets without a seed go on drawing
+        try:
+            if "index" in options:
+                options = {"task_id": env.tasks[_index(options["index"], len(env.tasks))]}
+            env.reset(seed=seed, options=options)
+        except BaseException:
+            env.close()
+            raise
+        return env
 
     def _here(self) -> TaskEnv[Any]:
         if self._env is None:
-            raise ToolUnavailable("no episode has begun on this connection: reset it; plain HTTP keeps none, use /ws")
+            raise SessionLost("no episode has begun on this connection: reset it; plain HTTP keeps none, use /ws")
         return self._env
 
     def _of(self, split: str) -> TaskEnv[Any]:

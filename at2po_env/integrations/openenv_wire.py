@@ -21,7 +21,7 @@ from search_backend.base import SearchUnavailable
 OURS = "at2po"
 """The key of ``metadata`` that is no part of the environment's ``info``."""
 
-_UNAVAILABLE, _BAD_SNAPSHOT = "unavailable: ", "snapshot: "
+_UNAVAILABLE, _BAD_SNAPSHOT, _LOST = "unavailable: ", "snapshot: ", "session: "
 
 _KINDS: Mapping[str, type[tuple[Any, ...]]] = {"user": UserMessage, "tool": ToolMessage, "prompt": ToolPrompt}
 
@@ -65,11 +65,17 @@ def text_from_wire(data: Mapping[str, Any]) -> Text:
     return _KINDS[data["kind"]](segments) if data["kind"] in _KINDS else segments
 
 
+class SessionLost(ToolUnavailable):
+    """The connection, or the episode on it, is gone: a new session can go on from a snapshot."""
+
+
 @contextmanager
 def told() -> Iterator[None]:
     """Begin the errors that clients tell apart with a word, as OpenEnv gives all of them one code."""
     try:
         yield
+    except SessionLost as error:
+        raise RuntimeError(f"{_LOST}{error}") from error
     except (SearchUnavailable, ToolUnavailable) as error:
         raise RuntimeError(f"{_UNAVAILABLE}{error}") from error
     except SnapshotError as error:
@@ -80,6 +86,8 @@ def error_from_wire(error: Exception) -> EnvError:
     """What a call of OpenEnv's client raised, as the error of ours that it stands for."""
     said = str(error).removeprefix("Server error: ")
     # Everything but an answer of the server's is a connection that was lost, refused or too slow.
-    if not isinstance(error, RuntimeError) or "CAPACITY_REACHED" in said or said.startswith(_UNAVAILABLE):
-        return ToolUnavailable(said.removeprefix(_UNAVAILABLE) or type(error).__name__)
+    if not isinstance(error, RuntimeError) or said.startswith(_LOST):
+        return SessionLost(said.removeprefix(_LOST) or type(error).__name__)
+    if "CAPACITY_REACHED" in said or said.startswith(_UNAVAILABLE):
+        return ToolUnavailable(said.removeprefix(_UNAVAILABLE))
     return SnapshotError(said.removeprefix(_BAD_SNAPSHOT)) if said.startswith(_BAD_SNAPSHOT) else EnvError(said)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import pickle
+import time
 
 import gymnasium
 import pytest
@@ -16,6 +17,7 @@ from at2po_agent.method.expansion import Chains
 from at2po_agent.rollouts.grow import Actor, Limits, grow
 from at2po_env.core import ForkableEnv
 from at2po_env.errors import SnapshotError, ToolUnavailable
+from at2po_env.integrations.openenv_guard import Limits as ServerLimits
 from at2po_env.integrations.openenv_remote import RemoteEnv
 from at2po_env.integrations.openenv_snapshots import Snapshots
 from search_backend.base import SearchUnavailable
@@ -106,6 +108,34 @@ def test_a_snapshot_that_the_server_does_not_know_is_refused():
         elsewhere.close()
 
 
+def test_a_step_asks_once_in_an_outage():
+    search = FakeSearch()
+    with serving({"all": make_env(search)}) as (url, _):
+        env = RemoteEnv(url)
+        env.reset(options={"task_id": "q1"})
+        search.failures = [SearchUnavailable("the search is down")] * 3
+        with pytest.raises(ToolUnavailable, match="the search is down"):
+            env.step(SEARCH)
+        assert len(search.failures) == 2
+        env.close()
+
+
+def test_a_session_that_was_let_go_begins_again_at_the_snapshot():
+    with serving({"all": make_env()}, limits=ServerLimits(idle_seconds=0.2)) as (url, wire):
+        env = RemoteEnv(url)
+        env.reset(options={"task_id": "q1"})
+        assert env.step(SEARCH)[4]["turns"] == 1
+        deadline = time.monotonic() + 10
+        while not any("websocket.close" in message for message in wire.sent):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert env.step(SEARCH)[4]["turns"] == 2
+        assert env.step(ANSWER)[1] == 1.0
+        sessions = [message for message in wire.sent if "websocket.accept" in message]
+        env.close()
+    assert len(sessions) > 1
+
+
 def test_an_outage_is_outlasted_by_grow_and_never_scored():
     search = FakeSearch()
     search.failures = [SearchUnavailable("the search is down")] * 3
@@ -122,7 +152,7 @@ def test_an_outage_is_outlasted_by_grow_and_never_scored():
         env.close()
 
 
-def test_a_server_that_is_gone_is_unavailable_and_a_lost_session_begins_again():
+def test_a_server_that_is_gone_is_unavailable():
     snapshots = Snapshots()
     with serving({"all": make_env()}, snapshots=snapshots) as (url, _):
         env = RemoteEnv(url, timeout=5)
