@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,10 @@ from tests.helpers.places import SHARED
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach a hub
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Where xdist has a worker on every core, more threads in each, and in what it starts, would only wait for those of the
+# others: OpenMP's spin at every barrier. Torch reads it when it is imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 settings.register_profile("no-deadline", deadline=None)  # the first use of torch takes seconds; machines are shared
 settings.load_profile("no-deadline")
@@ -38,12 +41,6 @@ def data_dir() -> Path:
     if not DATA.is_dir():
         pytest.skip(f"no benchmark data at {DATA}; set AT2PO_DATA to a folder with the official files")
     return DATA
-
-
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Where xdist has a worker on every core, more threads in each would only wait for those of the others."""
-    if "PYTEST_XDIST_WORKER" in os.environ and "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(1)
 
 
 @pytest.hookimpl(wrapper=True)

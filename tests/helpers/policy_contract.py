@@ -93,7 +93,7 @@ class PolicyContract:
 
     def test_a_turn_ends_with_its_first_stop_its_end_of_sequence_or_its_length(self, engine: Engine) -> None:
         finishes = set()
-        for stop, new in ((STOP, 40), ((), 60), (("e",), 5)):
+        for stop, new in ((STOP, 40), ((), 60), ((), 4), (("e",), 5)):
             asked = requests(6, new, key=2)
             for found in run(engine.policy, asked, Sampling(1.0, stop)):
                 finishes.add(found.finish)

@@ -52,7 +52,7 @@ class SGLang:
                 "--sleep-on-idle",
                 *self.arguments,
             ],
-            env=os.environ | {"OMP_NUM_THREADS": "2", "PATH": with_uv} | self.environment,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PATH": with_uv} | self.environment,
             capture_output=True,
             text=True,
             timeout=900,  # the first one installs it
