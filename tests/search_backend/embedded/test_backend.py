@@ -83,6 +83,11 @@ def test_only_the_first_terms_of_a_query_count(index):
     assert index.search([" ".join([*words, "Tivaro"])], 1) == [[]]
 
 
+def folder_of_an_index():
+    """A folder that goes afterwards; an open index may write a lock file into it at any time."""
+    return tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+
+
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_any_passages_come_back_and_any_query_is_answered(data):
@@ -90,7 +95,7 @@ def test_any_passages_come_back_and_any_query_is_answered(data):
     contents = data.draw(st.lists(st.tuples(text, text), min_size=1, max_size=8))
     passages = [Passage(f"{i}", title, body) for i, (title, body) in enumerate(contents)]
     queries = [*data.draw(st.lists(st.text(st.characters(), max_size=40), max_size=5)), *(p.text for p in passages)]
-    with tempfile.TemporaryDirectory() as folder:
+    with folder_of_an_index() as folder:
         for hits in EmbeddedIndex.build(Path(folder) / "index", passages).search(queries, 8):
             assert [(-hit.score, hit.passage.id) for hit in hits] == sorted(
                 (-hit.score, hit.passage.id) for hit in hits
@@ -109,7 +114,7 @@ def test_exactly_the_passages_that_share_a_word_are_found(contents, queries):
 
     passages = [Passage(f"{i}", title, body) for i, (title, body) in enumerate(contents)]
     expected = [sorted(p.id for p in passages if words(query) & words(f"{p.title} {p.text}")) for query in queries]
-    with tempfile.TemporaryDirectory() as folder:
+    with folder_of_an_index() as folder:
         found = EmbeddedIndex.build(Path(folder) / "index", passages).search(queries, 8)
     assert [sorted(ids(hits)) for hits in found] == expected
 

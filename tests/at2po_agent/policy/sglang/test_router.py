@@ -49,11 +49,11 @@ class Front(Double):
 
 
 @contextmanager
-def routed() -> Iterator[tuple[SGLangPolicy, Front]]:
+def routed(timeout: float = 30) -> Iterator[tuple[SGLangPolicy, Front]]:
     with ExitStack() as stack:
         front = Front(*(stack.enter_context(serving(Double())) for _ in range(2)))
         stack.enter_context(serving(front))
-        policy = SGLangPolicy([server.url for server in front.servers], CODEC, router=front.url, timeout=1)
+        policy = SGLangPolicy([server.url for server in front.servers], CODEC, router=front.url, timeout=timeout)
         yield stack.enter_context(closing(policy)), front
 
 
@@ -77,7 +77,7 @@ def test_a_turn_that_nobody_waits_for_is_aborted_on_the_servers() -> None:
     async def never(body):
         await asyncio.sleep(30)
 
-    with routed() as (policy, front):
+    with routed(timeout=1) as (policy, front):
         front.misbehave = [never] * 8
         with pytest.raises(PolicyUnavailable, match="no answer"):
             ask(policy, 1)
