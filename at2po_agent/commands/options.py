@@ -37,7 +37,7 @@ def complete(option: argparse.Action, words: Callable[[], Any]) -> None:
 
 def env_words() -> list[str]:
     """Ids of environments that come along, short names and groups of benchmarks."""
-    from at2po_env.registration import BENCHMARKS, TASK_FAMILIES
+    from at2po_env.registration import BENCHMARKS, GENERATED, TASK_FAMILIES
 
-    groups = {group for entry in BENCHMARKS.values() for group in entry.groups}
+    groups = {group for entry in BENCHMARKS.values() for group in entry.groups} - {GENERATED}
     return [*(entry.id for entry in BENCHMARKS.values()), *TASK_FAMILIES, *BENCHMARKS, *sorted(groups), "all"]

@@ -28,9 +28,7 @@ def add_parser(commands: Any) -> None:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from at2po_agent.planning.plan import GIB, device_memory, make_plan
     from at2po_agent.settings import to_yaml
-    from at2po_agent.terminal import SafeConsole
     from at2po_agent.training.config import load_config
 
     if arguments.processes < 1:
@@ -41,6 +39,10 @@ def _plan(arguments: argparse.Namespace) -> int:
     if arguments.print_config:
         say(to_yaml(config).rstrip("\n"))
         return 0
+
+    from at2po_agent.planning.plan import GIB, device_memory, make_plan
+    from at2po_agent.terminal import SafeConsole
+
     memory = device_memory(config.policy.device) if arguments.memory is None else int(arguments.memory * GIB)
     plan = make_plan(config, memory, arguments.processes)
     SafeConsole(width=None if sys.stdout.isatty() else 130).print(table(plan, config.name, memory))
