@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from at2po_agent.packaged_configs import FOLDER, locate, packaged, summary
-from at2po_agent.settings import ConfigError
+from at2po_agent.settings import ConfigError, read_yaml
 from at2po_agent.training.config import load_config
 
 
@@ -31,6 +31,12 @@ def test_every_name_is_unique_and_every_file_says_in_one_line_what_it_is() -> No
         text = path.read_text(encoding="utf-8")
         assert text.startswith("# ") and summary(path).endswith("."), name
         assert len(summary(path)) < 120
+
+
+def test_nothing_of_one_task_is_left_in_another() -> None:
+    """Arguments of an environment are replaced as a whole where a file has them."""
+    envs = [env for path in packaged().values() if (env := read_yaml(path).get("env", {})).get("id")]
+    assert len(envs) > 5 and all("kwargs" in env for env in envs)
 
 
 def test_a_file_wins_and_a_folder_does_not(elsewhere: Path) -> None:
