@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import os
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from at2po_agent.settings import ConfigError
 from at2po_env.core import ForkableEnv
 from at2po_env.dataset import DataError
 from at2po_env.forkable import Forkable
+from at2po_env.registration import BENCHMARKS, TASK_FAMILIES
 from at2po_env.tasks import TaskEnv
 from search_backend.components import import_module
 
@@ -55,10 +57,19 @@ def check_env_id(env_id: str) -> None:
     try:
         gymnasium.spec(name)
     except gymnasium.error.UnregisteredEnv as error:
-        raise ConfigError(f"env.id: {error}") from error
+        raise ConfigError(f"env.id: {error}{_meant(name, str(error))}") from error
     except gymnasium.error.Error:
         # Such as an id without its version, of which ``gymnasium.make`` takes the latest.
         pass
+
+
+def _meant(name: str, message: str) -> str:
+    """Which of our ids was probably meant, where Gymnasium has not named any: ``microwiki``, ``at2po-nq-v0``."""
+    ours = {family.lower(): family for family in TASK_FAMILIES}
+    for short, entry in BENCHMARKS.items():
+        ours |= {short: entry.id, entry.id.lower(): entry.id}
+    near = difflib.get_close_matches(name.lower(), ours, n=1, cutoff=0.8)
+    return f" Did you mean: `{ours[near[0]]}`?" if near and "Did you mean" not in message else ""
 
 
 def make_env(env_id: str, split: str, kwargs: Mapping[str, Any]) -> TaskEnv[Any]:

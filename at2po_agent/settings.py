@@ -19,7 +19,8 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from at2po_agent.errors import AgentError
+from at2po_agent.errors import ConfigError as ConfigError
+from at2po_agent.packaged_configs import Files, locate, locate_all
 from search_backend.components import out_of_range
 from search_backend.outside import read_file, shown
 
@@ -28,10 +29,6 @@ Schema = TypeVar("Schema")
 MOST_YAML = 2**20  # bytes of a configuration
 MOST_VALUES = 100_000  # in it, those of an alias as often as it is used
 MOST_RESOLVED = 2**30  # characters that its references may stand for at the very most
-
-
-class ConfigError(AgentError, ValueError):
-    """A configuration cannot be used; the message names the key, where it was written and what to do."""
 
 
 def at_least(default: Any, low: float) -> Any:
@@ -43,26 +40,42 @@ SENT = {"sent": True}
 """Metadata of a field of settings that are sent as they are; no ``${oc.env:NAME}`` can stand in it."""
 
 
+CHOICE = {"choice": True}
+"""Metadata of a field that chooses what the settings beside it are settings of, such as the algorithm's name."""
+
+
 def above(default: Any, low: float) -> Any:
     """A field whose value is more than ``low``."""
     return field(default=default, metadata={"above": low})
 
 
-def load(schema: type[Schema], path: str | Path | None, overrides: Sequence[str]) -> Schema:
-    """The defaults of the dataclass ``schema``, then the YAML file, then ``key=value`` overrides.
+def load(
+    schema: type[Schema], files: Files, overrides: Sequence[str], under: Mapping[str, Any] | None = None
+) -> Schema:
+    """The defaults of the dataclass ``schema``, then the YAML files in order, then ``key=value`` overrides.
 
-    A file may name others that it is laid over, one or a list in order: ``base: [model.yaml, ../task.yaml]``, each
-    relative to the file that names it.
+    A file is a path or the name of a packaged configuration. It may name others that it is laid over, one or a list in
+    order: ``base: [model.yaml, ../task.yaml, at2po]``, each relative to the file that names it or packaged.
 
     Settings without a schema of their own (fields that are a ``dict``) are replaced by ``key={…}`` and added to by
-    ``key.name=value``; a file replaces those of its bases.
+    ``key.name=value``; a file replaces those of the files before it. A file that makes another choice than those before
+    it, such as another algorithm, begins with none of the settings that they made beside theirs.
+
+    Args:
+        schema: what can be configured.
+        files: configurations, later ones over earlier ones.
+        overrides: ``key=value``, over all files.
+        under: values of the first level that hold where nothing else says otherwise.
 
     Raises:
         ConfigError: a file is missing, not YAML or its own base, a key is unknown, a value has the wrong type or is out
             of range.
     """
-    merged: Any = OmegaConf.structured(schema)
-    sources = (_read_with_bases(Path(path)) if path else []) + [_read_override(text) for text in overrides]
+    merged: Any = OmegaConf.merge(OmegaConf.structured(schema), dict(under or {}))
+    paths = locate_all(files)
+    composed = [source for path in paths for source in _read_with_bases(path)]
+    _drop_other_choices(composed, schema)
+    sources = composed + [_read_override(text) for text in overrides]
     _check_references(sources)
     for values, where in sources:
         _refuse_secrets(values, schema, where)
@@ -77,7 +90,7 @@ def load(schema: type[Schema], path: str | Path | None, overrides: Sequence[str]
     origin = _Origin(tuple(where for _, where in sources))
     try:
         for key in sorted(OmegaConf.missing_keys(merged)):
-            place = path or "the configuration"
+            place = ", ".join(map(str, paths)) or "the configuration"
             raise ConfigError(f"{place}: {key} is not set; add it to the file or pass {key}=VALUE")
         config = cast(Schema, OmegaConf.to_object(merged))
     except ConfigError:
@@ -145,7 +158,8 @@ def _read_with_bases(path: Path, below: tuple[Path, ...] = ()) -> list[tuple[dic
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ConfigError(f"{where.of('base')}: base is a file or a list of files, not {names!r}")
     below = (*below, path.resolve())
-    return [source for name in names for source in _read_with_bases(path.parent / name, below)] + [(values, where)]
+    bases = [locate(name, path.parent) for name in names]
+    return [source for base in bases for source in _read_with_bases(base, below)] + [(values, where)]
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -340,17 +354,43 @@ def _refuses_itself(section: Any) -> bool:
     return False
 
 
+def _drop_other_choices(sources: Sequence[tuple[dict[str, Any], _Where]], schema: type) -> None:
+    """Take out settings that belong to another choice than a later source makes: another algorithm's expansion."""
+    for section, name, settings in _choices(schema):
+        chosen = None
+        for number, (values, _) in enumerate(sources):
+            choice = _section(values, section).get(name, chosen)
+            if chosen is not None and choice != chosen:
+                for earlier, _ in sources[:number]:
+                    for key in settings:
+                        _section(earlier, section).pop(key, None)
+            chosen = choice
+
+
+def _choices(schema: type, prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str, list[str]]]:
+    """Sections with a field that is a choice: their keys, that field, and the settings beside it."""
+    hints = _hints(schema)
+    for entry in dataclasses.fields(schema):
+        if dataclasses.is_dataclass(hints[entry.name]):
+            yield from _choices(cast(type, hints[entry.name]), (*prefix, entry.name))
+        elif entry.metadata.get("choice"):
+            yield prefix, entry.name, [key for key, hint in hints.items() if get_origin(hint) is dict]
+
+
+def _section(values: Any, keys: Sequence[str]) -> dict[str, Any]:
+    """What a source has of a section; nothing where it is not there, or no mapping."""
+    for key in keys:
+        values = values.get(key) if isinstance(values, dict) else None
+    return values if isinstance(values, dict) else {}
+
+
 def _replace_settings(sources: Sequence[tuple[dict[str, Any], _Where]], schema: type) -> None:
     """Take out settings that a later source gives as a whole: the two need not go together."""
     for number, (_, where) in enumerate(sources):
         for key in (key for key in _settings(schema) if key in where.lines):
             *sections, name = key.split(".")
             for earlier, _ in sources[:number]:
-                values: Any = earlier
-                for section in sections:
-                    values = values.get(section) if isinstance(values, dict) else None
-                if isinstance(values, dict):
-                    values.pop(name, None)
+                _section(earlier, sections).pop(name, None)
 
 
 def _settings(schema: type, prefix: str = "") -> Iterator[str]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
+import traceback
 import unicodedata
 from collections.abc import Iterable
+from enum import Enum
 from typing import Any, Self
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType
@@ -42,7 +45,7 @@ class Screen:
         self._live = Live(Group(self._bars, self._numbers), console=self.console, refresh_per_second=4)
 
     def __enter__(self) -> Self:
-        if self.console.is_terminal:
+        if self.console.is_terminal and not _quiet():
             self._live.start()
         return self
 
@@ -50,19 +53,69 @@ class Screen:
         if self._live.is_started:
             self._live.stop()
 
-    def note(self, text: str) -> None:
-        """Say something that stays on the screen."""
-        self.console.print(harmless(text), markup=False, highlight=False, soft_wrap=True)
+    def note(self, text: str, *, progress: bool = False) -> None:
+        """Say something that stays on the screen; ``progress`` is left out where only results are wanted."""
+        if not (progress and _quiet()):
+            self.console.print(harmless(text), markup=False, highlight=False, soft_wrap=True)
 
 
-def say(text: object, *, error: bool = False) -> None:
-    """Print a line to stdout, or to stderr for an ``error``, in which nothing can steer the terminal."""
-    print(harmless(str(text)), file=sys.stderr if error else sys.stdout, flush=error)
+class Loudness(Enum):
+    """How much a command says; the same for all of them."""
+
+    QUIET = "quiet"  # -q: results, and errors and outages; no bars and no progress
+    NORMAL = "normal"
+    VERBOSE = "verbose"  # -v: also the log lines of libraries, and where a foreseen error comes from
+
+
+_loudness = Loudness.NORMAL
+
+
+def set_loudness(loudness: Loudness) -> None:
+    """Choose how much this process says from now on."""
+    global _loudness
+    _loudness = loudness
+    if loudness is Loudness.VERBOSE:
+        handler = logging.StreamHandler()
+        handler.setFormatter(_HarmlessFormatter("%(asctime)s %(name)s %(levelname)s: %(message)s"))
+        logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+class _HarmlessFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return harmless(super().format(record))
+
+
+def _quiet() -> bool:
+    return _loudness is Loudness.QUIET
+
+
+def say(text: object, *, error: bool = False, progress: bool = False) -> None:
+    """Print a line in which nothing can steer the terminal.
+
+    Args:
+        text: one line or more.
+        error: to stderr, not to stdout.
+        progress: of a work that goes on, which is left out where only results are wanted.
+    """
+    if not (progress and _quiet()):
+        print(harmless(str(text)), file=sys.stderr if error else sys.stdout, flush=error)
+
+
+def say_error(program: str, error: BaseException) -> None:
+    """Say a foreseen error in one line on stderr; verbosely, after the calls that led to it.
+
+    Of an error that caused it only the type is said: what a server answered may repeat a key.
+    """
+    cause: BaseException | None = error
+    while _loudness is Loudness.VERBOSE and cause is not None:
+        say("".join(traceback.format_tb(cause.__traceback__)) + type(cause).__qualname__, error=True)
+        cause = cause.__cause__
+    say(f"{program}: error: {error}", error=True)
 
 
 def say_loading(what: object) -> None:
     """Say on stderr that ``what`` is being loaded; call it before the imports that take seconds."""
-    say(f"loading {what} …", error=True)
+    say(f"loading {what} …", error=True, progress=True)
 
 
 # They turn the direction of what follows, which makes an answer read as another one.

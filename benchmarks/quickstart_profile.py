@@ -2,7 +2,7 @@
 
     python -m benchmarks.quickstart_profile [--steps 60] [key=value …]
 
-Trains ``examples/configs/quickstart.yaml`` for so many steps, whatever time they take, in a directory that is thrown
+Trains the quick start for so many steps, whatever time they take, in a directory that is thrown
 away. A moment belongs to the first of these that is at work on any thread: evaluation, prefill (prompts read and their
 first tokens sampled), decode (every further token), search, update (packing, forward, backward, optimiser). What is
 left is everything else: starting up, environments, text to ids and back, trees, credit, metrics, checkpoints.
@@ -28,7 +28,6 @@ from at2po_agent.training.trainer import _Trainer, train
 from at2po_agent.update.updater import Updater
 from search_backend.embedded.backend import EmbeddedIndex
 
-CONFIG = Path(__file__).parents[1] / "examples" / "configs" / "quickstart.yaml"
 RESULTS = Path(__file__).parent / "results" / "quickstart_profile.txt"
 PARTS: dict[str, tuple[Any, str]] = {  # first come, first served
     "evaluation": (_Trainer, "_evaluate"),
@@ -91,7 +90,7 @@ def main() -> None:
     intervals = {part: timed(*where) for part, where in PARTS.items()}
     with tempfile.TemporaryDirectory() as folder:
         limits = [f"train.steps={arguments.steps}", "train.max_seconds=null", f"run_dir={folder}/run"]
-        config = load_config(CONFIG, [*limits, *arguments.overrides])
+        config = load_config("quickstart", [*limits, *arguments.overrides])
         started, used = time.perf_counter(), time.process_time()
         with RunDirectory.create(config) as run, Display(arguments.steps) as display:
             result = train(config, run=run, display=display)

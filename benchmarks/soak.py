@@ -23,7 +23,6 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-CONFIG = Path(__file__).parents[1] / "examples" / "configs" / "quickstart.yaml"
 OVERRIDES = (
     "train.steps=1000000",
     "train.max_seconds=null",
@@ -128,7 +127,7 @@ def main() -> None:
     minutes = parser.parse_args().minutes
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        words = ["train", "--cfg", str(CONFIG), f"run_dir={run}", *OVERRIDES]
+        words = ["train", "--cfg", "quickstart", f"run_dir={run}", *OVERRIDES]
         samples, _ = watch([sys.executable, "-m", "at2po_agent", *words], minutes)
         logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     steps = max(line["step"] for line in logged)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ def add_parser(commands: Any) -> None:
 
 
 def _audit(arguments: argparse.Namespace) -> int:
+    from at2po_agent.errors import ConfigError
     from at2po_agent.judge.results.tables import write_sheets
-    from at2po_agent.settings import ConfigError
     from at2po_agent.study.audit import audit, auditable
     from at2po_agent.study.audit_page import notes, sheets, write_audit
     from at2po_agent.terminal import SafeConsole
@@ -43,7 +44,7 @@ def _audit(arguments: argparse.Namespace) -> int:
     if arguments.trees < 1 or arguments.forks < 2:
         raise ConfigError("--trees is 1 or more, and --forks 2 or more")
     step = arguments.step if arguments.step is not None else max(known, default=0)
-    found = audit(arguments.run, step, arguments.trees, arguments.forks, lambda text: say(text, error=True))
+    found = audit(arguments.run, step, arguments.trees, arguments.forks, partial(say, error=True, progress=True))
     out = arguments.out or arguments.run / "audit" / f"step_{step:06d}"
     write_audit(out, found)
     write_sheets(sheets(found), notes(found), "rich", SafeConsole(width=None if sys.stdout.isatty() else 200))

@@ -7,12 +7,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+from at2po_agent.commands.options import add_configuration, complete, env_words
+
 
 def add_parser(commands: Any) -> None:
     """Add ``eval`` to the subparsers of the command."""
     parser = commands.add_parser("eval", help="judge a model on one, several or all benchmarks")
     add = parser.add_argument
-    add("-e", "--env", dest="envs", action="append", metavar="ENV", help="id or group: multi-hop, single-hop, all")
+    which = "id or group: multi-hop, single-hop, all; repeatable"
+    complete(add("-e", "--env", dest="envs", action="append", metavar="ENV", help=which), env_words)
     add("-m", "--model", metavar="MODEL", help="its name at the endpoint, an alias, builtin:NAME, a directory or a run")
     add("-b", "--base-url", metavar="URL", help="of an OpenAI-compatible endpoint, up to and with /v1")
     add("-k", "--key-var", metavar="KEY_VAR", help="the environment variable that holds the endpoint's key")
@@ -26,12 +29,11 @@ def add_parser(commands: Any) -> None:
     add("--wait", type=float, metavar="SECONDS", help="for an endpoint that still starts; default: 10")
     tree = "grow AT2PO's tree for every question beside chains at equal generated tokens; -T 1 if not given"
     add("--tree", action="store_true", help=tree)
-    add("--cfg", type=Path, metavar="FILE", help="YAML configuration; flags and key=value are laid over it")
     resume = "go on with RUN; without RUN with the newest evaluation of the same model, if there is one"
     add("--resume", nargs="?", const="", metavar="RUN", help=resume)
     add("--start", action="store_true", help="of a run: also the policy that it began with, compared before to after")
     add("--dry-run", action="store_true", help="print plan, first prompt and an upper bound of tokens; ask nothing")
-    add("overrides", nargs="*", metavar="key=value", help="e.g. env.k=5 limits.max_turn_tokens=4096")
+    add_configuration(parser, example="env.k=5 limits.max_turn_tokens=4096")
     parser.set_defaults(command=_eval)
 
 
@@ -52,8 +54,12 @@ _KEYS = {
 
 
 def _eval(arguments: argparse.Namespace) -> int:
+    from at2po_agent.errors import ConfigError
     from at2po_agent.judge.evaluation import evaluate_all, go_on
-    from at2po_agent.settings import ConfigError
+    from at2po_agent.judge.resolve import load_resolved
+    from at2po_agent.judge.results.directory import read_config
+    from at2po_agent.settings import to_yaml
+    from at2po_agent.terminal import say
 
     given = {key: getattr(arguments, name) for name, key in _KEYS.items() if getattr(arguments, name) is not None}
     overrides = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in given.items()]
@@ -63,6 +69,14 @@ def _eval(arguments: argparse.Namespace) -> int:
     if "=" in (arguments.resume or "") and not Path(arguments.resume).exists():  # --resume key=value
         overrides.append(arguments.resume)
         arguments.resume = ""
+    if arguments.print_config:
+        config = (
+            read_config(Path(arguments.resume), overrides)
+            if arguments.resume
+            else load_resolved(arguments.cfg, overrides)
+        )
+        say(to_yaml(config).rstrip("\n"))
+        return 0
     if arguments.resume:
         if arguments.start:
             raise ConfigError("--start goes with -m RUN: --resume RUN goes on with one evaluation")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from at2po_agent.settings import read_overrides
+from at2po_agent.commands.options import complete, env_words
 from at2po_agent.terminal import say
 
 if TYPE_CHECKING:
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def add_parser(commands: Any) -> None:
     """Add ``gates`` to the subparsers of the command."""
     parser = commands.add_parser("gates", help="measure whether an environment is worth training on")
-    parser.add_argument("env", metavar="ENV_ID", help="a Gymnasium id, e.g. AT2PO-MicroWiki-v0")
+    which = "a Gymnasium id, e.g. AT2PO-MicroWiki-v0"
+    complete(parser.add_argument("env", metavar="ENV_ID", help=which), env_words)
     parser.add_argument("--policy", metavar="PATH", help="measure this policy too, e.g. builtin:microwiki")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="of the policy (auto)")
     parser.add_argument(
@@ -30,6 +31,7 @@ def add_parser(commands: Any) -> None:
 
 
 def _gates(arguments: argparse.Namespace) -> int:
+    from at2po_agent.settings import read_overrides
     from at2po_agent.terminal import SafeConsole
 
     kwargs = read_overrides(arguments.overrides)

@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from at2po_agent.settings import ConfigError
+from at2po_agent.errors import ConfigError
 from at2po_agent.terminal import say
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class _Meter:
             self._phase, self._phase_started, self._said = phase, now, now
         elif now - self._said >= 1:
             self._said = now
-            say(f"{phase}: {done:,} passages, {done / (now - self._phase_started):,.0f}/s", error=True)
+            say(f"{phase}: {done:,} passages, {done / (now - self._phase_started):,.0f}/s", error=True, progress=True)
 
 
 def _build_at(arguments: argparse.Namespace, passages: Iterable[Passage], report: Any) -> SearchBackend:

@@ -6,14 +6,15 @@ Everything heavy is imported by the command that needs it, so that ``--help`` an
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from at2po_agent import __version__
 from at2po_agent.commands import (
     audit,
+    configs,
     data,
     eval,
     export,
@@ -29,17 +30,31 @@ from at2po_agent.commands import (
     view,
     warm_start,
 )
+from at2po_agent.commands.parsing import Group, Parser
 from at2po_agent.errors import AgentError
 from at2po_agent.signals import Interrupted
-from at2po_agent.terminal import harmless, say
+from at2po_agent.terminal import Loudness, say, say_error, set_loudness
 from at2po_agent.update.processes import EndedElsewhere
 from search_backend.open_files import limit_reached
 
 PROGRAM = "at2po-agent"
-VERBS = (
-    *(train, study, audit, export, show_tree, gates, warm_start, eval, data, index),
-    *(view, results, retokenise, plan, serve),
-)
+GROUPS = {
+    "train": (train, warm_start, configs, plan, study, export),
+    "judge": (eval, results),
+    "look": (view, show_tree, audit),
+    "data and environments": (data, index, gates, retokenise, serve),
+}
+VERBS = tuple(verb for verbs in GROUPS.values() for verb in verbs)
+EXAMPLES = """examples:
+  at2po-agent train --cfg quickstart                            train a small policy: 90 seconds on two cores
+  at2po-agent train --cfg quickstart --cfg grpo seed=1          another algorithm, another seed
+  at2po-agent train --cfg qwen3-4b --cfg multi-hop --cfg at2po  a row of the paper, composed
+  at2po-agent show-tree RUN                                     turns, entropy, value, advantage, reward
+  at2po-agent eval -m RUN --start                               before training against after
+  at2po-agent eval -e AT2PO-HotpotQA-v0 -m MODEL -b https://HOST/v1 -k KEY_VAR -n 500
+  at2po-agent view RUN --html run.html                          everything in one file
+
+`at2po-agent COMMAND --help` has the options of a command."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     stderr says what; 130 and 143: ended by Ctrl-C or SIGTERM. An error that nobody foresaw keeps its traceback.
     """
     arguments = _parse(argv)
+    set_loudness(arguments.loudness)
     command: Callable[[argparse.Namespace], int] = arguments.command
     try:
         return command(arguments)
@@ -66,13 +82,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 2
         if not isinstance(error, AgentError) and not isinstance(error, _foreseen()):
             raise
-        say(f"{PROGRAM}: error: {error}", error=True)
+        say_error(PROGRAM, error)
         return 2
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Like ``parse_args``, but key=value may stand anywhere between the options."""
     parser = _parser()
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks what it can complete
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
     arguments, rest = parser.parse_known_args(argv)
     if rest and (not hasattr(arguments, "overrides") or any(text.startswith("-") for text in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -81,20 +101,21 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return arguments
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose messages, which repeat what was typed, cannot steer the terminal."""
-
-    def _print_message(self, message: str, file: Any = None) -> None:
-        super()._print_message(harmless(message), file)
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog=PROGRAM, description="Train search agents with AT²PO and look at the runs.")
+    parser = Parser(prog=PROGRAM, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.set_defaults(loudness=Loudness.NORMAL)
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    for verb in VERBS:
-        verb.add_parser(commands)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", help=argparse.SUPPRESS)
+    parser.usage = f"{PROGRAM} [-h] [-q | -v] [--version] COMMAND ..."
+    headings = []
+    for heading, verbs in GROUPS.items():
+        headings.append(group := Group(commands, heading))
+        for verb in verbs:
+            verb.add_parser(group)
+    parser.description = "\n\n".join(
+        ["Train search agents with AT²PO, judge models, and look at the runs.", *(group.help() for group in headings)]
+    )
+    parser.epilog = EXAMPLES
     return parser
 
 

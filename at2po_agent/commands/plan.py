@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from at2po_agent.settings import ConfigError
+from at2po_agent.commands.options import add_configuration
+from at2po_agent.errors import ConfigError
 from at2po_agent.terminal import say
 
 if TYPE_CHECKING:
@@ -21,16 +21,14 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "plan", help="print the memory and the tokens that a run will need, and whether it fits"
     )
-    parser.add_argument("--cfg", type=Path, metavar="FILE", help="YAML configuration")
     parser.add_argument("--memory", type=float, metavar="GIB", help="of each device; default: of this machine's")
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="that torchrun starts (1)")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="laid over the file")
+    add_configuration(parser, example="lora.rank=16")
     parser.set_defaults(command=_plan)
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from at2po_agent.planning.plan import GIB, device_memory, make_plan
-    from at2po_agent.terminal import SafeConsole
+    from at2po_agent.settings import to_yaml
     from at2po_agent.training.config import load_config
 
     if arguments.processes < 1:
@@ -38,6 +36,13 @@ def _plan(arguments: argparse.Namespace) -> int:
     if arguments.memory is not None and not arguments.memory > 0:
         raise ConfigError(f"--memory is {arguments.memory:g}, it must be above 0")
     config = load_config(arguments.cfg, arguments.overrides)
+    if arguments.print_config:
+        say(to_yaml(config).rstrip("\n"))
+        return 0
+
+    from at2po_agent.planning.plan import GIB, device_memory, make_plan
+    from at2po_agent.terminal import SafeConsole
+
     memory = device_memory(config.policy.device) if arguments.memory is None else int(arguments.memory * GIB)
     plan = make_plan(config, memory, arguments.processes)
     SafeConsole(width=None if sys.stdout.isatty() else 130).print(table(plan, config.name, memory))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from at2po_agent.commands.view import FILTERS
-from at2po_agent.settings import ConfigError
+from at2po_agent.errors import ConfigError
 from at2po_agent.terminal import say
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from at2po_agent.settings import ConfigError, read_overrides
+from at2po_agent.commands.options import complete, env_words
+from at2po_agent.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,7 +27,8 @@ def add_parser(commands: Any) -> None:
         "retokenise", help="measure how often re-encoded histories differ from what was sampled, and the ratios' error"
     )
     parser.add_argument("policy", metavar="POLICY", help="a Hugging Face model directory, or builtin:microwiki")
-    parser.add_argument("env", metavar="ENV_ID", help="a Gymnasium id, e.g. AT2PO-MicroWiki-v0")
+    which = "a Gymnasium id, e.g. AT2PO-MicroWiki-v0"
+    complete(parser.add_argument("env", metavar="ENV_ID", help=which), env_words)
     parser.add_argument("--questions", type=int, default=64, metavar="N", help="the first of the split (64)")
     parser.add_argument("--chains", type=int, default=4, metavar="N", help="paths of a question (4)")
     parser.add_argument("--split", default="dev", help="of the questions (dev)")
@@ -42,6 +44,7 @@ def add_parser(commands: Any) -> None:
 
 def _retokenise(arguments: argparse.Namespace) -> int:
     from at2po_agent.atomic_files import write_text
+    from at2po_agent.settings import read_overrides
     from at2po_agent.terminal import SafeConsole
 
     for name in ("questions", "chains", "max_turn_tokens"):

@@ -10,7 +10,8 @@ import socket
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
-from at2po_agent.settings import ConfigError, read_overrides
+from at2po_agent.commands.options import complete, env_words
+from at2po_agent.errors import ConfigError
 from at2po_agent.terminal import say
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ def add_parser(commands: Any) -> None:
     """Add ``serve`` to the subparsers of the command."""
     parser = commands.add_parser("serve", help="serve an environment to trainers, over OpenEnv's protocol")
     add = parser.add_argument
-    add("-e", "--env", required=True, metavar="ENV_ID", help="a Gymnasium id, e.g. AT2PO-HotpotQA-v0")
+    which = "a Gymnasium id, e.g. AT2PO-HotpotQA-v0"
+    complete(add("-e", "--env", required=True, metavar="ENV_ID", help=which), env_words)
     add("--split", dest="splits", action="append", metavar="SPLIT", help="may be repeated; default: train")
     add("--import", dest="imports", action="append", default=[], metavar="MODULE", help="import it first")
     add("--host", default="127.0.0.1", help="default: 127.0.0.1; any other needs --token-var")
@@ -59,6 +61,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 def _answer(arguments: argparse.Namespace, limits: Limits, listener: socket.socket) -> None:
     """Answer what comes in at a socket, until a signal ends it."""
     from at2po_agent.environments import check_env_id, import_tasks, make_env
+    from at2po_agent.settings import read_overrides
 
     kwargs = read_overrides(arguments.overrides)
     import_tasks(arguments.imports)

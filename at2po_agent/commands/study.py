@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Mapping
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from at2po_agent.commands.options import add_configuration
 from at2po_agent.terminal import counted, say
 
 if TYPE_CHECKING:
@@ -22,20 +24,23 @@ def add_parser(commands: Any) -> None:
         description="Trains every variant of a study with every seed, several at a time, and writes page.html and "
         "page.md into its folder. Run again, it goes on where it was ended. See docs/studies.md.",
     )
-    study.add_argument("--cfg", type=Path, required=True, metavar="STUDY", help="YAML: config, variants, seeds, budget")
     study.add_argument("--only-page", action="store_true", help="train nothing; write the page of what is finished")
-    study.add_argument("overrides", nargs="*", metavar="key=value", help="laid over the file, e.g. seeds=[1,2] jobs=4")
+    add_configuration(study, example="seeds=[1,2] jobs=4", required=True)
     study.set_defaults(command=_study)
 
 
 def _study(arguments: argparse.Namespace) -> int:
     from at2po_agent.atomic_files import writing
+    from at2po_agent.settings import to_yaml
     from at2po_agent.signals import Interrupted, run
     from at2po_agent.study.cells import check_cells, run_cells, states_of
     from at2po_agent.study.config import load_study
     from at2po_agent.training.run_dir import take_lock
 
     study = load_study(arguments.cfg, arguments.overrides)
+    if arguments.print_config:
+        say(to_yaml(study.config).rstrip("\n"))
+        return 0
     check_cells(study)
     with writing(study.out):
         study.out.mkdir(parents=True, exist_ok=True)
@@ -44,11 +49,12 @@ def _study(arguments: argparse.Namespace) -> int:
         if arguments.only_page:
             states = states_of(study)
         else:
+            again = shlex.join([word for name in arguments.cfg for word in ("--cfg", name)])
             try:
-                states = run(run_cells(study, say))
+                states = run(run_cells(study, partial(say, progress=True)))
                 status = int(any(state.state != "finished" for state in states.values()))
             except Interrupted as error:
-                say(f"stopped; go on with: at2po-agent study --cfg {arguments.cfg}")
+                say(f"stopped; go on with: at2po-agent study {again}")
                 states, status = states_of(study), 128 + error.number
         _write(study, states)
     return status

@@ -8,7 +8,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from at2po_agent.settings import ConfigError
+from at2po_agent.commands.options import add_configuration
+from at2po_agent.errors import ConfigError
 from at2po_agent.signals import stopping
 from at2po_agent.terminal import say
 
@@ -20,13 +21,11 @@ if TYPE_CHECKING:
 def add_parser(commands: Any) -> None:
     """Add ``train`` to the commands of a parser."""
     train = commands.add_parser("train", help="train a policy, or go on with a run")
-    train.add_argument("--cfg", type=Path, metavar="FILE", help="YAML configuration")
     train.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run from its last checkpoint")
     train.add_argument(
         "--accept-change", metavar="KINDS", help="go on although these have changed: data, index, config, with commas"
     )
-    train.add_argument("--print-config", action="store_true", help="print the whole configuration and stop")
-    train.add_argument("overrides", nargs="*", metavar="key=value", help="laid over the file, e.g. train.steps=10")
+    add_configuration(train, example="train.steps=10")
     train.set_defaults(command=_train)
 
 
@@ -37,8 +36,8 @@ def _train(arguments: argparse.Namespace) -> int:
     from at2po_agent.update.processes import joined
 
     if arguments.print_config:
-        config_file = arguments.resume / "config.yaml" if arguments.resume else arguments.cfg
-        say(to_yaml(load_config(config_file, arguments.overrides)).rstrip("\n"))
+        files = arguments.resume / "config.yaml" if arguments.resume else arguments.cfg
+        say(to_yaml(load_config(files, arguments.overrides)).rstrip("\n"))
         return 0
     with joined() as processes:
         if not processes.leads:
@@ -77,7 +76,7 @@ def _lead(run: RunDirectory, processes: Processes) -> int:
     with Display(limits.steps, limits.max_seconds, max_tokens=limits.max_tokens) as display, stopping(stop) as received:
         display.note(f"run directory: {run.path}")
         if processes.count > 1:
-            display.note(f"{processes.count} processes")
+            display.note(f"{processes.count} processes", progress=True)
         result = train_together(run.config, RunRecorder(run, display), stop, processes)
     display.console.print(summary(result))
     if received or result.stopped:

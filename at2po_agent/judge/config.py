@@ -1,17 +1,17 @@
-"""Everything an evaluation can be told, as frozen dataclasses; ``--cfg FILE``, flags and ``key=value`` are one."""
+"""Everything an evaluation can be told, as frozen dataclasses; ``--cfg``, flags and ``key=value`` are one."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from omegaconf import MISSING
 
 from at2po_agent.method.expansion import EntropyGuided
+from at2po_agent.packaged_configs import Files
 from at2po_agent.policy.loading import Device
 from at2po_agent.rollouts.grow import Limits, TokenLimits
 from at2po_agent.settings import SENT, ConfigError, above, at_least, load
@@ -91,13 +91,13 @@ class JudgeConfig:
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-def load_judge_config(path: str | Path | None, overrides: Sequence[str] = ()) -> JudgeConfig:
-    """Defaults, then the YAML file, then ``key=value`` overrides.
+def load_judge_config(files: Files, overrides: Sequence[str] = ()) -> JudgeConfig:
+    """The defaults, then the YAML files in order, then ``key=value`` overrides.
 
     Raises:
         ConfigError: see ``settings.load``; or the address or the name of the key's variable cannot be one.
     """
-    config = load(JudgeConfig, path, overrides)
+    config = load(JudgeConfig, files, overrides)
     check_model(config.model)
     return config
 

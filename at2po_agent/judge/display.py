@@ -79,7 +79,7 @@ class EvaluationDisplay(Screen):
             if self._live.is_started:
                 self._numbers.plain = self.line()
             else:
-                self.note(f"{self._title}: {self._done}/{self._total}  {self.line()}")
+                self.note(f"{self._title}: {self._done}/{self._total}  {self.line()}", progress=True)
 
     def line(self) -> str:
         """The numbers so far."""

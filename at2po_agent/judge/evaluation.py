@@ -31,6 +31,7 @@ from at2po_agent.judge.results.stored import Finished
 from at2po_agent.judge.results.tables import summary_table, write_table
 from at2po_agent.judge.results.tree_report import conclude_tree
 from at2po_agent.judge.tree.search import check_tree, sampled, search_trees
+from at2po_agent.packaged_configs import Files
 from at2po_agent.policy.loading import resolve_policy
 from at2po_agent.rollouts.outages import Outages
 from at2po_agent.terminal import SafeConsole, say_loading
@@ -46,7 +47,7 @@ _SIGNALLED = 128  # exit statuses from here on are of signals
 
 
 def evaluate_all(
-    cfg: str | Path | None,
+    cfg: Files,
     overrides: Sequence[str] = (),
     *,
     resume: bool = False,
@@ -56,8 +57,8 @@ def evaluate_all(
     """Evaluate a model on every environment that a configuration names, each into a directory of its own.
 
     Args:
-        cfg: YAML configuration, or None.
-        overrides: laid over it.
+        cfg: YAML files or names of packaged configurations, or None.
+        overrides: laid over them.
         resume: go on with the newest directory of the same environment and model, where there is one.
         dry_run: print what would be done instead.
         start: the model is a training run; evaluate also the policy that it began with, and print both side by side.

@@ -12,17 +12,19 @@ from typing import Any
 import platformdirs
 
 from at2po_agent.judge.config import JudgeConfig, ModelConfig, check_model, load_judge_config
+from at2po_agent.packaged_configs import Files
 from at2po_agent.policy.base import PolicyError
 from at2po_agent.policy.loading import BUILTIN, resolve_policy
 from at2po_agent.provenance import files_digest
 from at2po_agent.settings import ConfigError
 from at2po_agent.training.config import TrainConfig, load_config
 from at2po_env.registration import BENCHMARKS, GENERATED, default_data_dir, load_benchmark
+from search_backend.components import choices
 
 _CHECKPOINT, _MODEL = "checkpoint.json", "model"
 
 
-def load_resolved(cfg: str | Path | None, overrides: Sequence[str] = ()) -> JudgeConfig:
+def load_resolved(cfg: Files, overrides: Sequence[str] = ()) -> JudgeConfig:
     """The configuration with its model found: an alias by its endpoint, a run by its newest checkpoint.
 
     Where the model is a training run and no file is given, the run's environment, evaluation questions, batch and token
@@ -37,7 +39,7 @@ def load_resolved(cfg: str | Path | None, overrides: Sequence[str] = ()) -> Judg
     if model.base_url is not None:
         return dataclasses.replace(config, model=model)
     folder, run = _find(model.name)
-    if run is not None and cfg is None:
+    if run is not None and not cfg:
         config = load_judge_config(None, [*_settings(load_config(run)), *overrides])
     name = model.name if model.name.startswith(BUILTIN) else str(folder)
     return dataclasses.replace(config, model=dataclasses.replace(config.model, name=name))
@@ -205,8 +207,8 @@ def env_ids(named: Sequence[str]) -> list[str]:
         elif "-v" in name:  # a registered id; whether it exists is said when it is made
             found.append(name)
         else:
-            known = ", ".join([*(entry.id for entry in BENCHMARKS.values()), *groups])
-            raise ConfigError(f"envs (-e): there is no environment or group {name!r}; there are {known}")
+            known = [*(entry.id for entry in BENCHMARKS.values()), *BENCHMARKS, *groups]
+            raise ConfigError(f"envs (-e): there is no environment or group {name!r}; {choices(name, known)}")
     if not found:
         raise ConfigError("envs (-e): name an environment, such as AT2PO-HotpotQA-v0, or a group: " + ", ".join(groups))
     return list(dict.fromkeys(found))

@@ -38,7 +38,7 @@ from at2po_agent.method.expansion_rivals import EntropyBalanced, TreeGRPOExpansi
 from at2po_agent.method.groups import AllGroups, DynamicSampling, Groups
 from at2po_agent.method.objective import AEPO, ATPO, GSPO, Objective, TokenClip
 from at2po_agent.method.shaping import NoShaping, OverlongPenalty, Shaping
-from at2po_agent.settings import ConfigError
+from at2po_agent.settings import CHOICE, ConfigError
 from search_backend.components import ComponentError, Kind, Origin, choices
 
 Settings = Mapping[str, Any]
@@ -48,7 +48,7 @@ Settings = Mapping[str, Any]
 class AlgorithmConfig:
     """A named composition, and what is changed about its components."""
 
-    name: str = "at2po"
+    name: str = field(default="at2po", metadata=CHOICE)
     expansion: dict[str, Any] = field(default_factory=dict)
     credit: dict[str, Any] = field(default_factory=dict)
     objective: dict[str, Any] = field(default_factory=dict)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from omegaconf import MISSING
 
+from at2po_agent.packaged_configs import Files, locate, locate_all
 from at2po_agent.settings import ConfigError, at_least, load
 from at2po_agent.training.config import TrainConfig, load_config
 
@@ -47,7 +48,7 @@ class Budget:
 class StudyConfig:
     """A study's file."""
 
-    config: str = MISSING  # the training configuration of every run; relative to the study's file
+    config: str = MISSING  # the training configuration of every run: a file, from the study's own, or packaged
     variants: dict[str, list[str]] = field(default_factory=dict)  # name: overrides, such as algorithm.name=grpo
     seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
     budget: Budget = field(default_factory=Budget)
@@ -93,24 +94,28 @@ class Study:
     cells: tuple[Cell, ...]  # seed by seed, all variants of one before the next: a part of a study can be compared
 
 
-def load_study(file: Path, overrides: Sequence[str] = ()) -> Study:
-    """Read a study's file and check it as a whole, with the training configuration of every run.
+def load_study(files: Files, overrides: Sequence[str] = ()) -> Study:
+    """Read a study's files, later ones over earlier ones, and check it with the training configuration of every run.
 
     Raises:
         ConfigError: the message names the key and what would be right.
     """
-    config = load(StudyConfig, file, overrides)
-    _check(file, config)
+    paths = locate_all(files)
+    config = load(StudyConfig, paths, overrides)
+    _check(", ".join(map(str, paths)), config)
+    training = _training(config.config, paths)
     out = Path(config.out or Path("runs") / "studies" / config.name)
-    cells = tuple(
-        _cell(config, file.parent / config.config, out, variant, seed)
-        for seed in config.seeds
-        for variant in config.variants
-    )
+    cells = tuple(_cell(config, training, out, variant, seed) for seed in config.seeds for variant in config.variants)
     return Study(config, out, config.reference or next(iter(config.variants)), cells)
 
 
-def _check(file: Path, config: StudyConfig) -> None:
+def _training(name: str, study: Sequence[Path]) -> Path:
+    """The training configuration: relative to one of the study's files, the last first, or packaged."""
+    beside = [path.parent / name for path in reversed(study) if (path.parent / name).is_file()]
+    return beside[0] if beside else locate(name, study[-1].parent if study else Path())
+
+
+def _check(file: str, config: StudyConfig) -> None:
     budgets = [name for name, value in asdict(config.budget).items() if value is not None]
     if len(budgets) != 1:
         known = ", ".join(asdict(config.budget))

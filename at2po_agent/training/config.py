@@ -1,6 +1,6 @@
 """Everything a training run can be told: the sections of every room, composed, and those of the trainer itself.
 
-``load_config`` lays a YAML file over the defaults below and ``key=value`` overrides over both (OmegaConf, so
+``load_config`` lays YAML files over the defaults below and ``key=value`` overrides over both (OmegaConf, so
 ``${oc.env:NAME}`` works, but not for keys and passwords: a run stores every value).
 """
 
@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from at2po_agent.environments import EnvConfig
 from at2po_agent.method.algorithms import AlgorithmConfig
+from at2po_agent.packaged_configs import Files, locate_all
 from at2po_agent.policy.engine import EngineConfig
 from at2po_agent.policy.loading import PolicyConfig, refuse_endpoint
 from at2po_agent.policy.lora import LoraConfig
@@ -104,13 +104,18 @@ class TrainConfig:
     log: LogConfig = field(default_factory=LogConfig)
 
 
-def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> TrainConfig:
-    """The defaults, then the YAML file at ``path``, then ``key=value`` overrides.
+def load_config(files: Files = None, overrides: Sequence[str] = ()) -> TrainConfig:
+    """The defaults, then the YAML files in order, then ``key=value`` overrides.
+
+    A file is a path or the name of a packaged configuration. A run that is composed of several, none of which has a
+    ``name``, is named after them: ``qwen3-4b_multi-hop_at2po``.
 
     Raises:
         ConfigError: see ``settings.load``.
         PolicyError: the policy is the address of an endpoint.
     """
-    config = load(TrainConfig, path, overrides)
+    paths = locate_all(files)
+    composed = {"name": "_".join(path.stem for path in paths)} if len(paths) > 1 else {}
+    config = load(TrainConfig, paths, overrides, composed)
     refuse_endpoint(config.policy.path)
     return config

@@ -74,7 +74,7 @@ class Display(Screen):
                 )
             self._numbers.plain = "\n".join([*lines, self._evaluated] if self._evaluated else lines)
         else:
-            self.note(f"step {step}/{self._steps}  " + "  ".join(parts))
+            self.note(f"step {step}/{self._steps}  " + "  ".join(parts), progress=True)
 
     def phase(self, what: str, total: int | None = None) -> None:
         """Say what is happening beside training steps, such as an evaluation of ``total`` tasks."""
@@ -82,7 +82,7 @@ class Display(Screen):
         if self._live.is_started:
             self._phase = self._bars.add_task(what, total=total)
         else:
-            self.note(f"{what} …")
+            self.note(f"{what} …", progress=True)
 
     def advance(self, n: int = 1) -> None:
         """``n`` more units of the phase are done."""
@@ -99,14 +99,14 @@ class Display(Screen):
         """Show an evaluation: the mean of its metric with the 95 % interval."""
         self.end_phase()
         if not scores.values:
-            self.note(f"evaluation after step {scores.step}: no {scores.task_word} was scored")
+            self.note(f"evaluation after step {scores.step}: no {scores.task_word} was scored", progress=True)
             return
         mean = scores.interval()
         of = f" of {scores.source}" if scores.source else ""
         more = "".join(f"  {name} {value:.3g}" for name, value in scores.means.items())
         shown = f"{scores.title} {scores.shown(mean.mean)} [{scores.shown(mean.low)}, {scores.shown(mean.high)}]"
         self._evaluated = f"evaluation after step {scores.step}: {shown}"
-        self.note(f"{self._evaluated} over {mean.n} {scores.task_word}s{of}{more}")
+        self.note(f"{self._evaluated} over {mean.n} {scores.task_word}s{of}{more}", progress=True)
 
     def _limits(self, step: int, seconds: float, tokens: int) -> list[tuple[float, str, float, float]]:
         """Every limit as (seconds until it at the pace so far, unit, done, total); steps first among equals."""

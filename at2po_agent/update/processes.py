@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from at2po_agent.errors import AgentError
-from at2po_agent.settings import ConfigError
+from at2po_agent.errors import AgentError, ConfigError
 
 T = TypeVar("T")
 

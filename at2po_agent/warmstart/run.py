@@ -22,6 +22,7 @@ from omegaconf import MISSING
 from at2po_agent import tasks
 from at2po_agent.atomic_files import new_directory, write_text
 from at2po_agent.environments import EnvConfig, check_env_id, import_tasks, make_env
+from at2po_agent.packaged_configs import Files
 from at2po_agent.policy.architecture import positions
 from at2po_agent.policy.base import Sampling
 from at2po_agent.policy.codec import Codec
@@ -81,14 +82,14 @@ class WarmStartConfig:
     eval: WarmEvalConfig = field(default_factory=WarmEvalConfig)
 
 
-def load_warm_start(path: str | Path | None, overrides: Sequence[str] = ()) -> WarmStartConfig:
-    """The defaults, then the YAML file at ``path``, then ``key=value`` overrides; what they name exists.
+def load_warm_start(files: Files, overrides: Sequence[str] = ()) -> WarmStartConfig:
+    """The defaults, then the YAML files in order, then ``key=value`` overrides; what they name exists.
 
     Raises:
         ConfigError: see ``settings.load``; or there is no such environment.
         PolicyError: there is no such model to start from.
     """
-    config = load(WarmStartConfig, path, overrides)
+    config = load(WarmStartConfig, files, overrides)
     import_tasks(config.env.imports)
     check_env_id(config.env.id)
     if not config.variants:
@@ -98,27 +99,40 @@ def load_warm_start(path: str | Path | None, overrides: Sequence[str] = ()) -> W
     return config
 
 
-def run(config_path: str | Path | None, overrides: Sequence[str] = (), say: Callable[[str], None] = print) -> Path:
-    """Make a policy as the YAML file and the ``key=value`` overrides say, and return its directory.
+def run(
+    files: Files,
+    overrides: Sequence[str] = (),
+    say: Callable[[str], None] = print,
+    progress: Callable[[str], None] | None = None,
+) -> Path:
+    """Make a policy as the YAML files and the ``key=value`` overrides say, and return its directory.
+
+    Args:
+        files: paths or names of packaged configurations, later ones over earlier ones.
+        overrides: laid over them.
+        say: told the results.
+        progress: told how the work goes; default: ``say``.
 
     Raises:
         ConfigError: the configuration is wrong, or the output exists.
         PolicyError: there is no such model to start from.
     """
-    config = load_warm_start(config_path, overrides)
+    files = [files] if isinstance(files, str | Path) else files or ()
+    progress = progress or say
+    config = load_warm_start(files, overrides)
     output = Path(config.output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ConfigError(f"output: {output} already exists; remove it or choose another folder")
     with closing(_env(config, config.env.split, config.variants[0])) as env:
         teacher = teacher_of(config, env)
-    say(f"loading {config.model.path or 'torch'} …")
+    progress(f"loading {config.model.path or 'torch'} …")
     if config.threads:
         import torch
 
         torch.set_num_threads(config.threads)
-    command = ["at2po-agent", "warm-start", *(["--cfg", str(config_path)] if config_path else []), *overrides]
+    command = ["at2po-agent", "warm-start", *(word for file in files for word in ("--cfg", str(file))), *overrides]
     with new_directory(output) as folder:
-        record = {"command": shlex.join(command), **_make_policy(config, teacher, folder, say)}
+        record = {"command": shlex.join(command), **_make_policy(config, teacher, folder, say, progress)}
         write_text(folder / "warmstart.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     say(f"wrote {output}")
     return output
@@ -144,26 +158,32 @@ def teacher_of(config: WarmStartConfig, env: TaskEnv[Any]) -> Teacher:
         raise ConfigError(str(error)) from error
 
 
-def _make_policy(config: WarmStartConfig, teacher: Teacher, folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
+def _make_policy(
+    config: WarmStartConfig,
+    teacher: Teacher,
+    folder: Path,
+    say: Callable[[str], None],
+    progress: Callable[[str], None],
+) -> dict[str, Any]:
     """Write model and tokenizer into ``folder`` and return the record of how they were made."""
     import torch
     import transformers
 
     began = perf_counter()
     transformers.utils.logging.disable_progress_bar()
-    model, tokenizer = _start(config, teacher, say)
+    model, tokenizer = _start(config, teacher, progress)
     tokenizer.save_pretrained(folder)
     codec = Codec.from_dir(folder)
-    demonstrations, taught = demonstrate(config, teacher, Scribe(codec, tokenizer.eos_token_id), say)
-    progress = _ProgressLines(say)
-    fit(model, demonstrations, config.fit, config.seed, progress)
+    demonstrations, taught = demonstrate(config, teacher, Scribe(codec, tokenizer.eos_token_id), progress)
+    fitting = _ProgressLines(progress)
+    fit(model, demonstrations, config.fit, config.seed, fitting)
     model.save_pretrained(folder)
     return {
         "seed": config.seed,
         "config": {**asdict(config), "teacher": {**config.teacher, **asdict(cast(Any, teacher))}},
         "teacher": taught,
         **described({"teacher": origin} if (origin := TEACHER.origin(config.teacher)) else {}),
-        "fit": {"steps": progress.last.steps, "tokens": progress.last.tokens, "loss": round(progress.last.loss, 4)},
+        "fit": {"steps": fitting.last.steps, "tokens": fitting.last.tokens, "loss": round(fitting.last.loss, 4)},
         "evaluation": _judge(config, folder, say),
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
         "seconds": round(perf_counter() - began),

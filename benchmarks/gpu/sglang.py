@@ -52,8 +52,7 @@ def main() -> int:
         overrides += [f"run_dir={run}", "eval.questions=50", f"train.max_seconds={arguments.seconds / 4:.0f}"]
         overrides += [f"engine.launch.{name}={json.dumps(value)}" for name, value in launch.items()]
         print(f"release_memory={release}")
-        config = ROOT / "examples" / "configs" / "microwiki_sglang.yaml"
-        words = [sys.executable, "-W", "ignore", "-m", "at2po_agent", "train", "--cfg", str(config), *overrides]
+        words = [sys.executable, "-W", "ignore", "-m", "at2po_agent", "train", "--cfg", "microwiki_sglang", *overrides]
         code = subprocess.run(words, cwd=ROOT).returncode or code
     return code
 

@@ -46,7 +46,7 @@ def main() -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         if arguments.tiny:
-            config = load_config(CONFIGS / "quickstart.yaml", TINY)
+            config = load_config("quickstart", TINY)
         else:
             os.environ["AT2PO_DATA"] = str(BROUGHT / "data")
             start = Path(folder, "warm-start")

@@ -3,7 +3,7 @@ import importlib
 import gymnasium
 import pytest
 
-from at2po_agent.environments import make_env, takes
+from at2po_agent.environments import check_env_id, make_env, takes
 from at2po_agent.settings import ConfigError
 from at2po_env import Forkable, ForkError
 from at2po_env.dataset import DataError, DataNotFound
@@ -30,6 +30,21 @@ def test_what_is_wrong_is_one_error_without_gymnasiums_tail(env_id, split, kwarg
     with pytest.raises(ConfigError, match=message) as error:
         make_env(env_id, split, kwargs)
     assert "environment creator" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("AT2PO-HotpotQB-v0", "Did you mean: `AT2PO-HotpotQA`?"),
+        ("microwik", "Did you mean: `AT2PO-MicroWiki-v0`?"),
+        ("at2po-nq-v0", "Did you mean: `AT2PO-NQ-v0`?"),
+        ("AT2PO-maze-v0", "Did you mean: `AT2PO-Maze"),
+    ],
+)
+def test_of_an_unknown_id_the_nearest_is_named(typed: str, meant: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_env_id(typed)
+    assert meant in str(caught.value) and str(caught.value).count("Did you mean") == 1
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from at2po_agent import provenance
 from at2po_agent.provenance import describe_code, differences, files_digest
 from search_backend import EmbeddedIndex
 from tests.helpers.env_doubles import QUESTIONS, TOWERS, FakeSearch, make_env
-from tests.helpers.places import CONFIGS, ROOT
+from tests.helpers.places import ROOT
 
 
 def test_questions_index_and_dialect_have_their_digests() -> None:
@@ -131,7 +131,7 @@ def test_a_plain_copy_of_the_source_runs_without_installation(source: dict[str, 
 
     version = at2po_agent.__version__
     assert python("-m", "at2po_agent", "--version") == f"at2po-agent {version}\n"
-    printed = python("-m", "at2po_agent", "train", "--cfg", CONFIGS / "quickstart.yaml", "--print-config")
+    printed = python("-m", "at2po_agent", "train", "--cfg", "quickstart", "--print-config")
     assert "path: builtin:microwiki" in printed
     code = (
         "import importlib.metadata as m, at2po_agent, at2po_agent.provenance as p\n"

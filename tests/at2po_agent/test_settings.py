@@ -67,6 +67,50 @@ def test_a_file_is_laid_over_its_bases_in_order(file: Path):
     assert error(row).startswith(str(folder / "big.yaml") + ":2: update.mini_batch is 0")
 
 
+def test_later_files_lie_over_earlier_ones_and_overrides_over_all(file: Path):
+    over, last = file.parent / "over.yaml", file.parent / "last.yaml"
+    over.write_text("update: {lr: 2e-5, epochs: 2}\ntrain: {steps: 7}\n")
+    last.write_text("update: {lr: 3e-5}\nenv: {kwargs: {k: 2}}\n")
+    config = load_config([file, over, last], ["train.steps=8"])
+    assert (config.update.lr, config.update.epochs, config.train.steps) == (3e-5, 2, 8)
+    assert config.env.kwargs == {"k": 2} and config.policy.path == "builtin:microwiki"
+    assert load_config([file, last, over]).update.lr == 2e-5
+    last.write_text("update: {lr: fast}\n")
+    with pytest.raises(ConfigError, match=r"last\.yaml:1: update\.lr"):
+        load_config([file, over, last])
+
+
+def test_a_run_of_several_files_is_named_after_them_unless_one_names_it(file: Path):
+    (over := file.parent / "v1.5.yaml").write_text("seed: 1\n")
+    assert load_config(file).name == "at2po"
+    assert load_config([file, over]).name == "run_v1.5"
+    assert load_config([file, over], ["name=mine"]).name == "mine"
+    file.write_text(GOOD + "name: its own\n")
+    assert load_config([file, over]).name == "its own"
+
+
+def test_a_file_with_another_algorithm_begins_with_none_of_the_settings_of_the_one_before(file: Path):
+    rows = {
+        "tree": "{name: at2po, expansion: {chains: 6, rounds: 1}, credit: {value: leaf_mean}}",
+        "kl": "{name: grpo, objective: {kl_coef: 0.001}}",
+        "again": "{name: grpo, expansion: {n: 4}}",
+        "leaves": "{expansion: {n: 5}}",
+    }
+    for name, text in rows.items():
+        (file.parent / f"{name}.yaml").write_text(f"algorithm: {text}\n")
+
+    def composed(*names: str, overrides: tuple[str, ...] = ()) -> tuple[object, ...]:
+        algorithm = load_config([file, *(file.parent / f"{name}.yaml" for name in names)], overrides).algorithm
+        return algorithm.name, algorithm.expansion, algorithm.credit, algorithm.objective
+
+    assert composed("tree", "kl") == ("grpo", {}, {}, {"kl_coef": 0.001})
+    assert composed("kl", "again", "leaves") == ("grpo", {"n": 5}, {}, {"kl_coef": 0.001})
+    assert composed("kl", "tree", "again") == ("grpo", {"n": 4}, {}, {})
+    assert composed("leaves", "kl") == ("grpo", {"n": 5}, {}, {"kl_coef": 0.001})
+    # One word changes one key.
+    assert composed("kl", overrides=("algorithm.name=dapo",)) == ("dapo", {}, {}, {"kl_coef": 0.001})
+
+
 def test_bases_that_cannot_be_used(tmp_path: Path):
     row, other = tmp_path / "row.yaml", tmp_path / "other.yaml"
     row.write_text("base: other.yaml\n")

@@ -1,6 +1,8 @@
 import ast
 import contextlib
 import io
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -12,7 +14,19 @@ from rich.table import Table
 from rich.text import Text as Line
 from rich.tree import Tree
 
-from at2po_agent.terminal import SafeConsole, Screen, amount, counted, harmless, say, visible
+from at2po_agent.terminal import (
+    Loudness,
+    SafeConsole,
+    Screen,
+    amount,
+    counted,
+    harmless,
+    say,
+    say_error,
+    say_loading,
+    set_loudness,
+    visible,
+)
 from tests.helpers.places import ROOT
 
 
@@ -99,3 +113,53 @@ def test_commands_and_displays_write_to_terminals_in_one_place() -> None:
         for call in calls if file.name != "terminal.py" else ():
             quiet = ast.unparse(call) == "Console(quiet=True)"
             assert quiet or ast.unparse(call.func) not in ("print", "Console"), (file, call.lineno)
+
+
+@pytest.fixture
+def loud():
+    yield set_loudness
+    set_loudness(Loudness.NORMAL)
+
+
+def test_quiet_leaves_results_and_errors(loud, capsys):
+    def everything() -> str:
+        console = SafeConsole(file=io.StringIO(), force_terminal=True, width=60)
+        with Screen(console) as screen:
+            screen.note("outage")
+            screen.note("step", progress=True)
+        say("result")
+        say("going on", progress=True)
+        say_loading("model")
+        say_error("p", ValueError("wrong"))
+        out, err = capsys.readouterr()
+        return console.file.getvalue() + out + err
+
+    said = everything()
+    assert all(word in said for word in ("outage", "step", "result", "going on", "loading model", "wrong"))
+    loud(Loudness.QUIET)
+    assert everything() == "outage\nresult\np: error: wrong\n"
+
+
+def test_verbose_says_what_led_to_an_error_but_not_what_its_cause_repeats(loud, capsys):
+    try:
+        try:
+            raise KeyError("sk-secret")
+        except KeyError as error:
+            raise ValueError("the key is wrong") from error
+    except ValueError as error:
+        loud(Loudness.VERBOSE)
+        say_error("p", error)
+    said = capsys.readouterr().err
+    assert "KeyError" in said and "sk-secret" not in said.replace('raise KeyError("sk-secret")', "")
+    assert said.splitlines()[-1] == "p: error: the key is wrong"
+
+
+def test_verbose_prints_the_log_lines_of_libraries_in_which_nothing_steers():
+    code = (
+        "import logging\nfrom at2po_agent.terminal import Loudness, set_loudness\n"
+        "logging.getLogger('lib').info('unheard')\nset_loudness(Loudness.VERBOSE)\n"
+        "logging.getLogger('lib').info('heard \\x1b[31m')\nlogging.getLogger('lib').debug('unheard')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    (line,) = done.stderr.splitlines()
+    assert line.endswith("lib INFO: heard �[31m")

@@ -53,8 +53,7 @@ def numbers(name: str, folder: Path) -> list[dict[str, Any]]:
         summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
         del summary["seconds_each"]
         return [summary]
-    config = ROOT / "examples" / "configs" / "quickstart.yaml"
-    _run(["train", "--cfg", str(config), *TRAIN, *RUNS[name], f"run_dir={folder / name}"])
+    _run(["train", "--cfg", "quickstart", *TRAIN, *RUNS[name], f"run_dir={folder / name}"])
     lines = (folder / name / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return [{key: value for key, value in json.loads(line).items() if key != "time"} for line in lines]
 

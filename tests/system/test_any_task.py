@@ -214,8 +214,8 @@ def test_an_environment_without_a_chat_form_is_refused_at_an_endpoint(capsys: py
 
 FAMILIES = {
     "numbers": [f"env.id={GAME}", "policy.path=builtin:microwiki", "rollout.max_turn_tokens=8"],
-    "database": ["--cfg", "examples/configs/microsql.yaml", "rollout.max_turn_tokens=24"],
-    "maze": ["--cfg", "examples/configs/maze.yaml"],
+    "database": ["--cfg", "microsql", "rollout.max_turn_tokens=24"],
+    "maze": ["--cfg", "maze"],
 }
 
 

@@ -7,6 +7,7 @@ import zipfile
 
 import pytest
 
+from at2po_agent.packaged_configs import packaged
 from tests.helpers.places import ROOT
 
 
@@ -27,6 +28,8 @@ def test_the_wheel_holds_the_four_packages_and_nothing_else(tmp_path):
     page = {path.name for path in (ROOT / "at2po_agent" / "judge" / "view" / "web").iterdir()}
     assert page >= {"page.html", "page.css", "core.js"}
     assert {f"at2po_agent/judge/view/web/{name}" for name in page} <= set(names)
+    configs = {path.relative_to(ROOT).as_posix() for path in packaged().values()}
+    assert configs == {name for name in names if name.startswith("at2po_agent/configs/")}
     shipped = {name for name in names if name.endswith(".py")}
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     ours = {

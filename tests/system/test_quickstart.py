@@ -7,16 +7,13 @@ from at2po_agent.training.config import load_config
 from at2po_agent.training.display import Display
 from at2po_agent.training.run_dir import RunDirectory
 from at2po_agent.training.trainer import train
-from tests.helpers.places import CONFIGS
-
-QUICKSTART = CONFIGS / "quickstart.yaml"
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_minute_of_training_raises_exact_match_on_unseen_questions(tmp_path):
     changes = ["train.max_seconds=60", "eval.questions=300", "log.trees_every=0", f"run_dir={tmp_path / 'run'}"]
-    config = load_config(QUICKSTART, changes)
+    config = load_config("quickstart", changes)
     with RunDirectory.create(config) as run, Display(config.train.steps, console=Console(quiet=True)) as display:
         result = train(config, run=run, display=display)
     before, after = (scores.mean for scores in (result.before, result.after))

@@ -24,14 +24,13 @@ from at2po_agent.training.run_dir import RunDirectory
 from at2po_agent.training.session import open_session
 from at2po_agent.training.trainer import train
 from tests.at2po_agent.training.test_session import SMALL
-from tests.helpers.places import CONFIGS
 from tests.helpers.servers import free_port
 from tests.helpers.sglang_server import STARTER
 from tests.system.test_distributed import torchrun
 
 pytestmark = pytest.mark.service
 
-CONFIG = CONFIGS / "microwiki_sglang.yaml"
+CONFIG = "microwiki_sglang"
 
 
 def run(path: Path, url: str, *overrides: str) -> Result:

@@ -26,7 +26,6 @@ from at2po_agent.update import logprobs
 from at2po_agent.update.packing import Credited
 from tests.at2po_agent.method.test_objective import GOLDEN_CASES, golden_rows, loss_and_gradient
 from tests.at2po_agent.update.test_updater import assert_same, flat, off_policy, step_gradient, unrolled_loss
-from tests.helpers.places import CONFIGS
 from tests.helpers.random_trees import random_tree, tiny
 
 NOISE = {"at2po": 5e-3, "gspo": 2e-3}  # nats per token, near each one's bounds; 0.2 for the others
@@ -116,7 +115,7 @@ def test_on_policy_every_gradient_is_the_policy_gradient(name: str) -> None:
     assert abs(metrics["ppo_kl"]) < 1e-12
 
 
-QUICKSTART = CONFIGS / "quickstart.yaml"
+QUICKSTART = "quickstart"
 BUDGETS = {  # 8 leaves a question for all of them
     "at2po": "{name: at2po, expansion: {chains: 4, per_round: 2, rounds: 2}}",
     "grpo": "{name: grpo, expansion: {n: 8}, objective: {kl_coef: 1.0e-3}}",

@@ -8,9 +8,8 @@ import pytest
 
 from at2po_agent.commands.main import main
 from at2po_agent.planning.plan import device_memory
-from tests.helpers.places import CONFIGS
 
-QUICKSTART = str(CONFIGS / "quickstart.yaml")
+QUICKSTART = "quickstart"
 
 
 def test_a_plan_is_printed_and_fits(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,12 +8,12 @@ from at2po_agent.commands.main import main
 from at2po_agent.study.config import load_study
 from at2po_agent.training.metrics import Scores
 from at2po_agent.training.run_dir import RunDirectory
-from tests.helpers.places import ROOT
+from tests.helpers.places import CONFIGS
 
 
 @pytest.fixture
 def file(tmp_path):
-    quickstart = ROOT / "examples" / "configs" / "quickstart.yaml"
+    quickstart = CONFIGS / "runs" / "quickstart.yaml"
     (tmp_path / "study.yaml").write_text(
         f"config: {quickstart}\nvariants: {{a: [algorithm.name=grpo, 'algorithm.expansion={{}}'], b: []}}\n"
         f"seeds: [1]\nbudget: {{tokens: 50}}\nname: mine\nout: {tmp_path / 'out'}\n"

@@ -27,10 +27,13 @@ def file(tmp_path: Path) -> Path:
 
 def test_a_policy_is_made(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = tmp_path / "made"
-    assert main(["warm-start", "--cfg", str(file), f"output={made}"]) == 0
+    (more := tmp_path / "more.yaml").write_text("seed: 3\n")
+    assert main(["warm-start", "--cfg", str(file), "--cfg", str(more), f"output={made}"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert (lines[0], lines[-1]) == ("loading builtin:microwiki …", f"wrote {made}")
-    assert json.loads((made / "warmstart.json").read_text())["config"]["episodes"] == 16
+    record = json.loads((made / "warmstart.json").read_text())
+    assert (record["config"]["episodes"], record["config"]["seed"]) == (16, 3)
+    assert record["command"] == f"at2po-agent warm-start --cfg {file} --cfg {more} output={made}"
 
 
 @pytest.mark.parametrize(

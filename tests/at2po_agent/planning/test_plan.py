@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from itertools import product
 
 import pytest
 
@@ -12,9 +11,8 @@ from at2po_agent.planning.plan import GIB, Plan, make_plan
 from at2po_agent.planning.update_memory import Trained, activation_bytes
 from at2po_agent.training.config import TrainConfig, load_config
 from at2po_agent.update.packing import MicroBatch
-from tests.helpers.places import CONFIGS
+from tests.helpers.paper_rows import rows
 
-PAPER = CONFIGS / "paper"
 N = 880_000  # parameters of the shipped policy
 SMALL = [
     "policy.path=builtin:microwiki",
@@ -93,15 +91,16 @@ def test_one_gpu_for_both_must_hold_the_trainer_beside_the_server_while_turns_ar
     assert found.refusal(memory) is None  # it gives its memory up for the update
 
 
-FILES = sorted(path for path in PAPER.glob("*/*.yaml") if path.parent.name != "base")
-ONE_EACH = [f"lora/{model}_{task}_at2po" for model, task in product(("qwen3-8b", "qwen2.5-7b"), ("multi-hop",))]
+SLOW = [(model, "multi-hop", "at2po", "lora") for model in ("qwen3-8b", "qwen2.5-7b")]
 
 
 @pytest.mark.parametrize(
-    "name", ["main/qwen3-4b_multi-hop_grpo", *(pytest.param(name, marks=pytest.mark.slow) for name in ONE_EACH)]
+    "row",
+    [("qwen3-4b", "multi-hop", "grpo"), *(pytest.param(row, marks=pytest.mark.slow) for row in SLOW)],
+    ids="_".join,
 )
-def test_the_papers_models_are_planned_without_their_weights(name: str) -> None:
-    found = make_plan(load_config(PAPER / f"{name}.yaml", ["update.max_tokens=4096"]), 80 * GIB, processes=8)
+def test_the_papers_models_are_planned_without_their_weights(row: tuple[str, ...]) -> None:
+    found = make_plan(load_config(row, ["update.max_tokens=4096"]), 80 * GIB, processes=8)
     assert found.source == "its published sizes" and found.refusal(80 * GIB) is None
     assert found.server and found.server.tokens > 30 * found.step.path
 
@@ -119,11 +118,11 @@ def test_every_row_of_the_paper_fits_eight_gpus(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(plan, "activation_bytes", once)  # rows of one model and one size of trees share it
     distinct = {}
-    for file in FILES:
-        config = load_config(file)
+    for row in rows():
+        config = load_config(row)
         # A plan takes seconds, and rows that differ in the objective or the questions alone have the same one.
         read = (config.policy, config.rollout, config.algorithm.expansion, config.update, config.engine, config.lora)
-        distinct.setdefault(repr(read), (file, config))
-    for file, config in distinct.values():
-        assert make_plan(config, 80 * GIB, processes=8).refusal(80 * GIB) is None, file
-    assert len(FILES) > 80 and len(distinct) > 10 and len(traced) < 30
+        distinct.setdefault(repr(read), (row, config))
+    for row, config in distinct.values():
+        assert make_plan(config, 80 * GIB, processes=8).refusal(80 * GIB) is None, row
+    assert len(rows()) > 80 and len(distinct) > 10 and len(traced) < 30

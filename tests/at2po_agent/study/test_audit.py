@@ -19,7 +19,6 @@ from at2po_agent.training.config import load_config
 from at2po_agent.training.run_dir import RunDirError
 from at2po_agent.training.session import Session
 from at2po_agent.training.trainer import train
-from tests.helpers.places import ROOT
 from tests.helpers.toys import Bytes, ChainsThenBranches, Scripted, ToyEnv
 from tests.helpers.trained_runs import write_run
 
@@ -32,7 +31,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("audit") / "run"
     settings = [f"run_dir={path}", "train.steps=3", "rollout.questions=4", "update.mini_batch=4", "eval.questions=0"]
     settings += ["checkpoint.every=2", "log.trees_every=1", "threads=1", "seed=1"]
-    train(load_config(ROOT / "examples" / "configs" / "quickstart.yaml", settings))
+    train(load_config("quickstart", settings))
     return path
 
 

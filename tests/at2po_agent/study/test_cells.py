@@ -16,10 +16,10 @@ from at2po_agent.settings import ConfigError, to_yaml
 from at2po_agent.study.cells import CellState, check_cells, compare_cells, jobs, last_line, states_of
 from at2po_agent.study.config import Cell, Study, load_study
 from at2po_agent.training.run_dir import RunDirError
-from tests.helpers.places import ROOT
+from tests.helpers.places import CONFIGS, ROOT
 from tests.helpers.trained_runs import write_run
 
-QUICKSTART = ROOT / "examples" / "configs" / "quickstart.yaml"
+QUICKSTART = CONFIGS / "runs" / "quickstart.yaml"
 
 
 def cell(path: Path) -> Cell:

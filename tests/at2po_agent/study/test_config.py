@@ -8,7 +8,6 @@ import pytest
 from at2po_agent.settings import ConfigError
 from at2po_agent.study.config import load_study
 from at2po_agent.training.validation import validate
-from tests.helpers.places import ROOT
 
 TRAIN = "env: {id: AT2PO-MicroWiki-v0}\npolicy: {path: builtin:microwiki}\ntrain: {steps: 9, max_seconds: 5}\n"
 STUDY = "config: train.yaml\nvariants: {a: [], b: [algorithm.name=grpo, update.lr=0.5]}\nbudget: {tokens: 70}\n"
@@ -54,9 +53,20 @@ def test_a_wrong_override_of_a_variant_is_refused(file):
         study.cells[0].training()
 
 
+def test_a_study_may_be_composed_too(file):
+    (folder := file.parent / "over").mkdir()
+    (folder / "over.yaml").write_text("config: other.yaml\nseeds: [7]\n")
+    (folder / "other.yaml").write_text(TRAIN.replace("steps: 9", "steps: 4"))
+    study = load_study([file, folder / "over.yaml"], ["name=mine"])
+    assert [cell.name for cell in study.cells] == ["a-seed7", "b-seed7"]
+    assert study.cells[0].training().train.steps == 4
+    assert load_study([folder / "over.yaml", file]).cells[0].training().train.steps == 9
+    assert load_study([file], ["config=quickstart"]).cells[0].training().name == "a-seed1"
+
+
 @pytest.mark.parametrize(("name", "tokens"), [("quickstart_six", 75_000), ("ablations", 75_000), ("harder", 150_000)])
 def test_the_studies_that_ship(name, tokens):
-    study = load_study(ROOT / "examples" / "configs" / "studies" / f"{name}.yaml")
+    study = load_study(name)
     configs = [cell.training() for cell in study.cells if cell.seed == study.config.seeds[0]]
     assert {config.train.max_tokens for config in configs} == {tokens}
     leaves = {validate(config).expansion.leaves for config in configs}

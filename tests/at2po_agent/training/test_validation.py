@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from at2po_agent.packaged_configs import packaged
 from at2po_agent.policy.base import PolicyError
 from at2po_agent.settings import ConfigError
 from at2po_agent.training.config import load_config
 from at2po_agent.training.validation import validate
-from tests.helpers.places import CONFIGS, ROOT
+from tests.helpers.paper_rows import rows
+from tests.helpers.places import EXAMPLES, ROOT
 
 SMALL = ["policy.path=builtin:microwiki", "env.id=AT2PO-MicroWiki-v0"]
 
@@ -72,15 +73,14 @@ sys.modules.update({"torch": None, "transformers": None})
 TRAINING = """
 from at2po_agent.training.config import load_config
 from at2po_agent.training.validation import validate
-for path in sys.argv[1:]:
-    validate(load_config(path, ["policy.path=builtin:microwiki"]))
+for files in sys.argv[1:]:
+    validate(load_config(files.split(","), ["policy.path=builtin:microwiki"]))
 """
 STUDY = """
 from at2po_agent.study.cells import check_cells
 from at2po_agent.study.config import load_study
-from pathlib import Path
-for path in sys.argv[1:]:
-    check_cells(load_study(Path(path), ["out=/nowhere"]))
+for name in sys.argv[1:]:
+    check_cells(load_study(name, ["out=/nowhere"]))
 """
 WARM_START = """
 from at2po_agent.warmstart.run import load_warm_start
@@ -89,24 +89,27 @@ for path in sys.argv[1:]:
 """
 
 
-def shipped(kind: str) -> list[Path]:
-    """Every configuration of a kind in the examples; those of ``base`` folders are parts of others."""
-    found = [path for path in sorted(CONFIGS.rglob("*.yaml")) if path.parent.name != "base"]
-    kinds = {path: "warm-start" if "warmstart" in path.name else path.parent.name for path in found}
-    return [path for path in found if (kinds[path] if kinds[path] in ("warm-start", "studies") else "train") == kind]
+def shipped(folder: str) -> list[str]:
+    """The names of the packaged configurations in a folder."""
+    return [name for name, path in packaged().items() if path.parent.name == folder]
+
+
+EXAMPLE = EXAMPLES / "configs"
+RUNS = [*shipped("runs"), str(EXAMPLE / "hotpotqa_smollm2_train.yaml")]
+WARM_STARTS = [*shipped("warm-starts"), str(EXAMPLE / "hotpotqa_smollm2_warmstart.yaml")]
 
 
 @pytest.mark.parametrize(
-    ("code", "kind", "least"),
+    ("code", "words"),
     [
-        pytest.param(TRAINING, "train", 80, id="train", marks=pytest.mark.slow),
-        pytest.param(STUDY, "studies", 3, id="study"),
-        pytest.param(WARM_START, "warm-start", 2, id="warm-start"),
+        pytest.param(TRAINING, RUNS, id="train"),
+        pytest.param(TRAINING, [",".join(row) for row in rows()], id="paper", marks=pytest.mark.slow),
+        pytest.param(STUDY, shipped("studies"), id="study"),
+        pytest.param(WARM_START, WARM_STARTS, id="warm-start"),
     ],
 )
-def test_every_shipped_configuration_is_checked_without_torch(code: str, kind: str, least: int) -> None:
-    files = shipped(kind)
-    assert len(files) >= least
-    line = [sys.executable, "-c", WITHOUT_TORCH + code, *map(str, files)]
+def test_every_shipped_configuration_is_checked_without_torch(code: str, words: list[str]) -> None:
+    assert len(words) >= 3
+    line = [sys.executable, "-c", WITHOUT_TORCH + code, *words]
     done = subprocess.run(line, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -26,7 +26,6 @@ from at2po_agent.warmstart.run import WarmStartConfig, demonstrate, run, teacher
 from at2po_env.state import Segment
 from at2po_env.tool_env import ToolEnv
 from at2po_env.tool_rules import ToolTask
-from tests.helpers.places import CONFIGS
 
 TINY = [
     "env.id=at2po_env:AT2PO-MicroWiki-v0",
@@ -98,7 +97,7 @@ def demonstrated(config: WarmStartConfig, codec: Codec) -> tuple[list[Demonstrat
 def test_the_shipped_configuration_gives_the_demonstrations_that_the_shipped_policy_was_fitted_to() -> None:
     """The digest was recorded when only search questions had a teacher."""
     few = ["episodes=200", "variants=[{world: {seed: 1001}}, {world: {seed: 1002}}]"]
-    config = load(WarmStartConfig, CONFIGS / "warmstart_microwiki.yaml", few)
+    config = load(WarmStartConfig, "warmstart_microwiki", few)
     demonstrations, taught = demonstrated(config, Codec.from_dir(SHIPPED))
     described = json.dumps([[item.ids, item.weights] for item in demonstrations])
     assert hashlib.sha256(described.encode()).hexdigest().startswith("e456f9f3238538af")
@@ -187,7 +186,7 @@ def test_what_cannot_be_done_is_one_error_that_names_the_key(tmp_path: Path, ove
 @pytest.mark.parametrize("name", ["microwiki", "microsql"])
 def test_the_shipped_policy_is_what_the_example_configuration_makes(name: str) -> None:
     record = json.loads((resolve_policy(f"builtin:{name}") / "warmstart.json").read_text())
-    example = CONFIGS / f"warmstart_{name}.yaml"
+    example = f"warmstart_{name}"
     # It was made before configurations had ``fork`` and ``device``.
     made_by = {**record["config"], "output": "anywhere", "env": {"fork": None, **record["config"]["env"]}}
     made_by["model"] = {"device": "auto", **made_by["model"]}
