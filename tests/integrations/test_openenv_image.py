@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -19,6 +20,8 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("openenv")
+
+from fastapi.testclient import TestClient
 
 from at2po_env.integrations.openenv_client import TurnClient
 from at2po_env.integrations.openenv_wire import TurnAction
@@ -94,6 +97,13 @@ def test_the_steps_of_the_dockerfile_make_a_server_that_answers(tmp_path):
         server.terminate()
         server.communicate(timeout=20)
     assert begun.observation.text and ended.done and ended.reward == 0.0
+
+
+def test_the_app_that_openenv_yaml_names_asks_for_the_token(monkeypatch):
+    monkeypatch.setenv("AT2PO_TOKEN", "right")
+    named = re.search(r"^app: (\w+):(\w+)$", (FOLDER / "openenv.yaml").read_text(encoding="utf-8"), re.MULTILINE)
+    client = TestClient(runpy.run_path(str(FOLDER / f"{named[1]}.py"))[named[2]])
+    assert [client.get("/health", headers=headers).status_code for headers in ({}, TOKEN)] == [401, 200]
 
 
 def test_openenv_finds_nothing_wrong_with_the_folder():

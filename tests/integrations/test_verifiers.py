@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 pytest.importorskip("at2po_tasks")
 
+from at2po_agent.environments import make_env
 from tests.helpers.chat_server import ChatServer, Say, failure
 from tests.helpers.llama_server import llama
 from tests.helpers.scripted_answers import judged, scripted_answers, with_a_small_context
@@ -67,6 +69,19 @@ def same(episodes, records) -> float:
     print(f"exact match on {len(records)} questions: {theirs!r} by vf-eval, {ours!r} by at2po-agent eval")
     assert theirs == ours
     return theirs
+
+
+@pytest.mark.parametrize("env_id", ["AT2PO-MicroWiki-v0", "AT2PO-MicroSQL-v0", "AT2PO-Maze-v0"])
+def test_every_task_family_is_a_taskset_without_its_answers(env_id):
+    at2po_tasks = importlib.import_module("at2po_tasks")
+    config = at2po_tasks.At2poConfig(id="at2po-tasks", environment=env_id, split="test")
+    tasks = at2po_tasks.At2poTaskset(config).take(2)
+    env = make_env(env_id, "test", {})
+    assert [(task.data.id, task.data.prompt) for task in tasks] == [
+        (task_id, env.task(task_id).text) for task_id in env.tasks[:2]
+    ]
+    assert not any("answers" in json.dumps(task.data.model_dump(mode="json")) for task in tasks)
+    env.close()
 
 
 def test_the_same_exact_match_to_the_digit(tmp_path):
