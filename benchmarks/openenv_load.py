@@ -5,7 +5,9 @@ Run it in the environment of the OpenEnv tests, which ``make integrations`` make
 ``benchmarks/results/openenv_load.txt``. The server is ``at2po-agent serve`` on MicroWiki in a process of its own, which
 keeps 1,000 snapshots. Sessions play scripted episodes without a pause and ask for a snapshot in each; every second one
 of them is cut off without a word, and another one takes its place. Threads, open files and memory of the server
-are read before any load, after a warm-up, and after the load, both when every session has gone.
+are read before any load, after a warm-up, and after the load, both when every session has gone. Where they do not
+return to what they were after the warm-up (memory within 5 percent), or a client that was not cut off met an error,
+the report says so and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -31,6 +33,9 @@ from at2po_env.integrations.openenv_client import TurnClient
 from at2po_env.integrations.openenv_wire import TurnAction
 
 ENV, PORT = "AT2PO-MicroWiki-v0", 8765
+WARM_UP = 60.0  # seconds
+# Of the server's memory after the load, as a multiple of before: an allocator keeps some when sessions come again.
+MORE_MEMORY = 1.05
 SEARCHES = ("<search> mayor</search>", "<search> river length</search>", "<search> company founder</search>")
 ANSWER = "<answer> nobody</answer>"
 URL = f"http://127.0.0.1:{PORT}"
@@ -43,7 +48,8 @@ class Load:
     seconds: list[float] = field(default_factory=list)  # of every step
     episodes: int = 0
     cut: int = 0  # connections that were cut off
-    errors: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)  # of clients that were not cut off
+    memory: list[float] = field(default_factory=list)  # MB of the server, every minute
     clients: list[TurnClient] = field(default_factory=list)
 
 
@@ -84,18 +90,25 @@ async def cut_off(load: Load, until: float) -> None:
     """Every second, end the connection of a random client as a kill does: without a word."""
     while time.monotonic() < until - 1:
         await asyncio.sleep(1)
-        client = random.choice(load.clients)
-        if client._ws is not None:
-            client.was_cut = True
-            client._ws.transport.abort()
-            load.cut += 1
+        client = random.choice([client for client in load.clients if client._ws is not None])
+        client.was_cut = True
+        client._ws.transport.abort()
+        load.cut += 1
 
 
-async def under_load(sessions: int, seconds: float, load: Load) -> None:
+async def watch(server: psutil.Process, load: Load, until: float, every: float = 60.0) -> None:
+    """Note the server's memory now and then."""
+    while (now := time.monotonic()) < until:
+        await asyncio.sleep(min(every, until - now))
+        load.memory.append(held(server)["MB"])
+
+
+async def under_load(server: psutil.Process, sessions: int, seconds: float, load: Load) -> None:
     """Keep so many sessions busy for so long."""
     until = time.monotonic() + seconds
     load.clients = [TurnClient(URL) for _ in range(sessions)]
-    await asyncio.gather(*(session(number, load, until) for number in range(sessions)), cut_off(load, until))
+    busy = (session(number, load, until) for number in range(sessions))
+    await asyncio.gather(*busy, cut_off(load, until), watch(server, load, until))
 
 
 async def overhead(steps: int = 400) -> tuple[Sequence[float], Sequence[float]]:
@@ -128,27 +141,31 @@ def started() -> subprocess.Popen[bytes]:
     raise RuntimeError("the server did not start")
 
 
-def report(sessions: int, seconds: float, server: psutil.Process) -> list[str]:
-    """Put load on the server, and say what it held and how fast it was."""
+def wrong(before: dict[str, float], after: dict[str, float], load: Load) -> list[str]:
+    """Everything that did not return to what it was, and the errors of clients that were not cut off."""
+    most = {**before, "MB": MORE_MEMORY * before["MB"]}
+    grown = [
+        f"{name}: {after[name]:.0f} after the load, {before[name]:.0f} before"
+        for name in most
+        if after[name] > most[name]
+    ]
+    return [*grown, *sorted(set(load.errors))[:5]]
+
+
+def report(sessions: int, seconds: float, server: psutil.Process) -> tuple[list[str], list[str]]:
+    """Put load on the server; returns what it held and how fast it was, and everything that is wrong."""
     here, there = asyncio.run(overhead())
     idle = held(server)
-    asyncio.run(under_load(sessions, 10, Load()))
-    time.sleep(3)
+    asyncio.run(under_load(server, sessions, WARM_UP, Load()))
+    time.sleep(5)
     before = held(server)
     load = Load()
-    asyncio.run(under_load(sessions, seconds, load))
+    asyncio.run(under_load(server, sessions, seconds, load))
     time.sleep(5)
     after = held(server)
     inside, outside = np.median(here) * 1e3, np.median(there) * 1e3
     p50, p99 = np.percentile(load.seconds, [50, 99]) * 1e3
-    rows = [
-        f"{name:28s}{v['threads']:9.0f}{v['files']:9.0f}{v['MB']:10.1f}"
-        for name, v in (
-            ("idle, before any load", idle),
-            ("all gone, after the warm-up", before),
-            ("all gone, after the load", after),
-        )
-    ]
+    points = {"idle, before any load": idle, "all gone, after the warm-up": before, "all gone, after the load": after}
     return [
         f"a search step takes {inside:.2f} ms in process and {outside:.2f} ms over /ws (medians of {len(here)}): "
         f"{outside - inside:+.2f} ms",
@@ -156,11 +173,11 @@ def report(sessions: int, seconds: float, server: psutil.Process) -> list[str]:
         f"{sessions} sessions for {seconds:g} s: {len(load.seconds):,} steps, {len(load.seconds) / seconds:,.0f} a "
         f"second, {p50:.0f} ms in the median, {p99:.0f} ms in the 99th percentile;",
         f"{load.episodes:,} episodes, {load.cut} connections cut off, {len(load.errors)} errors",
-        *sorted(set(load.errors))[:5],
         "",
         f"{'the server holds':28s}{'threads':>9s}{'files':>9s}{'MB':>10s}",
-        *rows,
-    ]
+        *(f"{name:28s}{v['threads']:9.0f}{v['files']:9.0f}{v['MB']:10.1f}" for name, v in points.items()),
+        f"under load, every minute: {', '.join(f'{megabytes:.1f}' for megabytes in load.memory)} MB",
+    ], wrong(before, after, load)
 
 
 def main() -> None:
@@ -172,14 +189,16 @@ def main() -> None:
     arguments = parser.parse_args()
     server = started()
     try:
-        lines = report(arguments.sessions, arguments.seconds, psutil.Process(server.pid))
+        lines, faults = report(arguments.sessions, arguments.seconds, psutil.Process(server.pid))
     finally:
         server.terminate()
         server.wait()
+    lines += ["", "NOT AS IT WAS:", *faults] if faults else []
     head = [f"Python {platform.python_version()}, {platform.machine()}, OpenEnv 0.10; {ENV}, k=3", arguments.note]
     text = "\n".join([*filter(None, head), "", *lines]) + "\n"
     print(text, end="")
     (Path(__file__).parent / "results" / "openenv_load.txt").write_text(text, encoding="utf-8")
+    sys.exit(1 if faults else 0)
 
 
 if __name__ == "__main__":

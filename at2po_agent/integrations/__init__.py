@@ -11,6 +11,7 @@ trl_search         TRL 1.16: search questions as environments (``at2po[trl]``)
 trl_trees          TRL 1.16: trees in its asynchronous trainer
 
 inspect_tasks      Inspect's tasks, solver, scorer and tool: ``inspect eval at2po/hotpotqa`` (``at2po[inspect]``)
+inspect_model      Inspect's model, as the endpoint of an episode
 inspect_log        our evaluations as logs of Inspect: ``at2po-agent export-traces --format inspect``
 
 The first two call the objectives and credits of ``at2po_agent.method``. They, ``verl``, ``skyrl`` and ``prime_rl`` need

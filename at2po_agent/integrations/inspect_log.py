@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from inspect_ai.log import (
     EvalSample,
     EvalScore,
     EvalSpec,
+    EvalStats,
     write_eval_log,
 )
 from inspect_ai.model import (
@@ -88,11 +89,12 @@ def _call(call: Mapping[str, Any]) -> ToolCall:
 
 def _log(run: Finished, episodes: Sequence[EpisodeRecord]) -> EvalLog:
     manifest, ids = run.manifest, list(dict.fromkeys(episode.question_id for episode in episodes))
-    created = manifest.get("created")
+    told = manifest.get("created")
+    created = datetime.strptime(told, _CREATED) if told else datetime.now(UTC)
     return EvalLog(
         status="success",
         eval=EvalSpec(
-            created=datetime.strptime(created, _CREATED).isoformat() if created else datetime.now(UTC).isoformat(),
+            created=created.isoformat(),
             task=f"at2po/{run.benchmark.lower()}",
             run_id=run.path.name,
             eval_id=run.path.name,
@@ -105,8 +107,16 @@ def _log(run: Finished, episodes: Sequence[EpisodeRecord]) -> EvalLog:
             metadata={"manifest": dict(manifest)},
         ),
         results=_results(episodes),
+        stats=_stats(run.model, episodes, created),
         samples=[_sample(run, episode) for episode in episodes],
     )
+
+
+def _stats(model: str, episodes: Sequence[EpisodeRecord], started: datetime) -> EvalStats:
+    """Tokens, and as the duration the seconds of all episodes together: when the last one ended is not stored."""
+    ended = started + timedelta(seconds=sum(episode.seconds for episode in episodes))
+    usage = sum(map(_usage, episodes), ModelUsage())
+    return EvalStats(started_at=started.isoformat(), completed_at=ended.isoformat(), model_usage={model: usage})
 
 
 def _results(episodes: Sequence[EpisodeRecord]) -> EvalResults:

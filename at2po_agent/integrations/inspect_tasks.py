@@ -6,23 +6,20 @@ place of our endpoint. ``-T split=dev -T format=native -T k=5`` are arguments of
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
-from inspect_ai.model import ContentReasoning, GenerateConfig, Model, ModelOutput, get_model
+from inspect_ai.model import get_model
 from inspect_ai.scorer import Score, Scorer, Target, mean, scorer, stderr
 from inspect_ai.solver import Generate, Solver, TaskState, solver, use_tools
-from inspect_ai.tool import Tool, ToolCall, ToolInfo, tool
+from inspect_ai.tool import Tool, tool
 
 from at2po_agent.integrations.inspect_log import chat_messages, score_of
+from at2po_agent.integrations.inspect_model import InspectModel
 from at2po_agent.judge.config import Format, JudgeConfig, LimitConfig
-from at2po_agent.judge.endpoint.client import Call
-from at2po_agent.judge.endpoint.refusals import ContextFull
-from at2po_agent.judge.endpoint.replies import Reply
 from at2po_agent.judge.episodes.play import play
 from at2po_agent.judge.episodes.records import EpisodeRecord
 from at2po_agent.judge.opening import chat_config, open_env
@@ -35,55 +32,6 @@ from at2po_env.state import plain
 from at2po_env.tasks import TaskEnv
 
 _RECORD = "at2po:episode"
-_FINISH = {"max_tokens": "length"}  # Inspect's words for ours, where they differ
-
-
-class InspectModel:
-    """Inspect's model, as an endpoint that our episodes are played with. Inspect itself tries again."""
-
-    def __init__(self, model: Model) -> None:
-        self.model = model
-        self.last = ModelOutput()
-
-    async def complete(self, call: Call) -> Reply:
-        """Answer one call.
-
-        Raises:
-            ContextFull: the conversation is longer than the model can read.
-        """
-        stops = list(call.stop) or None
-        config = GenerateConfig(
-            max_tokens=call.max_tokens, temperature=call.temperature, stop_seqs=stops, seed=call.seed
-        )
-        tools = [ToolInfo.model_validate(schema["function"]) for schema in call.tools]
-        self.last = output = await self.model.generate(chat_messages(call.messages), tools, config=config)
-        if output.stop_reason == "model_length":
-            raise ContextFull(f"{self.model} cannot read so long a conversation", output.error or "model_length")
-        return _reply(output)
-
-
-def _reply(output: ModelOutput) -> Reply:
-    content, calls = output.message.content, output.message.tool_calls or []
-    parts = [] if isinstance(content, str) else [part for part in content if isinstance(part, ContentReasoning)]
-    # Inspect takes thoughts out of the message: those that stood in it go back, the others came apart from it.
-    thought = "".join(f"<think>\n{part.reasoning}\n</think>\n" for part in parts if part.internal == "think")
-    usage = output.usage
-    cached = () if usage is None else (usage.input_tokens_cache_read or 0, usage.input_tokens_cache_write or 0)
-    read = None if usage is None else usage.input_tokens + sum(cached)
-    return Reply(
-        text=thought + output.message.text,
-        finish=_FINISH.get(output.stop_reason, output.stop_reason),
-        reasoning="".join(part.reasoning for part in parts if part.internal != "think"),
-        tool_calls=tuple(map(_call, calls)),
-        prompt_tokens=read,
-        completion_tokens=None if usage is None else usage.output_tokens,
-        seconds=output.time or 0.0,
-    )
-
-
-def _call(call: ToolCall) -> dict[str, Any]:
-    function = {"name": call.function, "arguments": json.dumps(call.arguments, ensure_ascii=False)}
-    return {"id": call.id, "type": "function", "function": function}
 
 
 @solver("at2po/episode")

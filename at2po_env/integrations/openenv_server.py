@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI
 from openenv.core.env_server.http_server import create_fastapi_app
 from openenv.core.env_server.interfaces import Environment
 from openenv.core.env_server.types import ConcurrencyConfig, EnvironmentMetadata
@@ -23,6 +23,7 @@ from openenv.core.env_server.types import ConcurrencyConfig, EnvironmentMetadata
 from at2po_env.core import StepResult
 from at2po_env.integrations.openenv_guard import Guard, Limits
 from at2po_env.integrations.openenv_snapshots import Snapshots
+from at2po_env.integrations.openenv_tasks import SplitTasks
 from at2po_env.integrations.openenv_wire import (
     OURS,
     SessionLost,
@@ -35,17 +36,16 @@ from at2po_env.integrations.openenv_wire import (
 from at2po_env.state import plain
 from at2po_env.tasks import TaskEnv
 
-_LISTED = 1000  # tasks of a list; a range names any others
 
-
-class TurnEnvironment(Environment):
+class TurnEnvironment(SplitTasks, Environment):
     """One session: an episode at a time, in clones of the environments that all sessions share."""
 
     SUPPORTS_CONCURRENT_SESSIONS = True
 
     def __init__(self, envs: Mapping[str, TaskEnv[Any]], snapshots: Snapshots, name: str) -> None:
-        super().__init__()
-        self._envs, self._snapshots, self._name = envs, snapshots, name
+        Environment.__init__(self)
+        SplitTasks.__init__(self, envs)
+        self._snapshots, self._name = snapshots, name
         self._split = next(iter(envs))
         self._env: TaskEnv[Any] | None = None
         self._episode_id: str | None = None
@@ -110,12 +110,12 @@ class TurnEnvironment(Environment):
 
     def _begun(self, split: str, seed: int | None, options: dict[str, Any]) -> TaskEnv[Any]:
         """A new environment with an episode; where it is refused, the episode under way goes on."""
-        env = self._of(split).clone()
+        env = self.of(split).clone()
         if self._env is not None:
             env.np_random = self._env.np_random  # resets without a seed go on drawing
         try:
             if "index" in options:
-                options = {"task_id": env.tasks[_index(options["index"], len(env.tasks))]}
+                options = {"task_id": self.get_task(split, options["index"])["id"]}
             env.reset(seed=seed, options=options)
         except BaseException:
             env.close()
@@ -127,11 +127,6 @@ class TurnEnvironment(Environment):
             raise SessionLost("no episode has begun on this connection: reset it; plain HTTP keeps none, use /ws")
         return self._env
 
-    def _of(self, split: str) -> TaskEnv[Any]:
-        if split not in self._envs:
-            raise HTTPException(404, f"there is no split {split!r:.80}; there are {', '.join(self._envs)}")
-        return self._envs[split]
-
     def _observed(self, reward: float | None, info: Mapping[str, Any], truncated: bool = False) -> TurnObservation:
         env = self._here()
         seen, metadata = env.observation(), dict(info)
@@ -140,30 +135,9 @@ class TurnEnvironment(Environment):
             metadata[OURS] = {**text_to_wire(seen), "snapshot": snapshot, "truncated": truncated, "stop": env.stop}
         return TurnObservation(text=plain(seen), reward=reward, done="ended" in info, metadata=metadata)
 
-    def list_splits(self) -> list[str]:
-        """The splits that are served."""
-        return list(self._envs)
-
-    def num_tasks(self, split: str) -> int:
-        """How many tasks a split has."""
-        return len(self._of(split).tasks)
-
-    def list_tasks(self, split: str) -> list[dict[str, Any]]:
-        """The first thousand tasks of a split."""
-        return self.get_task_range(split, 0, _LISTED)
-
-    def get_task(self, split: str, index: int) -> dict[str, Any]:
-        """The task at an index of a split: nothing of what it asks, or how it is scored."""
-        tasks = self._of(split).tasks
-        return {"id": tasks[_index(index, len(tasks))], "index": index}
-
-    def get_task_range(self, split: str, start: int | None = None, stop: int | None = None) -> list[dict[str, Any]]:
-        """The tasks of a slice of a split."""
-        return [self.get_task(split, index) for index in range(*slice(start, stop).indices(self.num_tasks(split)))]
-
     def get_metadata(self) -> EnvironmentMetadata:
         """Name and size of the environment."""
-        sizes = ", ".join(f"{len(env.tasks):,} of {split}" for split, env in self._envs.items())
+        sizes = ", ".join(f"{len(env.tasks):,} of {split}" for split, env in self.envs.items())
         return EnvironmentMetadata(name=self._name, description=f"Tasks: {sizes}. Episodes fork by snapshot.")
 
     def close(self) -> None:
@@ -171,12 +145,6 @@ class TurnEnvironment(Environment):
         env, self._env = self._env, None
         if env is not None:
             env.close()
-
-
-def _index(index: Any, tasks: int) -> int:
-    if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < tasks:
-        raise IndexError(f"index must be a whole number from 0 to {tasks - 1}, got {index!r:.80}")
-    return index
 
 
 def create_app(

@@ -22,6 +22,8 @@ from pydantic import Field
 
 from at2po_agent.judge.config import JudgeConfig, LimitConfig
 from at2po_agent.judge.endpoint.client import Call
+from at2po_agent.judge.endpoint.context import ask_what_fits
+from at2po_agent.judge.endpoint.refusals import ContextFull, read_refusal
 from at2po_agent.judge.endpoint.replies import Reply, read_reply
 from at2po_agent.judge.episodes.play import play
 from at2po_agent.judge.opening import chat_config, open_env
@@ -31,6 +33,7 @@ from at2po_env.tasks import TaskEnv
 __all__ = ["At2poHarness", "At2poTaskset"]
 
 _RECORD = "at2po"  # of ``trace.info``
+_LIMITS = {"length_limit": "max_total_tokens", "turn_limit": "max_turns"}  # verifiers' words for an episode cut off
 
 
 class At2poConfig(vf.TasksetConfig):
@@ -105,32 +108,42 @@ class At2poHarness(vf.Harness[At2poHarnessConfig]):
         shared, config = _opened(json.dumps(data.environment, sort_keys=True))
         env = shared.clone()
         async with openai.AsyncOpenAI(base_url=endpoint, api_key=secret, max_retries=0, timeout=3600) as client:
-            try:
-                record = await play(env, _Intercepted(client, ctx.model), config, data.id, 0, Outages())
-            except openai.APIStatusError:
-                # verifiers itself ended the rollout, and says so to whoever asks the model again.
-                if trace.stop_condition is None:
-                    raise
-                return vf.ProgramResult(0, "", "")
+            record = await play(env, _Intercepted(client, ctx.model, trace), config, data.id, 0, Outages())
         if record.error is not None:
             raise RuntimeError(record.error)
         measured = {name: value for name, value in record.measured.items() if value is not None}
         reward = sum(turn.reward for turn in env.transcript(env.snapshot()))
         trace.info[_RECORD] = {"ended": record.ended, "prediction": record.prediction, "measured": measured}
         trace.info[_RECORD]["reward"] = reward
+        if record.ended in _LIMITS:
+            trace.stop(_LIMITS[record.ended])
         return vf.ProgramResult(0, "", "")
 
 
 class _Intercepted:
     """The model as our episodes ask it. verifiers tries again, and lays its sampling settings over ours."""
 
-    def __init__(self, client: openai.AsyncOpenAI, model: str) -> None:
-        self.client, self.model = client, model
+    def __init__(self, client: openai.AsyncOpenAI, model: str, trace: vf.Trace) -> None:
+        self.client, self.model, self.trace = client, model, trace
 
     async def complete(self, call: Call) -> Reply:
-        """Answer one call."""
+        """Answer one call.
+
+        Raises:
+            ContextFull: the conversation is longer than the model can read, or verifiers has ended it.
+        """
+        return await ask_what_fits(self._ask, call.fields())
+
+    async def _ask(self, fields: Mapping[str, Any]) -> Reply:
         began = time.perf_counter()
-        answer = await self.client.chat.completions.with_raw_response.create(model=self.model, **call.fields())
+        try:
+            answer = await self.client.chat.completions.with_raw_response.create(model=self.model, **fields)
+        except openai.APIStatusError as error:
+            refused = read_refusal(error.status_code, error.body, {})
+            # A limit of verifiers' own is said as a refusal of the next call.
+            if refused.kind is not ContextFull and self.trace.stop_condition is None:
+                raise
+            raise ContextFull(str(error), refused.said) from error
         return read_reply(json.loads(answer.text), time.perf_counter() - began)
 
 

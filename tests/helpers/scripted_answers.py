@@ -8,7 +8,7 @@ from pathlib import Path
 from at2po_agent.commands.main import main
 from at2po_agent.environments import make_env
 from at2po_agent.judge.episodes.records import EpisodeRecord, read_episodes
-from tests.helpers.chat_server import Asked, Say, Script
+from tests.helpers.chat_server import Asked, Say, Script, failure
 
 RIGHT_EVERY = 2
 DEMO = ("eval", "-e", "AT2PO-HotpotQA-v0", "--split", "demo", "-m", "smollm2")
@@ -30,6 +30,20 @@ def scripted_answers(env_id: str, split: str, *, thinks: bool = False, native: b
         if len(asked.messages) == 1:
             return Say(f"{thought}<search>{question}</search>")
         return Say(f"{thought}<answer>{'nobody' if wrong[question] else golds[question]}</answer>")
+
+    return say
+
+
+def with_a_small_context(script: Script, code: str | None = "context_length_exceeded") -> Script:
+    """A model that can read a question and write 40 tokens, and no more."""
+
+    def say(asked: Asked) -> Say:
+        wanted = asked.body["max_tokens"]
+        read = 60 if len(asked.messages) == 1 else 100
+        if read + wanted <= 100:
+            return script(asked)
+        said = f"This model's maximum context length is 100 tokens. However, you requested {read + wanted} tokens"
+        return failure(400, said, code=code)
 
     return say
 

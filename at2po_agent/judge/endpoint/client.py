@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from at2po_agent.judge.config import LimitConfig, ModelConfig, split_query
-from at2po_agent.judge.endpoint.context import OMIT, what_fits
+from at2po_agent.judge.endpoint.context import ask_what_fits, without_omitted
 from at2po_agent.judge.endpoint.key import Key
 from at2po_agent.judge.endpoint.pacing import Pacer
-from at2po_agent.judge.endpoint.refusals import ContextFull, EndpointError, Refusal, Unsupported, moved_to, read_refusal
+from at2po_agent.judge.endpoint.refusals import EndpointError, Refusal, Unsupported, moved_to, read_refusal
 from at2po_agent.judge.endpoint.replies import Garbage, Reply, cut_in_reasoning, read_reply
 from at2po_agent.judge.endpoint.response_cache import ResponseCache
 from at2po_agent.judge.endpoint.thoughts import OpenedThoughts
@@ -129,7 +129,7 @@ class ChatEndpoint:
                 ``max_tokens`` does not fit, what fits is asked for, once.
             PolicyUnavailable: it could not answer, however often it was tried.
         """
-        fields = {"model": self.model.name, **_without_omitted({**call.fields(), **self._extra})}
+        fields = {"model": self.model.name, **without_omitted({**call.fields(), **self._extra})}
         if self._thoughts.open:
             fields.pop("stop", None)
         reply = await self._reply(call, fields)
@@ -149,14 +149,7 @@ class ChatEndpoint:
         if self._cache is not None and (kept := self._cache.get(address)) is not None:
             with suppress(Unusable):  # a damaged row is replaced
                 return read_reply(kept, 0.0)
-        try:
-            body, seconds = await self._try(fields)
-        except ContextFull as full:
-            limits = {name: fields[name] for name in ("max_tokens", "max_completion_tokens") if name in fields}
-            fits = what_fits(full.said, min(limits.values(), default=0))
-            if fits is None:
-                raise
-            body, seconds = await self._try(_without_omitted({**fields, **dict.fromkeys(limits, fits)}))
+        body, seconds = await ask_what_fits(self._try, fields)
         reply = read_reply(body, seconds)
         if self._cache is not None:
             self._cache.put(address, body)
@@ -290,10 +283,6 @@ class _Again(Exception):
 
 def _shorten(text: str) -> str:
     return text if len(text) <= 300 else f"{text[:300]}…"
-
-
-def _without_omitted(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if value is not None and value != OMIT}
 
 
 def _as_answer(body: bytes) -> dict[str, Any]:

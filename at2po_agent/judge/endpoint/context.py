@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+from at2po_agent.judge.endpoint.refusals import ContextFull
+
+T = TypeVar("T")
 
 OMIT = "omit"
 """The value of a field that is left out of a request."""
@@ -21,6 +27,27 @@ _PROMPT = re.compile(
 )
 # vLLM stops to count a prompt when it is longer than what ``max_tokens`` leaves.
 _UNCOUNTED = re.compile(rf"at least {_N} input tokens", re.IGNORECASE)
+
+
+async def ask_what_fits(ask: Callable[[Mapping[str, Any]], Awaitable[T]], fields: Mapping[str, Any]) -> T:
+    """Ask with the fields of a request; where only its ``max_tokens`` do not fit, ask once more for what fits.
+
+    Raises:
+        ContextFull: the conversation does not fit, or the server does not say how much does.
+    """
+    try:
+        return await ask(fields)
+    except ContextFull as full:
+        limits = {name: fields[name] for name in ("max_tokens", "max_completion_tokens") if name in fields}
+        fits = what_fits(full.said, min(limits.values(), default=0))
+        if fits is None:
+            raise
+        return await ask(without_omitted({**fields, **dict.fromkeys(limits, fits)}))
+
+
+def without_omitted(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that are sent: those that are neither null nor ``OMIT``."""
+    return {name: value for name, value in fields.items() if value is not None and value != OMIT}
 
 
 def what_fits(said: str, max_tokens: int) -> int | str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,11 @@ def test_a_fresh_evaluation_is_one_that_inspect_lists_and_shows(tmp_path, form):
     log = export(run, tmp_path / "logs" / "log.eval")
     assert [score.name for score in log.results.scores][:2] == ["em", "f1"]
     assert log.results.scores[0].metrics["mean"].value == 0.5 and log.eval.config.epochs == 2
+    # The viewer shows the difference as the duration, and NaN without them.
+    took = datetime.fromisoformat(log.stats.completed_at) - datetime.fromisoformat(log.stats.started_at)
+    assert took.total_seconds() == pytest.approx(sum(sample.total_time for sample in log.samples), abs=1e-3)
+    (usage,) = log.stats.model_usage.values()
+    assert usage.input_tokens == sum(one.model_usage["smollm2"].input_tokens for one in log.samples) > 0
     (listed,) = list_eval_logs(str(tmp_path / "logs"))
     assert read_eval_log(listed, header_only=True).eval.task == "at2po/hotpotqa"
     summaries = read_eval_log_sample_summaries(str(tmp_path / "logs" / "log.eval"))

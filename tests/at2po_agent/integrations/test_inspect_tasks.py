@@ -16,9 +16,9 @@ from inspect_ai.log import read_eval_log
 from inspect_ai.model import get_model
 from inspect_ai.solver import generate
 
-from tests.helpers.chat_server import ChatServer, Say
+from tests.helpers.chat_server import ChatServer, Say, failure
 from tests.helpers.llama_server import llama
-from tests.helpers.scripted_answers import judged, scripted_answers
+from tests.helpers.scripted_answers import judged, scripted_answers, with_a_small_context
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore")]  # of the other package
 
@@ -60,7 +60,9 @@ def same(log, records) -> float:
         assert [message.text for message in sample.messages] == [message["content"] for message in record.messages]
     em = sum(sample.scores["outcome"].value["em"] for sample in log.samples) / len(log.samples)
     (score,) = [score for score in log.results.scores if score.name == "em"]
-    assert score.metrics["mean"].value == em
+    ours = sum(record.measured["em"] for record in records.values()) / len(records)
+    print(f"exact match on {len(records)} questions: {em!r} by Inspect, {ours!r} by at2po-agent eval")
+    assert score.metrics["mean"].value == em == ours
     return em
 
 
@@ -87,6 +89,23 @@ def test_a_model_that_fails_is_an_error_and_never_a_score(tmp_path):
     with ChatServer(lambda asked: Say(status=400, raw=b'{"error": {"message": "broken"}}')) as server:
         log = inspected("hotpotqa", server.url, 2, tmp_path, split="demo", **SHORT)
     assert log.status == "error" and all(sample.error is not None and not sample.scores for sample in log.samples)
+
+
+@pytest.mark.parametrize("code", ["context_length_exceeded", None])
+def test_a_conversation_that_is_too_long_ends_the_episode_as_in_ours(tmp_path, code):
+    say = with_a_small_context(scripted_answers("AT2PO-HotpotQA-v0", "demo"), code)
+    with ChatServer(say) as server:
+        log = inspected("hotpotqa", server.url, 2, tmp_path / "logs", split="demo", **SHORT)
+        ours = judged(server.url, 2, tmp_path / "runs", **SHORT)
+    assert same(log, ours) == 0.0
+    assert {sample.scores["outcome"].explanation for sample in log.samples} == {"length_limit"}
+
+
+@pytest.mark.parametrize("code", ["context_length_exceeded", "content_filter"])
+def test_a_refused_question_is_an_error_and_never_a_score(tmp_path, code):
+    with ChatServer(lambda asked: failure(400, "no", code=code)) as server:
+        log = inspected("hotpotqa", server.url, 1, tmp_path, split="demo", **SHORT)
+    assert log.status == "error" and log.samples[0].error is not None and not log.samples[0].scores
 
 
 def test_every_benchmark_and_family_is_a_task():

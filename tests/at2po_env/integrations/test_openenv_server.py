@@ -14,6 +14,7 @@ import pytest
 
 pytest.importorskip("openenv")
 
+import websockets
 from openenv import GenericEnvClient
 from openenv.core.env_server.types import Action
 
@@ -233,6 +234,24 @@ def test_sessions_that_clients_leave_do_not_use_up_the_capacity():
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.05)
     assert threading.active_count() <= before
+
+
+def test_clients_that_are_killed_do_not_use_up_the_capacity():
+    async def reset(url):
+        socket = await websockets.connect(f"{url.replace('http', 'ws')}/ws")
+        await socket.send(json.dumps({"type": "reset", "data": {"index": 0}}))
+        return socket, json.loads(await socket.recv())
+
+    async def play(url):
+        for _ in range(10):
+            socket, said = await reset(url)
+            while said["type"] == "error":  # the server has not noticed the last end yet
+                assert "CAPACITY_REACHED" in json.dumps(said)
+                socket, said = await reset(url)
+            socket.transport.abort()
+
+    with serving({"all": make_env()}, sessions=2) as (url, _):
+        run(play(url))
 
 
 def test_a_full_server_says_so():

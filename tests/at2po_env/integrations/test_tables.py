@@ -59,6 +59,7 @@ def test_what_is_written_for_search_r1_is_read_back_as_the_same_questions(tmp_pa
 
 def test_the_layout_is_the_one_of_search_r1(tmp_path):
     env = make_env()
+    read, _ = env.reset(options={"task_id": "q3"})
     write_search_r1(env, tmp_path / "f.parquet")
     row = pyarrow.parquet.read_table(tmp_path / "f.parquet").to_pylist()[2]
     assert list(row) == [
@@ -66,6 +67,8 @@ def test_the_layout_is_the_one_of_search_r1(tmp_path):
         "metadata",
     ]
     assert (row["id"], row["golden_answers"], row["ability"]) == ("q3", ["yes"], "fact-reasoning")
+    assert (row["question"], row["data_source"]) == (QUESTIONS[2].question, "own")
+    assert row["prompt"] == [{"role": "user", "content": read}]
     assert row["reward_model"] == {"style": "rule", "ground_truth": {"target": ["yes"]}}
     assert row["extra_info"] == {"index": 2, "split": "all"}
     assert row["metadata"] == {"supporting_titles": ["Paris"], "type": "comparison"}
@@ -106,7 +109,8 @@ def test_the_command_writes_a_file(tmp_path: Path, capsys):
 
 
 @pytest.mark.integration
-def test_the_real_dataset_holds_the_rows():
-    env = make_env(dialect="native")
+@pytest.mark.parametrize("make", [lambda: make_env(dialect="native"), number_game], ids=["questions", "game"])
+def test_the_real_dataset_holds_the_rows(make):
+    env = make()
     dataset = to_dataset(env)
     assert dataset.to_list() == list(rows(env))
