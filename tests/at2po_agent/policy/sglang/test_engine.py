@@ -9,11 +9,16 @@ import torch
 
 from at2po_agent.policy.base import Completion, PolicyError, PolicyUnavailable, Request, Sampling
 from at2po_agent.policy.engine import EngineConfig
+from at2po_agent.policy.sglang.check import known_prompt
 from at2po_agent.policy.sglang.engine import SGLangEngine
 from at2po_agent.policy.sglang.launch import RunningServers
+from at2po_agent.policy.sglang.publisher import Publisher
 from at2po_agent.policy.sglang.weight_sync import DiskSync
+from at2po_agent.update.processes import Processes
+from tests.helpers.servers import free_port
 from tests.helpers.sglang_control import Controlled
 from tests.helpers.sglang_double import serving
+from tests.helpers.threads import in_threads
 from tests.helpers.tiny_models import CODEC, tiny
 
 GREEDY = Sampling(0.0)
@@ -24,7 +29,7 @@ UPDATE = ["pause_generation", "update_weights_from_disk", "continue_generation"]
 def opened(folder, servers, model, note=lambda text: None, **options):
     running = RunningServers([server.url for server in servers], note)
     config = EngineConfig(kind="sglang", patience=2.0, timeout=5.0, **options)
-    engine = SGLangEngine(running, model, CODEC, DiskSync(folder), config)
+    engine = SGLangEngine(model, CODEC, Publisher(running, model, DiskSync(folder), config), config)
     try:
         yield engine
     finally:
@@ -154,3 +159,63 @@ def test_a_refusal_ends_the_run_in_the_servers_words(tmp_path) -> None:
         with pytest.raises(PolicyError, match="not now"):
             engine.publish(model, 1)
         assert server.calls[-1] == "continue_generation"  # it is not left standing
+
+
+def test_a_server_that_only_other_processes_miss_gets_the_weights_too(tmp_path) -> None:
+    with serving(Controlled(tiny())) as server, opened(tmp_path, [server], tiny()):
+        server.version = "default"  # started again, and this process samples nothing that would tell
+        eventually(lambda: server.version.endswith("-0"))
+
+
+def test_a_server_that_refuses_the_weights_when_it_is_back_is_mentioned_once(tmp_path) -> None:
+    notes: list[str] = []
+    with serving(Controlled(tiny())) as server, opened(tmp_path, [server], tiny(), note=notes.append):
+        seen = len(server.calls)
+        server.refuse["/update_weights_from_disk"] = 400
+        server.version = "default"
+        eventually(lambda: len(server.calls) >= seen + 6)
+    assert sum("is not used" in note for note in notes) == 1
+    assert notes[-1].endswith("has the weights again")
+
+
+def test_a_second_process_samples_from_what_the_first_one_publishes(tmp_path) -> None:
+    model = tiny()
+    other = tiny()
+    change(other)
+
+    def work(processes: Processes) -> list[Completion]:
+        publisher = None
+        if processes.leads:
+            publisher = Publisher(RunningServers([server.url]), model, DiskSync(tmp_path), EngineConfig(kind="sglang"))
+        engine = SGLangEngine(model, CODEC, publisher, lead=processes.lead)
+        found = [ask(engine)]
+        processes.gather("both have sampled")
+        engine.clear_cache()
+        engine.release()
+        engine.publish(other, 3)
+        found.append(ask(engine))
+        processes.gather("both have sampled again")
+        engine.close()
+        return found
+
+    with serving(Controlled(tiny())) as server:
+        ours, theirs = in_threads(work)
+        assert ours == theirs
+        assert [(one.version, one.logprobs[0]) for one in ours] == [
+            (0, pytest.approx(expected(model), abs=1e-4)),
+            (3, pytest.approx(expected(other), abs=1e-4)),
+        ]
+        assert server.calls == UPDATE * 2 and server.flushes == 1  # by the first one alone
+
+
+def test_a_process_that_does_not_reach_the_servers_of_the_first_is_told_what_to_set() -> None:
+    model = tiny()
+    known = known_prompt(model, CODEC)
+    nobody = f"http://127.0.0.1:{free_port()}"
+    with serving(Controlled(model)) as server:
+        for url, error, message in (
+            (server.url, PolicyError, "other servers on .*'default', not 'run-0'.*engine.launch.host"),
+            (nobody, PolicyUnavailable, f"{nobody} cannot be reached.*engine.launch.host"),
+        ):
+            with pytest.raises(error, match=message):
+                SGLangEngine(model, CODEC, None, lead=lambda work, url=url: ((url,), "run-0", known))
