@@ -1,4 +1,4 @@
-"""Weights reach servers before they are used, at every turn of events. The servers are doubled at the transport."""
+"""Processes sample with the weights that were published last. The servers are doubled at the transport."""
 
 import asyncio
 import time
@@ -74,38 +74,6 @@ def test_what_is_published_is_what_samples(tmp_path) -> None:
     assert server.calls == UPDATE * 2 and server.version.endswith("-7")
 
 
-def test_memory_is_given_up_for_the_update_and_taken_back_in_two_parts(tmp_path) -> None:
-    model = tiny()
-    with serving(Controlled(model)) as server:
-        with (
-            pytest.raises(PolicyError, match="enable-memory-saver"),
-            opened(tmp_path, [server], model, release_memory=True),
-        ):
-            pass
-        assert not server.calls
-        server.memory_saver = True
-        with opened(tmp_path, [server], model, release_memory=True) as engine:
-            server.calls.clear()
-            engine.release()
-            engine.publish(model, 1)
-            assert server.calls == [
-                "release_memory_occupation kv_cache+weights",
-                "resume_memory_occupation weights",
-                *UPDATE,
-                "resume_memory_occupation kv_cache",
-            ]
-            server.calls.clear()
-            engine.publish(model, 2)
-            assert server.calls == UPDATE  # nothing was released
-
-
-def test_without_release_memory_it_is_kept(tmp_path) -> None:
-    model = tiny()
-    with serving(Controlled(model)) as server, opened(tmp_path, [server], model) as engine:
-        engine.release()
-        assert server.calls == UPDATE
-
-
 def test_a_server_that_comes_back_with_older_weights_gets_the_new_ones_before_it_is_used(tmp_path) -> None:
     model, notes = tiny(), []
     with serving(Controlled(tiny())) as server, opened(tmp_path, [server], model, note=notes.append) as engine:
@@ -140,42 +108,6 @@ def test_a_server_that_is_away_holds_nobody_up(tmp_path) -> None:
                 found = asyncio.run(engine.generate([Request((1, 2, 3), 3, (key,))], GREEDY))[0]
                 assert found.version == 1 and found.logprobs[0] == pytest.approx(expected(model), abs=1e-4)
             eventually(lambda: there.version.endswith("-1"))
-
-
-def test_nobody_there_is_said_after_some_patience(tmp_path) -> None:
-    model = tiny()
-    with ExitStack() as stack:
-        server = stack.enter_context(serving(Controlled(model)))
-        with opened(tmp_path, [server], model) as engine:
-            stack.close()
-            with pytest.raises(PolicyUnavailable, match=rf"no server took the weights.*{server.url}"):
-                engine.publish(model, 1)
-
-
-def test_a_refusal_ends_the_run_in_the_servers_words(tmp_path) -> None:
-    model = tiny()
-    with serving(Controlled(model)) as server, opened(tmp_path, [server], model) as engine:
-        server.refuse["/update_weights_from_disk"] = 400
-        with pytest.raises(PolicyError, match="not now"):
-            engine.publish(model, 1)
-        assert server.calls[-1] == "continue_generation"  # it is not left standing
-
-
-def test_a_server_that_only_other_processes_miss_gets_the_weights_too(tmp_path) -> None:
-    with serving(Controlled(tiny())) as server, opened(tmp_path, [server], tiny()):
-        server.version = "default"  # started again, and this process samples nothing that would tell
-        eventually(lambda: server.version.endswith("-0"))
-
-
-def test_a_server_that_refuses_the_weights_when_it_is_back_is_mentioned_once(tmp_path) -> None:
-    notes: list[str] = []
-    with serving(Controlled(tiny())) as server, opened(tmp_path, [server], tiny(), note=notes.append):
-        seen = len(server.calls)
-        server.refuse["/update_weights_from_disk"] = 400
-        server.version = "default"
-        eventually(lambda: len(server.calls) >= seen + 6)
-    assert sum("is not used" in note for note in notes) == 1
-    assert notes[-1].endswith("has the weights again")
 
 
 def test_a_second_process_samples_from_what_the_first_one_publishes(tmp_path) -> None:
