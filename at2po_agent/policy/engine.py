@@ -6,13 +6,12 @@ that same module (``local``), or servers with a copy of its weights; ``publish``
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar
 
-from at2po_agent.policy.base import CausalLM, Completion, Policy, PolicyError, Request, Sampling, Stats
+from at2po_agent.policy.base import CausalLM, Policy, Stats
 from at2po_agent.settings import above, at_least
-from at2po_agent.tasks import run
 
 Result = TypeVar("Result")
 
@@ -51,11 +50,6 @@ class EngineConfig:
     timeout: float = above(600.0, 0)  # seconds without an answer after which a server counts as dead
 
     @property
-    def serves_all(self) -> bool:
-        """Whether one engine samples for all processes of a run; otherwise each has its own."""
-        return self.kind == "sglang"
-
-    @property
     def reads_host_memory(self) -> bool:
         """Whether weights are taken from the host's memory, so that a GPU need not hold all of them."""
         return self.kind == "sglang" and self.sync != "distributed"
@@ -66,6 +60,9 @@ class Engine(Policy, Protocol):
 
     The trainer's order in every step is: ``generate`` until the trees are grown, ``release``, update the model,
     ``publish`` it under the next version.
+
+    Every process of a run has an engine. ``release``, ``publish`` and ``clear_cache`` are called by all of them at the
+    same place, and may wait for each other there; the others are a process's own.
     """
 
     @property
@@ -106,32 +103,3 @@ class Engine(Policy, Protocol):
     def close(self) -> None:
         """Stop sampling and release everything; the trained model stays."""
         ...
-
-
-class NoEngine:
-    """The engine of a process that samples nothing, because another one's samples for all."""
-
-    version = 0
-    stats = Stats()
-
-    async def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
-        """Nothing, as nothing is asked."""
-        if requests:
-            raise PolicyError("this process has no engine: the first process of the run samples for all")
-        return []
-
-    def run(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """Run a coroutine on a new event loop."""
-        return run(work)
-
-    def release(self) -> None:
-        """There is no memory to give up."""
-
-    def publish(self, model: CausalLM, version: int) -> None:
-        """Nothing samples here."""
-
-    def clear_cache(self) -> None:
-        """There is none."""
-
-    def close(self) -> None:
-        """Nothing runs."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from at2po_agent.policy.base import CausalLM
 from at2po_agent.policy.codec import Codec
-from at2po_agent.policy.engine import Engine, EngineConfig, NoEngine
+from at2po_agent.policy.engine import Engine, EngineConfig
 from at2po_agent.policy.loading import resolve_policy
 from at2po_agent.policy.local.policy import LocalPolicy
 from at2po_agent.training.config import TrainConfig
@@ -35,7 +34,7 @@ def open_engine(
         codec: its tokenizer.
         folder: for logs of servers, and weights on their way to them.
         note: told about what takes long, and about servers that go and come back.
-        processes: those of the run; the first one alone talks to servers.
+        processes: those of the run, which open an engine each; the first one starts servers and sends them weights.
 
     Raises:
         PolicyError: the engine cannot be started or reached, or cannot be trained with.
@@ -48,24 +47,29 @@ def open_engine(
             deterministic=config.deterministic,
             cuda_graphs=config.engine.cuda_graphs,
         )
-    return _open_sglang(config, model, codec, folder, note) if processes.leads else NoEngine()
+    return _open_sglang(config, model, codec, folder, note, processes)
 
 
 def _open_sglang(
-    config: TrainConfig, model: CausalLM, codec: Codec, folder: Path, note: Callable[[str], None]
+    config: TrainConfig,
+    model: CausalLM,
+    codec: Codec,
+    folder: Path,
+    note: Callable[[str], None],
+    processes: Processes,
 ) -> Engine:
     from at2po_agent.policy.sglang.engine import SGLangEngine
     from at2po_agent.policy.sglang.launch import RunningServers, Servers
+    from at2po_agent.policy.sglang.publisher import Publisher
 
-    engine = config.engine
-    with ExitStack() as undo:
+    engine, publisher = config.engine, None
+    if processes.leads:
+        sync = _sync(engine, folder)
         servers = RunningServers(engine.urls, note)
         if not engine.urls:
             servers = Servers(engine.launch, resolve_policy(config.policy.path), folder, note)
-            undo.callback(servers.close)
-        opened = SGLangEngine(servers, model, codec, _sync(engine, folder), engine, config.rollout.max_batch)
-        undo.pop_all()
-    return opened
+        publisher = Publisher(servers, model, sync, engine)
+    return SGLangEngine(model, codec, publisher, engine, config.rollout.max_batch, processes.lead)
 
 
 def _sync(engine: EngineConfig, folder: Path) -> WeightSync:

@@ -52,7 +52,7 @@ class RolloutWorkers:
         """This process's trees of a batch of questions, from the ``first`` one of the step on."""
         config, session = self.config, self.session
         questions = draw_questions(session.env.tasks, config.seed, drawn + first, config.rollout.questions)
-        share = self.processes.share(len(questions), lead_alone=config.engine.serves_all)
+        share = self.processes.share(len(questions))
         return await rollout(
             session.env,
             questions[share],
@@ -70,7 +70,7 @@ class RolloutWorkers:
 
     async def _evaluate_share(self, tasks: Sequence[str], stop: Event) -> Evaluation | None:
         config, session = self.config, self.session
-        share = self.processes.share(len(tasks), lead_alone=config.engine.serves_all)
+        share = self.processes.share(len(tasks))
         ids = tasks[share]
         self.recorder.evaluating(len(ids))
         try:

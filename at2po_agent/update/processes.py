@@ -7,10 +7,12 @@ why; the others end without a word.
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Iterator
+import platform
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from time import monotonic, sleep
 from typing import Any, TypeVar
 
 from at2po_agent.errors import AgentError, ConfigError
@@ -19,6 +21,7 @@ T = TypeVar("T")
 
 _PATIENCE = timedelta(days=1)  # with a process that is slow; torchrun and the connections tell of one that is gone
 _LOST = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")  # what torch says of it
+_ENDING_S = 2.0  # within which a process whose connections are closed is gone from its host too
 
 
 class ProcessLost(AgentError):
@@ -41,15 +44,8 @@ class Processes:
         """Whether this is the process that writes the run directory and talks to the user."""
         return self.rank == 0
 
-    def share(self, n: int, *, lead_alone: bool = False) -> slice:
-        """This process's part of ``n`` things in order: parts follow the ranks and differ by one at most.
-
-        Args:
-            n: how many there are.
-            lead_alone: all are the first process's.
-        """
-        if lead_alone:
-            return slice(0, n if self.leads else 0)
+    def share(self, n: int) -> slice:
+        """This process's part of ``n`` things in order: parts follow the ranks and differ by one at most."""
         return slice(self.rank * n // self.count, (self.rank + 1) * n // self.count)
 
     def gather(self, value: T) -> list[T]:
@@ -110,8 +106,12 @@ def joined() -> Iterator[Processes]:
     backend = _backend()
     store, rank, count = next(rendezvous("env://", timeout=_PATIENCE))
     dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=_PATIENCE)
+    others: list[_Member] = []
     try:
-        yield Processes(rank, count)
+        processes = Processes(rank, count)
+        members = processes.gather(_Member(rank, platform.node(), os.environ.get("GROUP_RANK", ""), os.getpid()))
+        others = members[:rank] + members[rank + 1 :]
+        yield processes
     except EndedElsewhere:
         raise
     except Exception as error:
@@ -120,11 +120,39 @@ def joined() -> Iterator[Processes]:
         if isinstance(error, RuntimeError) and any(word in str(error) for word in _LOST):
             said = str(error).splitlines()[0]
             raise ProcessLost(
-                f"another process of the run is gone ({said}); go on from the last checkpoint with --resume"
+                f"another process of the run is gone{_names(others)} ({said}); go on from the last checkpoint with "
+                "--resume"
             ) from error
         raise
     finally:
         dist.destroy_process_group()
+
+
+@dataclass(frozen=True)
+class _Member:
+    rank: int
+    host: str
+    group: str  # of those that one torchrun started, on one host
+    pid: int
+
+    def is_gone(self) -> bool:
+        """Whether it has ended, and whoever started it has noticed."""
+        try:
+            os.kill(self.pid, 0)
+        except OSError as error:
+            return isinstance(error, ProcessLookupError)
+        return False
+
+
+def _names(others: Sequence[_Member]) -> str:
+    """Which of the ``others`` are gone, for a message; empty where this host cannot tell."""
+    gone = list(others)
+    if len(others) > 1:
+        own = platform.node(), os.environ.get("GROUP_RANK", "")
+        near, until = [one for one in others if (one.host, one.group) == own], monotonic() + _ENDING_S
+        while not (gone := [one for one in near if one.is_gone()]) and monotonic() < until:
+            sleep(0.05)
+    return "".join(f", rank {one.rank} (PID {one.pid} on {one.host})" for one in gone)
 
 
 def _backend() -> str:

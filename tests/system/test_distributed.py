@@ -85,6 +85,7 @@ def test_a_killed_process_ends_the_run_which_can_go_on(tmp_path: Path) -> None:
         work.kill()
     assert work.returncode != 0
     assert errors.count("at2po-agent: error:") == errors.count("another process of the run is gone") == 1, errors
+    assert f"another process of the run is gone, rank 1 (PID {second[0].pid} on " in errors
     done = max(line["step"] for line in metrics(path))
     assert run(path, f"train.steps={done + 1}", resume=True).steps == done + 1
 

@@ -3,24 +3,30 @@
 import asyncio
 import json
 import os
+import subprocess
 import sys
 import threading
 import time
-from contextlib import closing
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from pathlib import Path
 from threading import Event
 
+import psutil
 import pytest
 import torch
 from rich.console import Console
 
+from at2po_agent.environments import make_env
+from at2po_agent.method.groups import draw_questions
 from at2po_agent.policy.base import Request, Sampling
 from at2po_agent.policy.sglang.admin import SglangAdmin
 from at2po_agent.policy.sglang.policy import SGLangPolicy
 from at2po_agent.training.config import load_config
 from at2po_agent.training.display import Display
 from at2po_agent.training.metrics import Result
-from at2po_agent.training.run_dir import RunDirectory
+from at2po_agent.training.run_dir import RunDirectory, read_trees, tree_files
 from at2po_agent.training.session import open_session
 from at2po_agent.training.trainer import train
 from tests.at2po_agent.training.test_session import SMALL
@@ -63,20 +69,46 @@ def test_the_weights_that_sample_are_those_of_the_trainer(own_sglang_url, tmp_pa
             assert again.ids == found.ids
 
 
+def connections(work: subprocess.Popen[str], url: str, ended: Event) -> dict[str, int]:
+    """The most connections to ``url`` that each process of a torchrun had at once, by rank, until ``ended``."""
+    port, most = int(url.rsplit(":", 1)[1]), Counter[str]()
+    while not ended.wait(0.02):
+        with suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(work.pid).children():
+                there = sum(bool(c.raddr) and c.raddr.port == port for c in child.net_connections("tcp"))
+                rank = child.environ().get("RANK", "")
+                most[rank] = max(most[rank], there)
+    return most
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("sync", ["disk", "tensors", "distributed"])
 def test_two_processes_train_on_what_one_server_samples(own_sglang_url, tmp_path, sync):
-    short = ["train.steps=2", "rollout.questions=4", "update.mini_batch=4", "eval.questions=10"]
+    short = ["train.steps=2", "rollout.questions=4", "update.mini_batch=4", "eval.questions=10", "log.trees_every=1"]
     engine = [f"engine.urls=[{own_sglang_url}]", f"engine.sync={sync}"]
     work = torchrun("-m", "at2po_agent", "train", "--cfg", CONFIG, f"run_dir={tmp_path / 'run'}", *short, *engine)
-    _, errors = work.communicate(timeout=600)
+    ended = Event()
+    with ThreadPoolExecutor(1) as pool:
+        watched = pool.submit(connections, work, own_sglang_url, ended)
+        try:
+            _, errors = work.communicate(timeout=600)
+        finally:
+            ended.set()
+            work.kill()
     assert work.returncode == 0, errors[-4000:]
     steps = [line for line in metrics(tmp_path / "run") if "leaves" in line]
     assert [line["step"] for line in steps] == [1, 2]
     assert all(line["update_steps"] == 1 and line["update_grad_norm"] > 0 for line in steps)
     for line in steps:  # in the second step too the server samples from the weights that both processes trained
         assert 0.999 < line["update_ratio_min"] <= line["update_ratio_max"] < 1.001
+    config = load_config(CONFIG, short)
+    with closing(make_env(config.env.id, config.env.split, config.env.arguments)) as env:
+        questions = draw_questions(env.tasks, config.seed, 0, 8)
+    trees = [tree for file in sorted(tree_files(tmp_path / "run")) for tree in read_trees(file)]
+    assert [tree["tree"]["question_id"] for tree in trees] == questions and len(set(questions)) == 8
+    # A process that only asks what a server is has one connection.
+    assert min(watched.result()[rank] for rank in "01") > 2
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,8 @@
 """The engine that samples on SGLang servers; needs no ``sglang`` package.
 
 policy        ``SGLangPolicy``: samples from servers that run already
-engine        ``SGLangEngine``: servers that follow a trained model
+engine        ``SGLangEngine``: servers that follow a trained model, shared by the processes of a run
+publisher     ``Publisher``: gives servers the weights, and again to those that come back
 server        the generating side of one server
 admin         the control side of one server
 fleet         several servers with the same weights, and which of them samples a turn

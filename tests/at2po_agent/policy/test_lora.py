@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM
 from at2po_agent.method.objective import ATPO, TokenClip
 from at2po_agent.policy import lora
 from at2po_agent.policy.base import PolicyError, Request, Sampling
+from at2po_agent.policy.engine import EngineConfig
 from at2po_agent.policy.loading import load_policy
 from at2po_agent.policy.local.policy import LocalPolicy
 from at2po_agent.policy.lora import (
@@ -31,6 +32,7 @@ from at2po_agent.policy.lora import (
 from at2po_agent.policy.sglang.admin import SglangAdmin
 from at2po_agent.policy.sglang.engine import SGLangEngine
 from at2po_agent.policy.sglang.launch import RunningServers
+from at2po_agent.policy.sglang.publisher import Publisher
 from at2po_agent.policy.sglang.weight_sync import DiskSync, TensorSync
 from at2po_agent.update.schedule import UpdateConfig
 from at2po_agent.update.updater import Updater
@@ -237,7 +239,8 @@ def test_a_real_server_samples_as_the_local_engine_does_with_the_adapters(
     asked = [Request(tuple(range(10 + i, 30 + i)), 12, (i,)) for i in range(3)]
     here = LocalPolicy(model, codec)
     sync = DiskSync(tmp_path / "w") if way == "disk" else TensorSync()
-    engine = SGLangEngine(RunningServers([sglang_url]), model, codec, sync)
+    publisher = Publisher(RunningServers([sglang_url]), model, sync, EngineConfig(kind="sglang"))
+    engine = SGLangEngine(model, codec, publisher)
     try:
         there = asyncio.run(engine.generate(asked, Sampling(temperature=0.0)))
         engine.publish(base, 1)  # other tests go on with this server

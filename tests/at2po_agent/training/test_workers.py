@@ -1,8 +1,17 @@
-"""Processes as rollout workers: each grows its share, all have all trees. Processes are threads here."""
+"""Processes as rollout workers: each grows its share, all have all trees.
+
+Processes are threads here, and real ones where they share an SGLang server, which is doubled at the transport.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import re
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -12,7 +21,13 @@ import pytest
 from at2po_agent.method.algorithms import build
 from at2po_agent.method.groups import Rollout, draw_questions
 from at2po_agent.policy.base import Stats
+from at2po_agent.policy.engine import EngineConfig
 from at2po_agent.policy.retokenised import Retokenised
+from at2po_agent.policy.sglang.admin import SglangAdmin
+from at2po_agent.policy.sglang.engine import SGLangEngine
+from at2po_agent.policy.sglang.launch import RunningServers
+from at2po_agent.policy.sglang.publisher import Publisher
+from at2po_agent.policy.sglang.weight_sync import DiskSync
 from at2po_agent.rollouts.grow import Actor, Limits
 from at2po_agent.tasks import run
 from at2po_agent.training.config import TrainConfig, load_config
@@ -20,7 +35,12 @@ from at2po_agent.training.recorder import Recorder
 from at2po_agent.training.session import Session
 from at2po_agent.training.workers import RolloutWorkers
 from at2po_agent.update.processes import ONE, EndedElsewhere, Processes
+from at2po_env.state import Segment
+from tests.helpers.gloo import outcomes
+from tests.helpers.sglang_control import Controlled
+from tests.helpers.sglang_double import serving
 from tests.helpers.threads import in_threads
+from tests.helpers.tiny_models import CODEC, tiny
 from tests.helpers.toys import Bytes, Scripted, ToyEnv
 
 TASKS = tuple(f"q{i}" for i in range(9))
@@ -86,17 +106,6 @@ def test_the_trees_of_two_processes_are_those_of_one_and_all_have_them() -> None
     assert list(map(grown, in_threads(work))) == [alone, alone]
     trees = {rank: {request.key[2] for request, _ in engine.completions} for rank, engine in engines.items()}
     assert trees == {0: {0, 1}, 1: {2, 3, 4}}
-
-
-def test_where_one_engine_serves_all_the_first_process_asks_for_all() -> None:
-    def work(processes: Processes) -> tuple[list[Any], dict[str, int], int]:
-        one = workers(processes, "engine.kind=sglang", "deterministic=false")
-        trees = grown(one.grow(2, 0))
-        return trees, one.engine_stats(), len(one.session.engine.completions)
-
-    (trees, stats, asked), (others, same, nothing) = in_threads(work)
-    assert trees == others and asked > 0 == nothing
-    assert stats == same and stats["generated_tokens"] > 0
 
 
 def test_re_encoded_histories_are_read_where_that_is_configured() -> None:
@@ -167,3 +176,111 @@ def test_token_counts_are_summed_over_the_processes(count: int) -> None:
 
     found = in_threads(work, count)
     assert {total for total, _ in found} == {sum(own for _, own in found)}
+
+
+class Player(Controlled):
+    """A server that plays ``ToyEnv``: which of three turns comes next depends on the prompt alone."""
+
+    def answer(self, body: dict[str, Any], **meta: Any) -> dict[str, Any]:
+        prompt = body["input_ids"]
+        if body["sampling_params"]["max_new_tokens"] == 1:
+            return super().answer(body, **meta)  # a check of the model
+        ids = CODEC.observation((Segment(("s1!", "ab!", "a!")[sum(prompt) % 3], data=False),))
+        told = {
+            "finish_reason": {"type": "stop", "matched": "!"},
+            "cached_tokens": 0,
+            "weight_version": self.version,
+            "output_token_logprobs": [[-1.0, i, None] for i in ids],
+        }
+        return {"output_ids": ids, "text": "", "meta_info": told | meta}
+
+
+@contextmanager
+def on_a_server(processes: Processes, env: Env | None = None) -> Iterator[tuple[RolloutWorkers, Player | None, str]]:
+    """This process's workers on a server that the first one has; that, where it is here, and its URL."""
+    model = tiny()
+    with ExitStack() as stack:
+        player = stack.enter_context(serving(Player(model))) if processes.leads else None
+        url: str = processes.lead(lambda: player.url if player else "")
+        publisher = None
+        if processes.leads:
+            sync = DiskSync(Path(stack.enter_context(tempfile.TemporaryDirectory())))
+            publisher = Publisher(RunningServers([url]), model, sync, EngineConfig(kind="sglang"))
+        engine = SGLangEngine(model, CODEC, publisher, lead=processes.lead)
+        stack.callback(engine.close)
+        one = workers(processes, "engine.kind=sglang", "deterministic=false", env=env)
+        limits = Limits(max_turn_tokens=8, max_context_tokens=200, retries=0)
+        actor = Actor(engine, CODEC, limits=limits, deterministic=False)
+        one.session = replace(one.session, engine=engine, codec=CODEC, actor=actor)
+        one.sampler = actor
+        yield one, player, url
+
+
+def together_play(processes: Processes) -> Any:
+    """Called in two joined processes, as are the others below."""
+    with on_a_server(processes) as (one, player, _):
+        one.session.engine.clear_cache()
+        trees = [
+            [tree.question_id, sorted(leaf.reward for leaf in map(tree.__getitem__, tree.leaves))]
+            for tree in one.grow(2, 7).trees
+        ]
+        evaluation = one.evaluate(TASKS[:7], Event())
+        assert evaluation is not None
+        own, total = one.session.engine.stats.generated_tokens, one.engine_stats()["generated_tokens"]
+        asked = sum(len(player.answer(body)["output_ids"]) for body in player.turns) if player else None
+        return [trees, [episode.question_id for episode in evaluation.episodes], own, total, asked]
+
+
+def together_publish(processes: Processes) -> Any:
+    with on_a_server(processes) as (one, player, url):
+        if player:
+            player.refuse["/pause_generation"] = 503  # the first try: a second later it takes the weights
+        one.session.engine.publish(tiny(), 4)
+        label = SglangAdmin(url).weight_version()
+        processes.gather("both have looked")
+        return [one.session.engine.version, label.partition("-")[2]]
+
+
+def together_refused(processes: Processes) -> Any:
+    with on_a_server(processes) as (one, player, _):
+        if player:
+            player.refuse["/update_weights_from_disk"] = 400
+        one.session.engine.publish(tiny(), 4)
+
+
+def together_killed(processes: Processes) -> Any:
+    def kill(action: str) -> bool:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return True
+
+    with on_a_server(processes, Env(fail=kill) if processes.rank == 1 else None) as (one, _, _):
+        one.grow(0, 0)
+
+
+@pytest.fixture(scope="module")
+def real() -> dict[str, list[Any]]:
+    return outcomes(__name__, "together_play", "together_publish", "together_refused", "together_killed")
+
+
+def test_every_question_is_played_once_by_one_of_the_processes_that_share_a_server(real: dict[str, list[Any]]) -> None:
+    (trees, episodes, own, total, asked), (others, same, theirs, again, _) = real["together_play"]
+    assert [question for question, _ in trees] == draw_questions(TASKS, 3, 7, 5)
+    assert all(len(rewards) == 3 for _, rewards in trees)
+    assert episodes == list(TASKS[:7])
+    assert (others, same, again) == (trees, episodes, total)
+    assert own > 0 < theirs and own + theirs == total == asked
+
+
+def test_no_process_samples_before_the_servers_have_the_new_weights(real: dict[str, list[Any]]) -> None:
+    assert real["together_publish"] == [[4, "4"]] * 2
+
+
+def test_weights_that_a_server_refuses_end_all_with_one_word(real: dict[str, list[Any]]) -> None:
+    first, second = real["together_refused"]
+    assert first.startswith("PolicyError: ") and "not now" in first and second.startswith("EndedElsewhere")
+
+
+def test_a_process_that_is_killed_in_a_rollout_is_named(real: dict[str, list[Any]]) -> None:
+    first, killed = real["together_killed"]
+    assert killed is None
+    assert re.match(r"ProcessLost: another process of the run is gone, rank 1 \(PID \d+ on .*--resume$", first)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from typing import Any
 
@@ -21,8 +22,6 @@ def test_shares_of_things_in_order_cover_them(n: int, count: int) -> None:
     parts = [list(range(n))[Processes(rank, count).share(n)] for rank in range(count)]
     assert [thing for part in parts for thing in part] == list(range(n))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
-    alone = [list(range(n))[Processes(rank, count).share(n, lead_alone=True)] for rank in range(count)]
-    assert alone == [list(range(n)), *[[]] * (count - 1)]
 
 
 def test_a_run_of_one_process_is_the_default_and_asks_nobody() -> None:
@@ -102,4 +101,4 @@ def test_only_the_process_that_fails_says_why(real: dict[str, list[Any]]) -> Non
 def test_one_that_is_killed_is_missed_by_the_other(real: dict[str, list[Any]]) -> None:
     waiting, killed = real["together_killed"]
     assert killed is None
-    assert waiting.startswith("ProcessLost: another process of the run is gone") and "--resume" in waiting
+    assert re.match(r"ProcessLost: another process of the run is gone, rank 1 \(PID \d+ on .*--resume$", waiting)

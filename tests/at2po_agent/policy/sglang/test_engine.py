@@ -1,4 +1,4 @@
-"""Weights reach servers before they are used, at every turn of events. The servers are doubled at the transport."""
+"""Processes sample with the weights that were published last. The servers are doubled at the transport."""
 
 import asyncio
 import time
@@ -9,11 +9,16 @@ import torch
 
 from at2po_agent.policy.base import Completion, PolicyError, PolicyUnavailable, Request, Sampling
 from at2po_agent.policy.engine import EngineConfig
+from at2po_agent.policy.sglang.check import known_prompt
 from at2po_agent.policy.sglang.engine import SGLangEngine
 from at2po_agent.policy.sglang.launch import RunningServers
+from at2po_agent.policy.sglang.publisher import Publisher
 from at2po_agent.policy.sglang.weight_sync import DiskSync
+from at2po_agent.update.processes import Processes
+from tests.helpers.servers import free_port
 from tests.helpers.sglang_control import Controlled
 from tests.helpers.sglang_double import serving
+from tests.helpers.threads import in_threads
 from tests.helpers.tiny_models import CODEC, tiny
 
 GREEDY = Sampling(0.0)
@@ -24,7 +29,7 @@ UPDATE = ["pause_generation", "update_weights_from_disk", "continue_generation"]
 def opened(folder, servers, model, note=lambda text: None, **options):
     running = RunningServers([server.url for server in servers], note)
     config = EngineConfig(kind="sglang", patience=2.0, timeout=5.0, **options)
-    engine = SGLangEngine(running, model, CODEC, DiskSync(folder), config)
+    engine = SGLangEngine(model, CODEC, Publisher(running, model, DiskSync(folder), config), config)
     try:
         yield engine
     finally:
@@ -69,38 +74,6 @@ def test_what_is_published_is_what_samples(tmp_path) -> None:
     assert server.calls == UPDATE * 2 and server.version.endswith("-7")
 
 
-def test_memory_is_given_up_for_the_update_and_taken_back_in_two_parts(tmp_path) -> None:
-    model = tiny()
-    with serving(Controlled(model)) as server:
-        with (
-            pytest.raises(PolicyError, match="enable-memory-saver"),
-            opened(tmp_path, [server], model, release_memory=True),
-        ):
-            pass
-        assert not server.calls
-        server.memory_saver = True
-        with opened(tmp_path, [server], model, release_memory=True) as engine:
-            server.calls.clear()
-            engine.release()
-            engine.publish(model, 1)
-            assert server.calls == [
-                "release_memory_occupation kv_cache+weights",
-                "resume_memory_occupation weights",
-                *UPDATE,
-                "resume_memory_occupation kv_cache",
-            ]
-            server.calls.clear()
-            engine.publish(model, 2)
-            assert server.calls == UPDATE  # nothing was released
-
-
-def test_without_release_memory_it_is_kept(tmp_path) -> None:
-    model = tiny()
-    with serving(Controlled(model)) as server, opened(tmp_path, [server], model) as engine:
-        engine.release()
-        assert server.calls == UPDATE
-
-
 def test_a_server_that_comes_back_with_older_weights_gets_the_new_ones_before_it_is_used(tmp_path) -> None:
     model, notes = tiny(), []
     with serving(Controlled(tiny())) as server, opened(tmp_path, [server], model, note=notes.append) as engine:
@@ -137,20 +110,44 @@ def test_a_server_that_is_away_holds_nobody_up(tmp_path) -> None:
             eventually(lambda: there.version.endswith("-1"))
 
 
-def test_nobody_there_is_said_after_some_patience(tmp_path) -> None:
+def test_a_second_process_samples_from_what_the_first_one_publishes(tmp_path) -> None:
     model = tiny()
-    with ExitStack() as stack:
-        server = stack.enter_context(serving(Controlled(model)))
-        with opened(tmp_path, [server], model) as engine:
-            stack.close()
-            with pytest.raises(PolicyUnavailable, match=rf"no server took the weights.*{server.url}"):
-                engine.publish(model, 1)
+    other = tiny()
+    change(other)
+
+    def work(processes: Processes) -> list[Completion]:
+        publisher = None
+        if processes.leads:
+            publisher = Publisher(RunningServers([server.url]), model, DiskSync(tmp_path), EngineConfig(kind="sglang"))
+        engine = SGLangEngine(model, CODEC, publisher, lead=processes.lead)
+        found = [ask(engine)]
+        processes.gather("both have sampled")
+        engine.clear_cache()
+        engine.release()
+        engine.publish(other, 3)
+        found.append(ask(engine))
+        processes.gather("both have sampled again")
+        engine.close()
+        return found
+
+    with serving(Controlled(tiny())) as server:
+        ours, theirs = in_threads(work)
+        assert ours == theirs
+        assert [(one.version, one.logprobs[0]) for one in ours] == [
+            (0, pytest.approx(expected(model), abs=1e-4)),
+            (3, pytest.approx(expected(other), abs=1e-4)),
+        ]
+        assert server.calls == UPDATE * 2 and server.flushes == 1  # by the first one alone
 
 
-def test_a_refusal_ends_the_run_in_the_servers_words(tmp_path) -> None:
+def test_a_process_that_does_not_reach_the_servers_of_the_first_is_told_what_to_set() -> None:
     model = tiny()
-    with serving(Controlled(model)) as server, opened(tmp_path, [server], model) as engine:
-        server.refuse["/update_weights_from_disk"] = 400
-        with pytest.raises(PolicyError, match="not now"):
-            engine.publish(model, 1)
-        assert server.calls[-1] == "continue_generation"  # it is not left standing
+    known = known_prompt(model, CODEC)
+    nobody = f"http://127.0.0.1:{free_port()}"
+    with serving(Controlled(model)) as server:
+        for url, error, message in (
+            (server.url, PolicyError, "other servers on .*'default', not 'run-0'.*engine.launch.host"),
+            (nobody, PolicyUnavailable, f"{nobody} cannot be reached.*engine.launch.host"),
+        ):
+            with pytest.raises(error, match=message):
+                SGLangEngine(model, CODEC, None, lead=lambda work, url=url: ((url,), "run-0", known))
