@@ -95,13 +95,12 @@ def _compare_training(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _compare_trees(arguments: argparse.Namespace, console: Console) -> int:
-    from at2po_agent.study.black_box import TreeEvaluation
+    from at2po_agent.study.black_box import read_evaluations
     from at2po_agent.study.black_box_page import tree_report
 
     if arguments.metric is not None:
         raise ConfigError("--metric: with --trees the tasks' first metric is compared, as paths vote on it")
-    evaluations = [TreeEvaluation.read(path) for path in arguments.runs]
-    return _show(arguments, console, tree_report(evaluations))
+    return _show(arguments, console, tree_report(read_evaluations(arguments.runs)))
 
 
 def _show(arguments: argparse.Namespace, console: Console, report: Report) -> int:

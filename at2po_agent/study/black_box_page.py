@@ -42,7 +42,7 @@ def notes(evaluations: Sequence[TreeEvaluation]) -> Iterator[str]:
         "sampled chains"
     )
     if len(tree_differences(evaluations)) >= FAMILY:
-        yield "differences of trees from chains: intervals that hold together with 95 % (Bonferroni)"
+        yield "trees less chains: intervals that hold together with 95 % (Bonferroni)"
     yield (
         "n chains: the mean over all disjoint groups of n among the chains that each tree began with; several paths "
         "answer by majority, ties by mean log-probability, and a path without an answer has no vote"
@@ -69,15 +69,16 @@ def _differences(evaluations: Sequence[TreeEvaluation]) -> Sheet:
         (
             _name(found.of),
             found.way.name,
+            found.other.name,
             f"{found.way.paths:.0f} / {found.other.paths:.1f}",
             f"{found.way.tokens:.0f} / {found.other.tokens:.0f}",
             _points(found.em),
-            _points(found.oracle),
+            _NONE if found.other in found.of.ways.others else _points(found.oracle),
         )
         for found in tree_differences(evaluations)
     ]
-    header = ("", "", "paths, tree / chains", "tokens, tree / chains", "exact match", "oracle")
-    return Sheet("Trees less chains at equal generated tokens, points", header, tuple(rows))
+    header = ("", "", "less", "paths", "tokens", "exact match", "oracle")
+    return Sheet("Trees less chains, points", header, tuple(rows))
 
 
 def _evaluations(evaluations: Sequence[TreeEvaluation]) -> Sheet:
@@ -107,7 +108,7 @@ def _ways(one: TreeEvaluation) -> Sheet:
     ways = one.ways
     single, *others = ways.chains
     rows = [_row(single, _NONE)]
-    for way in sorted([*others, *ways.matched, *ways.trees], key=lambda way: way.tokens):
+    for way in sorted([*others, *ways.matched, *ways.trees, *ways.others], key=lambda way: way.tokens):
         rows.append(_row(way, _points(paired_share_interval(single.em, way.em, level=_level(one)))))
     together = "95 %, together" if _level(one) != family_level(1) else "95 %"
     header = (
@@ -124,7 +125,8 @@ def _ways(one: TreeEvaluation) -> Sheet:
 
 
 def _level(one: TreeEvaluation) -> float:
-    return family_level(len(one.ways.chains) - 1 + 2 * len(one.ways.trees))
+    ways = one.ways
+    return family_level(len(ways.chains) - 1 + 2 * len(ways.trees) + len(ways.others))
 
 
 def _row(way: Way, difference: str) -> tuple[str, ...]:
@@ -150,6 +152,7 @@ def _chart(one: TreeEvaluation) -> dict[str, Any]:
         {"name": "majority of a tree", "points": list(map(_point, trees))},
         {"name": "best chain (oracle)", "points": [[way.tokens, sum(way.oracle) / len(way.oracle)] for way in chains]},
         {"name": "best leaf (oracle)", "points": [[way.tokens, sum(way.oracle) / len(way.oracle)] for way in trees]},
+        *({"name": way.name, "points": [_point(way)]} for way in ways.others),
     ]
     word = one.run.measured.task_word
     label = f"{_name(one)}, {one.run.benchmark} {one.run.split}: exact match"
