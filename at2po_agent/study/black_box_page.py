@@ -28,7 +28,7 @@ def tree_report(evaluations: Sequence[TreeEvaluation]) -> Report:
     heading = Heading("Trees beside chains at test time", subtitle, demo, described)
     return Report(
         heading,
-        [_differences(evaluations), _evaluations(evaluations), *map(_ways, evaluations)],
+        [_differences(evaluations), _evaluations(evaluations), *map(_ways, evaluations), *_settings(evaluations)],
         [_chart(one) for one in evaluations],
         list(notes(evaluations)),
     )
@@ -101,6 +101,21 @@ def _evaluations(evaluations: Sequence[TreeEvaluation]) -> Sheet:
     word = evaluations[0].run.measured.task_word
     header = ("", "environment", f"{word}s", "tree", "temperature", "seed")
     return Sheet("Evaluations", header, tuple(rows))
+
+
+_NOT_SETTINGS = ("model", "questions", "samples", "price", "code", "created", "search_at", "tree")
+
+
+def _settings(evaluations: Sequence[TreeEvaluation]) -> Iterator[Sheet]:
+    """What was not the same for all evaluations, so that no model is compared with another by these numbers."""
+    described = [
+        dict(facts({key: value for key, value in one.run.manifest.items() if key not in _NOT_SETTINGS}))
+        for one in evaluations
+    ]
+    keys = dict.fromkeys(key for values in described for key in values)
+    rows = [(key, *(values.get(key, _NONE) for values in described)) for key in keys]
+    if unequal := tuple(row for row in rows if len(set(row[1:])) > 1):
+        yield Sheet("Not equal", ("", *map(_name, evaluations)), unequal)
 
 
 def _ways(one: TreeEvaluation) -> Sheet:

@@ -8,9 +8,9 @@ from tests.helpers.evaluations import answered, write_run
 
 
 def test_tables_notes_and_curves_of_two_evaluations(tmp_path):
-    paths = [trees(tmp_path / name, model={"name": name}) for name in ("one", "two")]
+    paths = [trees(tmp_path / name, model={"name": name}, limits={"k": k}) for k, name in enumerate(("one", "two"))]
     report = tree_report(read_evaluations(paths))
-    differences, evaluations, one, _ = report.sheets
+    differences, evaluations, one, _, unequal = report.sheets
     assert [row[:5] for row in differences.rows] == [
         (name, "tree of 4 leaves", "chains, tokens of 4 leaves", "4 / 4.0", "100 / 100") for name in ("one", "two")
     ]
@@ -22,6 +22,7 @@ def test_tables_notes_and_curves_of_two_evaluations(tmp_path):
         ("chains, tokens of 4 leaves", "4.0", "100", "50.0"),
         ("tree of 4 leaves", "4.0", "100", "100.0"),
     ]
+    assert (unequal.header, unequal.rows) == (("", "one", "two"), (("limits · k", "0", "1"),))
     assert "one: 1 question without a whole tree are not counted" in report.notes
     assert "one: 1 of 4 questions are not evaluated yet" in report.notes
     chart = report.charts[0]

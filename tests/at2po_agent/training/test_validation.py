@@ -87,13 +87,20 @@ from at2po_agent.warmstart.run import load_warm_start
 for path in sys.argv[1:]:
     load_warm_start(path, ["model.path=builtin:microwiki"])
 """
+EVALUATION = """
+from at2po_agent.judge.config import load_judge_config
+from at2po_agent.judge.tree.search import check_tree
+for path in sys.argv[1:]:
+    check_tree(load_judge_config(path))
+"""
 
 
 def shipped(kind: str) -> list[Path]:
     """Every configuration of a kind in the examples; those of ``base`` folders are parts of others."""
     found = [path for path in sorted(CONFIGS.rglob("*.yaml")) if path.parent.name != "base"]
     kinds = {path: "warm-start" if "warmstart" in path.name else path.parent.name for path in found}
-    return [path for path in found if (kinds[path] if kinds[path] in ("warm-start", "studies") else "train") == kind]
+    others = ("warm-start", "studies", "evaluations")
+    return [path for path in found if (kinds[path] if kinds[path] in others else "train") == kind]
 
 
 @pytest.mark.parametrize(
@@ -101,6 +108,7 @@ def shipped(kind: str) -> list[Path]:
     [
         pytest.param(TRAINING, "train", 80, id="train", marks=pytest.mark.slow),
         pytest.param(STUDY, "studies", 3, id="study"),
+        pytest.param(EVALUATION, "evaluations", 1, id="evaluation"),
         pytest.param(WARM_START, "warm-start", 2, id="warm-start"),
     ],
 )
