@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from at2po_agent.judge.results.rescore import Rescored
     from at2po_agent.judge.results.stored import Finished
+    from at2po_agent.study.page import Report
 
 
 def add_parser(commands: Any) -> None:
@@ -32,7 +34,10 @@ def add_parser(commands: Any) -> None:
         "--metric", metavar="NAME", help="such as f1, turns or completion_tokens; default: the tasks' first"
     )
     compare.add_argument("--format", choices=("rich", "markdown", "latex"), default="rich")
-    compare.add_argument("--html", type=Path, metavar="FILE", help="of training runs: one file with their curves")
+    compare.add_argument("--trees", action="store_true", help="of eval --tree: chains, votes and trees against tokens")
+    page = "of training runs, or with --trees: "
+    compare.add_argument("--html", type=Path, metavar="FILE", help=page + "one file with their curves")
+    compare.add_argument("--markdown", type=Path, metavar="FILE", help=page + "the same tables, with the command")
     compare.add_argument("--anyway", action="store_true", help="compare also what differs in what matters, and say so")
     compare.set_defaults(command=_compare)
 
@@ -62,10 +67,15 @@ def _compare(arguments: argparse.Namespace) -> int:
     from at2po_agent.terminal import SafeConsole
 
     wide = None if sys.stdout.isatty() else 200  # a pipe has no width of its own
+    if arguments.trees:
+        return _compare_trees(arguments, SafeConsole(width=wide))
     if is_training(arguments.runs[0]):
         return _compare_training(arguments, SafeConsole(width=wide))
-    if arguments.html:
-        raise ConfigError("--html is of training runs; `view RUN --html FILE` writes the page of an evaluation")
+    if arguments.html or arguments.markdown:
+        raise ConfigError(
+            "--html and --markdown are of training runs, and of evaluations with --trees; `view RUN --html FILE` "
+            "writes the page of an evaluation"
+        )
     runs = [Finished.read(path, texts=False) for path in arguments.runs]
     comparison = compare(runs, arguments.metric, anyway=arguments.anyway)
     write_table(comparison, arguments.format, SafeConsole(width=wide))
@@ -73,21 +83,46 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _compare_training(arguments: argparse.Namespace, console: Console) -> int:
-    from at2po_agent.judge.results.tables import write_sheets
     from at2po_agent.study.comparison import TrainingComparison, by_configuration
-    from at2po_agent.study.page import Page, write_html
+    from at2po_agent.study.page import Page, report
     from at2po_agent.study.runs import TrainedRun
-    from at2po_agent.study.tables import notes, sheets
 
     runs = [TrainedRun.read(path) for path in arguments.runs]
     found = TrainingComparison.of(by_configuration(runs), anyway=arguments.anyway)
     if arguments.metric not in (None, found.measured.metric):
         raise ConfigError(f"--metric: training runs store {found.measured.metric} question by question, and no other")
-    write_sheets(sheets(found), notes(found), arguments.format, console)
+    return _show(arguments, console, report(Page(f"{found.measured.source}: training runs"), found))
+
+
+def _compare_trees(arguments: argparse.Namespace, console: Console) -> int:
+    from at2po_agent.study.black_box import read_evaluations
+    from at2po_agent.study.black_box_page import tree_report
+
+    if arguments.metric is not None:
+        raise ConfigError("--metric: with --trees the tasks' first metric is compared, as paths vote on it")
+    return _show(arguments, console, tree_report(read_evaluations(arguments.runs)))
+
+
+def _show(arguments: argparse.Namespace, console: Console, report: Report) -> int:
+    """Print what is compared, and write its page."""
+    from at2po_agent.judge.results.tables import write_sheets
+
+    write_sheets(report.sheets, report.notes, arguments.format, console)
+    files = {"--html": arguments.html, "--markdown": arguments.markdown}
     if arguments.html:
-        write_html(arguments.html, Page(f"{found.measured.source}: training runs"), found)
-        say(f"{len(runs):,} runs → {arguments.html}")
+        report.write_html(arguments.html)
+    if arguments.markdown:
+        report.write_markdown(arguments.markdown, [_command(arguments, files)])
+    if written := [str(file) for file in files.values() if file]:
+        say(f"{len(arguments.runs):,} runs → {', '.join(written)}")
     return 0
+
+
+def _command(arguments: argparse.Namespace, files: Mapping[str, Path | None]) -> str:
+    """The command line that was given."""
+    switches = [name for name, on in (("--trees", arguments.trees), ("--anyway", arguments.anyway)) if on]
+    written = [word for name, file in files.items() if file for word in (name, str(file))]
+    return shlex.join(["at2po-agent", "compare", *switches, *map(str, arguments.runs), *written])
 
 
 def _rescore(arguments: argparse.Namespace) -> int:

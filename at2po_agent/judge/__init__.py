@@ -10,7 +10,7 @@ dry_run      what an evaluation would do
 display      progress while it runs
 endpoint     requests to a chat endpoint
 episodes     single episodes and their records
-tree         the tree of training, grown through an endpoint (``--tree``)
+tree         the tree of training, grown with the judged model (``--tree``)
 results      stored evaluations: numbers, comparisons, tables
 view         episodes and trees to read, in the terminal and as an HTML page
 """

@@ -30,6 +30,7 @@ from at2po_agent.judge.results.metrics import Prices, summarise
 from at2po_agent.judge.results.stored import Finished
 from at2po_agent.judge.results.tables import summary_table, write_table
 from at2po_agent.judge.results.tree_report import conclude_tree
+from at2po_agent.judge.tree.local import search_local_trees
 from at2po_agent.judge.tree.search import check_tree, sampled, search_trees
 from at2po_agent.packaged_configs import Files
 from at2po_agent.policy.loading import resolve_policy
@@ -212,6 +213,10 @@ class _Evaluation:
         def on_records(records: Sequence[EpisodeRecord]) -> None:
             self.directory.append(records)
             display.finished(records[: self.config.expansion.leaves])
+
+        if self.model is not None:
+            search_local_trees(self.env, self.model, self.ids, todo, on_records, outages)
+            return
 
         async def search(endpoint: ChatEndpoint) -> None:
             await search_trees(self.env, endpoint, self.config, todo, on_records, outages)

@@ -1,14 +1,14 @@
-"""A comparison of training runs as one HTML page, with curves to point at, and as Markdown."""
+"""A comparison as one HTML page, with curves to point at, and as Markdown."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from at2po_agent.atomic_files import write_text
-from at2po_agent.judge.results.tables import markdown, markdown_text
+from at2po_agent.judge.results.tables import Sheet, markdown, markdown_text
 from at2po_agent.judge.view.page import Heading, write_page
 from at2po_agent.study.comparison import TrainingComparison
 from at2po_agent.study.runs import COSTS
@@ -25,33 +25,66 @@ class Page:
     facts: Sequence[tuple[str, str]] = ()  # name and value of how it was made
 
 
+@dataclass(frozen=True)
+class Report:
+    """Everything that a page shows, in both of its forms."""
+
+    heading: Heading
+    sheets: Sequence[Sheet]
+    charts: Sequence[Mapping[str, Any]]  # as ``chart.js`` draws them; of the HTML page only
+    notes: Sequence[str] = ()
+
+    def write_html(self, path: Path) -> None:
+        """Write everything into one file that needs no network.
+
+        Raises:
+            DiskError: it cannot be written.
+        """
+        head = {
+            "kind": "comparison",
+            **self.heading.to_json(),
+            "sheets": [asdict(sheet) for sheet in self.sheets],
+            "charts": self.charts,
+            "notes": self.notes,
+        }
+        write_page(path, self.heading.title, head, [])
+
+    def write_markdown(self, path: Path, commands: Sequence[str] = ()) -> None:
+        """Write the tables and notes as Markdown, below the commands that made them.
+
+        Raises:
+            DiskError: it cannot be written.
+        """
+        lines = [f"# {markdown_text(self.heading.title)}", ""]
+        if commands:
+            lines += ["```bash", *commands, "```", ""]
+        lines += [f"{markdown_text(self.heading.subtitle)}.", "", *(f"- {markdown_text(note)}" for note in self.notes)]
+        lines += ["", *map(markdown, self.sheets)]
+        write_text(path, "\n".join(lines).rstrip("\n") + "\n")
+
+
+def report(page: Page, found: TrainingComparison) -> Report:
+    """A comparison of training runs as a page."""
+    heading = Heading(page.title, page.subtitle or _subtitle(found), _is_demo(found), page.facts)
+    return Report(heading, sheets(found), [_chart(found, axis) for axis in found.axes()], notes(found))
+
+
 def write_html(path: Path, page: Page, found: TrainingComparison) -> None:
-    """Write everything into one file that needs no network.
+    """Write a comparison of training runs into one file that needs no network.
 
     Raises:
         DiskError: it cannot be written.
     """
-    heading = Heading(page.title, page.subtitle or _subtitle(found), _is_demo(found), page.facts)
-    head = {
-        "kind": "comparison",
-        **heading.to_json(),
-        "sheets": [asdict(sheet) for sheet in sheets(found)],
-        "charts": [_chart(found, axis) for axis in found.axes()],
-        "notes": notes(found),
-    }
-    write_page(path, page.title, head, [])
+    report(page, found).write_html(path)
 
 
 def write_markdown(path: Path, page: Page, found: TrainingComparison) -> None:
-    """Write the tables and notes as Markdown.
+    """Write the tables and notes of a comparison of training runs as Markdown.
 
     Raises:
         DiskError: it cannot be written.
     """
-    lines = [f"# {markdown_text(page.title)}", "", f"{markdown_text(page.subtitle or _subtitle(found))}.", ""]
-    lines += [f"- {markdown_text(note)}" for note in notes(found)]
-    lines += ["", *(markdown(sheet) for sheet in sheets(found))]
-    write_text(path, "\n".join(lines).rstrip("\n") + "\n")
+    report(page, found).write_markdown(path)
 
 
 def _subtitle(found: TrainingComparison) -> str:

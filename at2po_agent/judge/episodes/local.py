@@ -95,12 +95,12 @@ class LocalModel:
             return record_of(own, own.snapshot(), Played(sample, prompt, (), seconds=seconds, error=error))
         leaf, path = next(tree.trajectories())
         metered = [
-            Metered(len(tree.prompt_ids(node.parent)), len(node.action), finish=self._finish(node.action, own.stop))
+            Metered(len(tree.prompt_ids(node.parent)), len(node.action), finish=self.finish(node.action, own.stop))
             for node in (tree[at] for at in path)
         ]
         return record_of(own, tree[leaf].snapshot, Played(sample, prompt, metered, seconds=seconds))
 
-    def _finish(self, ids: Sequence[int], stop: Sequence[str]) -> Finish:
+    def finish(self, ids: Sequence[int], stop: Sequence[str]) -> Finish:
         """Why a turn ended, which a tree does not keep."""
         codec = self.engine.codec
         if ids[-1] in codec.eos_ids:

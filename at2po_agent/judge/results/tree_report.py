@@ -220,7 +220,8 @@ def conclude_tree(
     """
     records = directory.records()
     prices = Prices.known(config.model.price_prompt, config.model.price_completion)
-    directory.finish(summarise(records, prices, measured=measured, chains=config.expansion.chains))
+    batched = config.model.base_url is None
+    directory.finish(summarise(records, prices, measured=measured, chains=config.expansion.chains, batched=batched))
     env, split, model = config.envs[0], str(config.split), label(config.model)
     result = write_tree(directory.path, records, config.expansion)
     if result:

@@ -1,9 +1,10 @@
-"""Black-box tree evaluation: the tree of training, grown through a chat endpoint, beside chains that cost as much.
+"""Black-box tree evaluation: the tree of training, grown with any model, beside chains that cost as much.
 
-For every question ``grow`` grows the entropy-guided tree unchanged, over ``TreePolicy``. Then chains are added
-to those that the tree began with until they have taken as many generated tokens as the tree. Every path to an end is
-one record of ``episodes.jsonl``; its ``sample`` is its number: the tree's chains first, then its branches in the order
-in which they were proposed, then the further chains. Turns that a record shares with an earlier one cost nothing there.
+For every question ``grow`` grows the entropy-guided tree unchanged: over ``TreePolicy`` where the model is at an
+endpoint, and over its own engine where it is in this process (``tree.local``). Then chains are added to those that the
+tree began with until they have taken as many generated tokens as the tree. Every path to an end is one record of
+``episodes.jsonl``; its ``sample`` is its number: the tree's chains first, then its branches in the order in which they
+were proposed, then the further chains. Turns that a record shares with an earlier one cost nothing there.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
+from typing import Any, Protocol
 
 from at2po_agent.judge.config import JudgeConfig
 from at2po_agent.judge.endpoint.client import Call, ChatEndpoint
@@ -22,7 +24,7 @@ from at2po_agent.judge.endpoint.conversation import converse
 from at2po_agent.judge.endpoint.refusals import EndpointError, Filtered, Refusal
 from at2po_agent.judge.episodes.play import Metered, Played, record_of
 from at2po_agent.judge.episodes.records import EpisodeRecord
-from at2po_agent.judge.tree.policy import LOGPROBS, EndpointLost, NoLogprob, TreePolicy, no_logprobs
+from at2po_agent.judge.tree.policy import LOGPROBS, EndpointLost, NoLogprob, SampledTurn, TreePolicy, no_logprobs
 from at2po_agent.judge.tree.voting import Candidate, Sampled
 from at2po_agent.method.expansion import Chains, EntropyGuided, Expansion
 from at2po_agent.method.tree import TurnTree
@@ -39,8 +41,6 @@ def check_tree(config: JudgeConfig) -> None:
     """Raise a ConfigError where a tree is asked for and cannot be grown as configured."""
     if not config.tree:
         return
-    if config.model.base_url is None:
-        raise ConfigError("--tree is for models at an endpoint: give its address with -b http://HOST/v1")
     if config.temperature == 0:
         raise ConfigError("--tree samples a question's turns several times: give it a temperature above 0 (-T 1)")
     if config.samples != 1:
@@ -102,23 +102,60 @@ async def search_tree(
 ) -> list[EpisodeRecord]:
     """All paths of the question that ``env`` was reset to, or one record that says why there are none."""
     seconds = config.limits.episode_seconds * config.expansion.leaves
+
+    async def grown(expansion: Expansion, first: int) -> list[EpisodeRecord]:
+        policy = TreePolicy(env, endpoint, config, first)
+        actor = Actor(policy, policy, Sampling(config.temperature), config.limits.rollout(), outages=outages)
+        tree = await grow(env, actor, expansion, key=(config.seed,), question_id=env.info()["task_id"])
+        return records_of(env, tree, lambda node: _sampled_turn(policy.turns[tree[node].action[-1]]))
+
     try:
         async with asyncio.timeout(seconds):
-            expansion = config.expansion
-            records = await _grown(env, endpoint, config, expansion, 0, outages)
-            budget = sum(map(_generated, records))
-            chains = records[: expansion.chains]
-            while n := _further(chains, budget, most_chains(expansion)):
-                more = await _grown(env, endpoint, config, Chains(n), len(records), outages)
-                records += more
-                chains += more
-            return records
+            return await all_paths(config.expansion, grown)
     except TimeoutError:
         error = f"the tree did not end within {seconds:g} s"
-    except (EndpointLost, NoLogprob, Refusal, _PathLost) as reason:
+    except (EndpointLost, NoLogprob, Refusal, PathLost) as reason:
         error = str(reason)
-    prompt = plain(env.observation())
-    return [record_of(env, env.snapshot(), Played(0, prompt, (), error=error))]
+    return [no_tree(env, error)]
+
+
+def _sampled_turn(turn: SampledTurn) -> GrownTurn:
+    reply = turn.reply
+    cost = Metered(reply.prompt_tokens, reply.completion_tokens, reply.seconds, reply.finish, reply.reasoning)
+    return GrownTurn(turn.path, cost, turn.conversation.messages)
+
+
+class Grow(Protocol):
+    """How a model grows paths of one question."""
+
+    async def __call__(self, expansion: Expansion, first: int) -> list[EpisodeRecord]:
+        """Grow a tree, whose first path has the number ``first``, and return its paths in the order of their numbers.
+
+        Raises:
+            PathLost: infrastructure ended one of them.
+        """
+        ...
+
+
+async def all_paths(tree: EntropyGuided, grown: Grow) -> list[EpisodeRecord]:
+    """The paths of a question's tree, and then chains until all chains have taken as many tokens as the tree.
+
+    Raises:
+        PathLost: infrastructure ended a path.
+    """
+    records = await grown(tree, 0)
+    budget = sum(map(_generated, records))
+    chains = records[: tree.chains]
+    while n := _further(chains, budget, most_chains(tree)):
+        more = await grown(Chains(n), len(records))
+        records += more
+        chains += more
+    return records
+
+
+def no_tree(env: TaskEnv[Any], error: str) -> EpisodeRecord:
+    """The record of a question whose tree is not whole."""
+    return record_of(env, env.snapshot(), Played(0, plain(env.observation()), (), error=error))
 
 
 def _further(chains: Sequence[EpisodeRecord], budget: int, most: int) -> int:
@@ -129,44 +166,46 @@ def _further(chains: Sequence[EpisodeRecord], budget: int, most: int) -> int:
     return min(math.ceil((budget - spent) * len(chains) / max(spent, 1)), most - len(chains))
 
 
-class _PathLost(Exception):
+class PathLost(Exception):
     """Infrastructure ended a path for good, so the tree is not the one that was to be grown."""
 
 
-async def _grown(
-    env: TaskEnv[Any], endpoint: ChatEndpoint, config: JudgeConfig, expansion: Expansion, first: int, outages: Outages
-) -> list[EpisodeRecord]:
-    policy = TreePolicy(env, endpoint, config, first)
-    actor = Actor(policy, policy, Sampling(config.temperature), config.limits.rollout(), outages=outages)
-    tree = await grow(env, actor, expansion, key=(config.seed,), question_id=env.info()["task_id"])
+@dataclass(frozen=True)
+class GrownTurn:
+    """A turn of a tree, beside what the tree stores of it."""
+
+    path: int  # which path of the question sampled it
+    cost: Metered
+    messages: Sequence[Mapping[str, Any]] = ()  # the conversation with this turn, where there was one
+
+
+def records_of(env: TaskEnv[Any], tree: TurnTree, turn: Callable[[int], GrownTurn]) -> list[EpisodeRecord]:
+    """A record per path of a grown tree, in the order of their numbers.
+
+    Args:
+        env: at the tree's root.
+        tree: with snapshots.
+        turn: of a node.
+
+    Raises:
+        PathLost: a path has no end.
+    """
     if len(tree.leaves) < tree.started:
-        raise _PathLost(f"the search failed {tree.started - len(tree.leaves)} of {tree.started} paths for good")
-    return list(_records(env, policy, tree))
-
-
-def _records(env: TaskEnv[Any], policy: TreePolicy, tree: TurnTree) -> Iterator[EpisodeRecord]:
-    """A record per path, in the order of their numbers."""
-    last = {leaf: policy.turns[tree[leaf].action[-1]] for leaf in tree.leaves}
-    prompt, paid = plain(env.observation()), set[int]()
-    for leaf in sorted(last, key=lambda leaf: last[leaf].path):
-        metered, seconds, path = [], 0.0, tree.path(leaf)
-        for node in path:
-            reply = policy.turns[tree[node].action[-1]].reply
-            new = node not in paid
-            seconds += reply.seconds * new
-            metered.append(
-                Metered(
-                    reply.prompt_tokens if new else 0,
-                    reply.completion_tokens if new else 0,
-                    reply.seconds * new,
-                    reply.finish,
-                    reply.reasoning,
-                )
-            )
+        raise PathLost(f"the search failed {tree.started - len(tree.leaves)} of {tree.started} paths for good")
+    records, prompt, paid = [], plain(env.observation()), set[int]()
+    for leaf in sorted(tree.leaves, key=lambda leaf: turn(leaf).path):
+        path, end = tree.path(leaf), turn(leaf)
+        # What an earlier path has paid for costs nothing again.
+        costs = [_free(turn(node).cost) if node in paid else turn(node).cost for node in path]
         paid.update(path)
-        played = Played(last[leaf].path, prompt, metered, last[leaf].conversation.messages, seconds)
+        played = Played(end.path, prompt, costs, end.messages, sum(cost.seconds for cost in costs))
         record = record_of(env, tree[leaf].snapshot, played)
-        yield dataclasses.replace(record, logprob=fmean(logp for node in path for logp in tree[node].logp))
+        records.append(dataclasses.replace(record, logprob=fmean(logp for node in path for logp in tree[node].logp)))
+    return records
+
+
+def _free(cost: Metered) -> Metered:
+    return dataclasses.replace(cost, prompt_tokens=0, completion_tokens=0, seconds=0.0)
 
 
 def most_chains(tree: EntropyGuided) -> int:

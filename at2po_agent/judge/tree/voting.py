@@ -64,12 +64,14 @@ def majority(paths: Sequence[Candidate]) -> Candidate | None:
     return max(votes.values(), key=lambda same: (len(same), fmean(path.logprob for path in same)))[0]
 
 
-def _voted(paths: Sequence[Candidate]) -> float:
+def voted(paths: Sequence[Candidate]) -> float:
+    """Exact match of the answer that the majority gives; 0 where nobody has one."""
     chosen = majority(paths)
     return 0.0 if chosen is None else chosen.em
 
 
-def _best(paths: Sequence[Candidate]) -> float:
+def best(paths: Sequence[Candidate]) -> float:
+    """Exact match of the best path: what an oracle would choose."""
     return max((path.em for path in paths), default=0.0)
 
 
@@ -91,11 +93,11 @@ class Method:
 
 
 METHODS: Mapping[str, Method] = {
-    "one chain": Method(_voted, lambda sampled: sampled.chains[:1]),
-    "majority of chains": Method(_voted, lambda sampled: sampled.chains),
-    "majority of leaves": Method(_voted, lambda sampled: sampled.leaves),
-    "best chain (oracle)": Method(_best, lambda sampled: sampled.chains),
-    "best leaf (oracle)": Method(_best, lambda sampled: sampled.leaves),
+    "one chain": Method(voted, lambda sampled: sampled.chains[:1]),
+    "majority of chains": Method(voted, lambda sampled: sampled.chains),
+    "majority of leaves": Method(voted, lambda sampled: sampled.leaves),
+    "best chain (oracle)": Method(best, lambda sampled: sampled.chains),
+    "best leaf (oracle)": Method(best, lambda sampled: sampled.leaves),
 }
 """In the order in which they are shown. The oracles know the gold answers: no vote can be better."""
 

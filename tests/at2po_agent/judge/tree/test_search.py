@@ -157,11 +157,6 @@ def test_what_makes_no_tree_is_refused(serve, capsys, words, why):
     assert (server.count, runs()) == (0, [])
 
 
-def test_a_local_model_is_refused(capsys):
-    assert cli.main([*DEMO[:-1], "builtin:microwiki"]) == 2
-    assert "--tree is for models at an endpoint" in capsys.readouterr().err
-
-
 def test_a_question_that_failed_is_an_error_and_is_grown_again(serve, capsys):
     broken = [True]
 
