@@ -23,7 +23,6 @@ import json
 import multiprocessing
 import os
 import platform
-import sys
 import tempfile
 import time
 import warnings
@@ -350,7 +349,7 @@ def main() -> None:
     stored = arguments.results.with_suffix(".json")
     versions = ", ".join(f"{name} {version(name)}" for name in ("trl", "torch", "transformers"))
     lines = [
-        f"python -m benchmarks.trl_side_by_side {' '.join(sys.argv[1:])}".strip(),
+        "python -m benchmarks.trl_side_by_side",
         f"{versions}, Python {platform.python_version()}, {platform.machine()}; {os.cpu_count()} cores, "
         f"{arguments.threads} thread of torch a trainer, one trainer at a time",
         "the machine was shared with other work: cpu s, seconds of the processor over all threads, are what to compare",
