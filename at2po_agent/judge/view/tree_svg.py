@@ -25,7 +25,7 @@ _LEFT, _TOP, _MARGIN = 40, 62, 16
 _LEGEND, _LEGEND_COLUMN = 76, 224  # height below the boxes, and from one entry to the next
 _EM = 0.56  # mean width of a character of a sans-serif font, in font sizes
 _TAG = re.compile(r"</?[\w.-]+>")
-_KEY = "H entropy, nats a token (the bar)   V value, of the normalised rewards below it   A advantage"
+_KEY = "H entropy, nats a token (the bar) · V value, of the normalised rewards below it · A advantage"
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def _numbers(node: Mapping[str, Any]) -> str:
         numbers.append(f"V {_signed(node['value'])}")
     if node["advantage"]:
         numbers.append(f"A {_advantage(node['advantage'])}")
-    return "  ".join(numbers)
+    return " · ".join(numbers)
 
 
 def _advantage(advantage: Mapping[str, float]) -> str:
@@ -234,7 +234,7 @@ def _mixed(start: str, end: str, share: float) -> str:
 
 def _text(x: float, y: float, text: str, width: float, look: str, size: int = 12, bold: bool = False) -> str:
     shown = escape(_fitting(_plain(text), width / (size * _EM * (1.12 if bold else 1))))
-    return f'<text x="{x:g}" y="{y:g}" xml:space="preserve" {look}>{shown}</text>'
+    return f'<text x="{x:g}" y="{y:g}" {look}>{shown}</text>'
 
 
 def _plain(text: str) -> str:

@@ -33,8 +33,8 @@ def test_every_turn_is_there_with_its_numbers() -> None:
     assert texts[:2] == ["Who [b]?", "gold answer: A | B"]
     for line in ("search x", "y", "turn right", "✓ reward 1", "turn wrong", "✗ reward 0", "✗ reward −1, malformed"):
         assert line in texts
-    assert "H 0.25  V +1.50  A +1.50" in texts and "H 2.00  V −0.50  A −0.50" in texts
-    assert any(text.startswith("H 0.50  V +0.50  A −0.25") for text in texts)
+    assert "H 0.25 · V +1.50 · A +1.50" in texts and "H 2.00 · V −0.50 · A −0.50" in texts
+    assert any(text.startswith("H 0.50 · V +0.50 · A −0.25") for text in texts)
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -69,7 +69,7 @@ def test_links_tell_branches_from_first_chains() -> None:
 
 def test_a_credit_without_values_and_a_task_without_answers() -> None:
     _, texts = drawn(tree_svg(record(grown(), values=None, answers=[])))
-    assert "H 0.25  A +1.50" in texts and not any("gold" in text for text in texts)
+    assert "H 0.25 · A +1.50" in texts and not any("gold" in text for text in texts)
 
 
 def test_boxes_are_inside_the_picture_and_do_not_overlap() -> None:
@@ -88,4 +88,4 @@ def test_a_grown_tree_is_drawn_without_a_run() -> None:
     advantages = [[0.5] * len(path) for _, path in tree.trajectories()]
     svg = draw_tree(tree, Task("q1", "Who?"), advantages, lambda ids: " ".join(WORDS[i] for i in ids))
     _, texts = drawn(svg)
-    assert texts[0] == "Who?" and "H 0.25  A +0.50" in texts
+    assert texts[0] == "Who?" and "H 0.25 · A +0.50" in texts
