@@ -15,19 +15,20 @@ from __future__ import annotations
 import io
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib
 from matplotlib.figure import Figure
 from PIL import Image
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, ViewportSize, sync_playwright
 
 from at2po_agent.commands.main import main as at2po_agent
+from at2po_agent.judge.results.stored import Finished
 from at2po_agent.method.tree import ROOT, TurnTree
 from at2po_agent.training.metrics import Scores
-from at2po_agent.training.run_dir import evaluation_files, read_metrics, read_trees, tree_files
+from at2po_agent.training.run_dir import evaluation_files, read_metrics, read_trees, step_of, tree_files
 from at2po_agent.training.stored_files import read_value
 from at2po_agent.training.stored_types import check_scores
 
@@ -113,38 +114,53 @@ def draw_curve(run: Path) -> None:
             axes.fill_between(steps, low, high, color=accent, alpha=0.2, linewidth=0)
             held_out = f"{intervals[-1].n} test questions, greedy, with 95 % interval"
             axes.plot(steps, [100 * one.mean for one in intervals], "o-", color=accent, markersize=4, label=held_out)
-            axes.set(xlabel="training step", ylabel="exact match, %", ylim=(0, None), xlim=(0, steps[-1]))
-            axes.set_title("AT²PO on MicroWiki: 0.9 M parameters, two CPU cores", color=ink, loc="left", fontsize=12)
+            axes.set(xlabel="training step", ylabel="exact match, %", ylim=(0, 100), xticks=steps)
+            axes.set_title(
+                "AT²PO on MicroWiki: a policy of 880,000 parameters, seed 0", color=ink, loc="left", fontsize=12
+            )
             axes.grid(color=grid)
             axes.tick_params(colors=quiet)
             axes.spines[:].set_visible(False)
-            axes.legend(frameon=False, loc="lower right")
+            axes.legend(frameon=False, loc="upper left")
             figure.savefig(PICTURES / f"curve-{scheme}.svg", metadata={"Date": None, "Creator": None})
 
 
-def photograph(browser: Browser, page: Path, name: str, before: Sequence[str]) -> None:
-    """``NAME-SCHEME.png`` of a page, after clicks on the selectors ``before``; 64 colours are enough for a page."""
+def branching_tree(records: Sequence[Mapping[str, Any]]) -> int:
+    """The index of the tree to show on its page: with mixed rewards, and most branches below its root."""
+
+    def branches(record: Mapping[str, Any]) -> int:
+        tree = TurnTree.from_json(record["tree"])
+        mixed = len({tree[leaf].reward for leaf in tree.leaves}) > 1
+        return mixed * sum(len(tree[n].children) - 1 for n in tree.inner_turns())
+
+    return max(range(len(records)), key=lambda index: branches(records[index]))
+
+
+def photograph(browser: Browser, page: Path, name: str, link: str = "", top: str = "#head") -> None:
+    """``NAME-SCHEME.png`` of a page, opened at ``link``, from the element ``top`` down."""
     for scheme in SCHEMES:
-        context = browser.new_context(
-            viewport={"width": 1280, "height": 860}, color_scheme=scheme, device_scale_factor=1.5
-        )
+        screen = ViewportSize(width=1280, height=1080)
+        context = browser.new_context(viewport=screen, color_scheme=scheme, device_scale_factor=1.5)
         tab = context.new_page()
-        tab.goto(page.as_uri())
-        tab.wait_for_selector("#list .row")
-        for selector in before:
-            tab.click(selector)
+        tab.goto(page.as_uri() + link)
+        tab.wait_for_selector("#reader h2")
+        tab.locator(top).evaluate("place => scrollTo(0, place.getBoundingClientRect().top + scrollY)")
         shot = Image.open(io.BytesIO(tab.screenshot())).convert("RGB")
         context.close()
-        few = shot.quantize(64, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        # Pages have few colours: a palette is a third of the size, and looks the same.
+        few = shot.quantize(128, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
         few.save(PICTURES / f"{name}-{scheme}.png", optimize=True)
 
 
-def pages(runs: Path, run: Path, evaluation: Path) -> Iterator[tuple[Path, str, Sequence[str]]]:
-    """The HTML pages, the names of their pictures, and what to click first."""
-    for source, name, before in ((run, "training-page", ()), (evaluation, "evaluation-page", ())):
-        file = runs / f"{name}.html"
-        command("view", source, "--html", file)
-        yield file, name, before
+def photograph_pages(browser: Browser, runs: Path, run: Path, evaluation: Path) -> None:
+    """``tree-page`` and ``evaluation-page``, of what ``view --html`` writes."""
+    trees, episodes = runs / "trees.html", runs / "evaluation.html"
+    command("view", run, "--html", trees)
+    command("view", evaluation, "--html", episodes)
+    last = tree_files(run)[-1]
+    photograph(browser, trees, "tree-page", f"#{step_of(last)}%2F{branching_tree(read_trees(last))}", "#bench")
+    two_searches = next(one for one in Finished.read(evaluation).episodes if one.em == 1 and one.searches == 2)
+    photograph(browser, episodes, "evaluation-page", f"#{two_searches.question_id}")
 
 
 def main(runs: Path) -> None:
@@ -158,8 +174,7 @@ def main(runs: Path) -> None:
     draw_curve(run)
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        for page in pages(runs, run, evaluated(run, runs / "evaluation")):
-            photograph(browser, *page)
+        photograph_pages(browser, runs, run, evaluated(run, runs / "evaluation"))
         browser.close()
     for file in sorted(PICTURES.iterdir()):
         print(f"{file.stat().st_size / 1000:6.1f} kB  {file.relative_to(ROOT_DIR)}")
