@@ -36,12 +36,13 @@ def test_it_trains_plots_draws_and_forks(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     parameters = notebook.cells[1]
-    parameters.source, changed = re.subn(r"= \d+", "= 4", parameters.source)
+    parameters.source, changed = re.subn(r"= \d+", "= 2", parameters.source)
     assert changed == 2
-    nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(EXAMPLES)}}).execute()
+    # Without a limit of its own: pytest's holds.
+    nbclient.NotebookClient(notebook, timeout=None, resources={"metadata": {"path": str(EXAMPLES)}}).execute()
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     kinds = {kind for output in outputs for kind in output.get("data", ())}
     assert {"image/png", "image/svg+xml"} <= kinds
     said = "".join(output.text for output in outputs if output.output_type == "stream" and output.name == "stdout")
-    assert re.search(r"\d+ steps, \d+ trees.*\nexact match on 4 test questions: ", said)
+    assert re.search(r"\d+ steps, \d+ trees.*\nexact match on 2 test questions: ", said)
     assert said.count("reward ") == 3 and re.search(r": reward 1 after \d turns$", said.rstrip())

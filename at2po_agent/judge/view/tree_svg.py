@@ -30,7 +30,7 @@ _KEY = "H entropy, nats a token (the bar) · V value, of the normalised rewards 
 
 @dataclass(frozen=True)
 class _Colours:
-    """The colours of one scheme, those of ``web/page.css``."""
+    """The colours of one scheme: those of ``web/page.css``, on the white or the black of code hosts."""
 
     page: str
     ink: str
@@ -87,6 +87,7 @@ def tree_svg(record: Mapping[str, Any], *, dark: bool = False) -> str:
     # The legend needs three boxes, however small the tree.
     width = _LEFT + max(columns, 3) * _COLUMN - (_COLUMN - _WIDTH) + _MARGIN
     height = _TOP + rows * _ROW + _LEGEND
+    inside, scales = width - 2 * _MARGIN, _scales(nodes)
     gold = f"gold answer: {' | '.join(record['answers'])}" if record["answers"] else ""
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:g}" width="{width}" height="{height:g}" '
@@ -94,14 +95,14 @@ def tree_svg(record: Mapping[str, Any], *, dark: bool = False) -> str:
         f'font-size="12" fill="{colours.ink}">',
         f"<title>{escape(_plain(record['question']))}</title>",
         f'<rect width="{width}" height="{height:g}" rx="8" fill="{colours.page}"/>',
-        _text(_MARGIN, 26, record["question"], width - 2 * _MARGIN, 'font-size="16" font-weight="600"', 16),
-        _text(_MARGIN, 45, gold, width - 2 * _MARGIN, f'fill="{colours.quiet}"'),
+        _text(_MARGIN, 26, record["question"], 'font-size="16" font-weight="600"', _room(inside, 16, bold=True)),
+        _text(_MARGIN, 45, gold, f'fill="{colours.quiet}"', _room(inside)),
     ]
     for n, node in enumerate(nodes[1:], start=1):
         parts.append(_link(places[node["parent"]], places[n], node["parent"] == ROOT, n in again, colours))
     x, y = _LEFT - 18, _middle(places[ROOT])
     parts.append(f'<circle cx="{x}" cy="{y:g}" r="6" fill="{colours.ink}"/>')
-    parts += (_box(node, place, _scales(nodes), colours) for node, place in zip(nodes[1:], places[1:], strict=True))
+    parts += (_box(node, place, scales, colours) for node, place in zip(nodes[1:], places[1:], strict=True))
     return "\n".join([*parts, _legend(height - _LEGEND, width, bool(again), colours), "</svg>\n"])
 
 
@@ -156,24 +157,23 @@ def _scales(nodes: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
 def _box(node: Mapping[str, Any], place: tuple[int, float], scales: tuple[float, float], colours: _Colours) -> str:
     leaf = node["ended"] is not None
     height, inside = _LEAF if leaf else _INNER, _WIDTH - 24
-    x, y = _left(place), _middle(place) - height / 2
+    x, y, small = _left(place), _middle(place) - height / 2, _room(inside, 11)
     advantage = node["advantage"]["mean"] if node["advantage"] else 0.0
     strength, sign = abs(advantage) / scales[0], colours.minus if advantage < 0 else colours.plus
     parts = [
         f'<rect x="{x:g}" y="{y:g}" width="{_WIDTH}" height="{height}" rx="6" '
         f'fill="{_mixed(colours.node, sign, 0.3 * strength)}" stroke="{_mixed(colours.line, sign, strength)}"/>',
-        _text(x + 12, y + 19, f"{node['kind']} {node['label']}", inside, 'font-weight="600"', bold=True),
+        _text(x + 12, y + 19, f"{node['kind']} {node['label']}", 'font-weight="600"', _room(inside, bold=True)),
     ]
     if leaf:
         colour = colours.good if node["reward"] > 0 else colours.bad
-        parts.append(
-            _text(x + 12, y + 36, _reward(node), inside, f'fill="{colour}" font-size="11" font-weight="600"', 11)
-        )
+        look = f'fill="{colour}" font-size="11" font-weight="600"'
+        parts.append(_text(x + 12, y + 36, _reward(node), look, small))
     else:
-        lines = _two_lines(_plain(_TAG.sub(" ", node["observation"])), inside / (11 * _EM))
+        lines = _two_lines(_plain(_TAG.sub(" ", node["observation"])), small)
         look = f'fill="{colours.quiet}" font-size="11"'
-        parts += (_text(x + 12, y + 35 + 14 * at, line, inside, look, 11) for at, line in enumerate(lines))
-    parts.append(_text(x + 12, y + height - 15, _numbers(node), inside, 'font-size="11"', 11))
+        parts += (_text(x + 12, y + 35 + 14 * at, line, look, small) for at, line in enumerate(lines))
+    parts.append(_text(x + 12, y + height - 15, _numbers(node), 'font-size="11"', small))
     bar = inside * node["entropy"] / scales[1]
     # A shorter one would be a speck.
     if bar >= 2:
@@ -212,7 +212,7 @@ def _legend(top: float, width: float, again: bool, colours: _Colours) -> str:
         shown.append(
             f'<path d="M{x:g} {top + 22:g}h24" stroke="{colour}" stroke-width="1.8" stroke-dasharray="{dashes}"/>'
         )
-        shown.append(_text(x + 32, top + 26, text, width, ""))
+        shown.append(_text(x + 32, top + 26, text, "", _room(_LEGEND_COLUMN)))
         x += _LEGEND_COLUMN
     x = float(_MARGIN)
     for colour, text in ((colours.plus, "A above 0: made likelier"), (colours.minus, "A below 0: made rarer")):
@@ -220,9 +220,9 @@ def _legend(top: float, width: float, again: bool, colours: _Colours) -> str:
         shown.append(
             f'<rect x="{x:g}" y="{top + 35:g}" width="24" height="12" rx="3" fill="{fill}" stroke="{colour}"/>'
         )
-        shown.append(_text(x + 32, top + 45, text, width, ""))
+        shown.append(_text(x + 32, top + 45, text, "", _room(_LEGEND_COLUMN)))
         x += _LEGEND_COLUMN
-    shown.append(_text(_MARGIN, top + 65, _KEY, width - 2 * _MARGIN, 'font-size="11"', 11))
+    shown.append(_text(_MARGIN, top + 65, _KEY, 'font-size="11"', _room(width - 2 * _MARGIN, 11)))
     return f'<g fill="{colours.quiet}">' + "\n".join(shown) + "</g>"
 
 
@@ -232,9 +232,13 @@ def _mixed(start: str, end: str, share: float) -> str:
     return "#" + "".join(f"{round(a + share * (b - a)):02x}" for a, b in pairs)
 
 
-def _text(x: float, y: float, text: str, width: float, look: str, size: int = 12, bold: bool = False) -> str:
-    shown = escape(_fitting(_plain(text), width / (size * _EM * (1.12 if bold else 1))))
-    return f'<text x="{x:g}" y="{y:g}" {look}>{shown}</text>'
+def _text(x: float, y: float, text: str, look: str, room: float) -> str:
+    return f'<text x="{x:g}" y="{y:g}" {look}>{escape(_fitting(_plain(text), room))}</text>'
+
+
+def _room(width: float, size: float = 12, bold: bool = False) -> float:
+    """How many characters of usual width fit into ``width``."""
+    return width / (size * _EM * (1.12 if bold else 1))
 
 
 def _plain(text: str) -> str:
