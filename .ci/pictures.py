@@ -1,6 +1,6 @@
 """Make the pictures of the README and the documentation from real runs, light and dark: ``make pictures``.
 
-All are of seed 0 on MicroWiki with the settings of ``examples/configs/quickstart.yaml``. Two trainings and an
+All are of seed 0 on MicroWiki with the settings of ``--cfg quickstart``. Two trainings and an
 evaluation are written into RUNS (default: ``runs/pictures``), and used again where they are there already:
 
 ``quickstart``   36 steps with an evaluation every fourth: the learning curve, and the page of a training run
@@ -33,7 +33,6 @@ from at2po_agent.training.stored_files import read_value
 from at2po_agent.training.stored_types import check_scores
 
 ROOT_DIR = Path(__file__).parents[1]
-QUICKSTART = ROOT_DIR / "examples" / "configs" / "quickstart.yaml"
 PICTURES = ROOT_DIR / "docs" / "pictures"
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 LONG = ("train.steps=36", "eval.questions=300", "eval.every=4", "log.trees_every=9")
@@ -60,7 +59,7 @@ def trained(run: Path, settings: Sequence[str]) -> Path:
     """The directory of a finished training run."""
     if not run.is_dir():
         command(
-            "train", "--cfg", QUICKSTART, f"run_dir={run}", "seed=0", "threads=1", "train.max_seconds=null", *settings
+            "train", "--cfg", "quickstart", f"run_dir={run}", "seed=0", "threads=1", "train.max_seconds=null", *settings
         )
     return run
 
