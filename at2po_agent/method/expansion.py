@@ -55,7 +55,7 @@ class Expansion(Protocol):
 class Chains:
     """``n`` independent chains, no tree: GRPO, DAPO, GSPO, and the paper's ablation without the tree."""
 
-    n: int = 16
+    n: int = 16  # chains, each a leaf
     top_logprobs: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
@@ -113,7 +113,7 @@ class EntropyGuided(_InRounds):
     """
 
     alpha: float = 0.05  # nats per sibling
-    candidates: Candidates = "turns"
+    candidates: Candidates = "turns"  # which turns can be sampled again
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -136,7 +136,7 @@ class RandomExpansion(_InRounds):
     They are drawn without replacement; with fewer than ``K`` candidates the drawn order is gone through again.
     """
 
-    candidates: Candidates = "turns"
+    candidates: Candidates = "turns"  # which turns can be sampled again
 
     def _ranked(self, tree: TurnTree, rng: np.random.Generator) -> Sequence[int]:
         candidates = _candidates(tree, self.candidates)
