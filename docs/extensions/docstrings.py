@@ -34,7 +34,7 @@ def rewritten(lines: list[str]) -> list[str]:
 def attributes(schema: type) -> list[str]:
     """A section of a docstring for the fields of a dataclass that have a comment; empty where none has."""
     found = fields.meanings(schema).items()
-    return ["", "Attributes:", *(f"    {name}: {_literal(text)}" for name, text in found), ""] if found else []
+    return ["", "Args:", *(f"    {name}: {_literal(text)}" for name, text in found), ""] if found else []
 
 
 def _process(app: Sphinx, what: str, name: str, found: Any, options: Any, lines: list[str]) -> None:
