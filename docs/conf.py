@@ -31,13 +31,12 @@ navigation = {
 
 myst_heading_anchors = 4
 myst_enable_extensions = ["colon_fence"]
-suppress_warnings: list[str] = []
-nitpicky = False
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_preserve_defaults = True
+autodoc_default_options = {"special-members": "__call__"}
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 

@@ -75,8 +75,8 @@ class Chains:
 class _InRounds(ABC):
     """``M`` chains, then ``L`` rounds of ``K`` turns that are sampled again, each round when all paths have ended."""
 
-    chains: int = 10  # M
-    per_round: int = 6  # K
+    chains: int = 10  # M, that run first
+    per_round: int = 6  # K, turns that are sampled again in a round
     rounds: int = 2  # L
     top_logprobs: ClassVar[int] = 0
 
@@ -112,7 +112,7 @@ class EntropyGuided(_InRounds):
     budget is kept.
     """
 
-    alpha: float = 0.05  # nats per sibling
+    alpha: float = 0.05  # α, penalty in nats for each sibling
     candidates: Candidates = "turns"  # which turns can be sampled again
 
     def __post_init__(self) -> None:

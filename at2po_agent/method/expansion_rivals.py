@@ -22,8 +22,8 @@ class TreeGRPOExpansion:
     is given, and the last round is cut to meet it. A tree without non-leaf turns gets new chains of its own group.
     """
 
-    trees: int = 2  # M
-    per_round: int = 2  # N, for each tree
+    trees: int = 2  # M, of a question
+    per_round: int = 2  # N, turns that are continued in a round, for each tree
     leaves: int = 16  # of all trees of a question
     top_logprobs: ClassVar[int] = 0
 

@@ -1,7 +1,7 @@
 """Docstrings as they are written here, made ready for reStructuredText.
 
 Indented lines after a blank line are formulas or code and keep their line breaks; two and more lines ``name   words``
-are a list of names; the comments beside the fields of a dataclass describe its attributes.
+are a list of names; the comments beside the fields of a dataclass describe its parameters.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _SECTION = re.compile(r"(Args|Returns|Raises|Yields|Attributes|Example|Examples|Note):$")
 _SIZE = re.compile(r"\|(\w+)\|")  # |y|, which would be a substitution
+_NUMBER = re.compile(r"^\((\d)\)")  # (2), which would begin a list
 _NAME = re.compile(r"(\S+(?:,? \S+)*?) {2,}(\S.*)$")
 
 
@@ -27,18 +28,18 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 def rewritten(lines: list[str]) -> list[str]:
     """A docstring with its formulas as literal blocks and its lists of names as lists."""
-    escaped = [line if line.startswith(" ") else _SIZE.sub(r"\\|\1\\|", line) for line in lines]
+    escaped = [line if line.startswith(" ") else _NUMBER.sub(r"\\(\1)", _SIZE.sub(r"\\|\1\\|", line)) for line in lines]
     return _formulas(_names(escaped))
 
 
-def attributes(schema: type) -> list[str]:
+def parameters(schema: type) -> list[str]:
     """A section of a docstring for the fields of a dataclass that have a comment; empty where none has."""
     found = fields.meanings(schema).items()
     return ["", "Args:", *(f"    {name}: {_literal(text)}" for name, text in found), ""] if found else []
 
 
 def _process(app: Sphinx, what: str, name: str, found: Any, options: Any, lines: list[str]) -> None:
-    lines[:] = rewritten(lines) + (attributes(found) if isinstance(found, type) else [])
+    lines[:] = rewritten(lines) + (parameters(found) if isinstance(found, type) else [])
 
 
 def _formulas(lines: list[str]) -> list[str]:
