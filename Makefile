@@ -1,7 +1,7 @@
 PYTHON ?= .venv/bin/python
 BIN = $(dir $(PYTHON))
 
-.PHONY: check lint types imports test faults rooms docs lock compat integrations integration-environments integration-locks
+.PHONY: check lint types imports test faults rooms docs linkcheck lock compat integrations integration-environments integration-locks
 
 check: lint types imports test
 
@@ -79,3 +79,6 @@ integration-locks:
 
 docs: # the site, into build/docs; every warning and every broken link inside it is an error
 	$(PYTHON) -m sphinx -q -E -W --keep-going -j 2 -d build/doctrees docs build/docs
+
+linkcheck: # the addresses outside of it, which needs a network
+	$(PYTHON) -m sphinx -q -E -b linkcheck -d build/doctrees docs build/linkcheck

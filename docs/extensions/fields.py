@@ -10,9 +10,11 @@ import textwrap
 import tokenize
 import types
 import typing
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+
+_PLAIN = {str: "text", bool: "true or false", int: "whole number", float: "number"}
+_BOUNDS = {"at_least": "≥", "above": ">"}
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def meanings(schema: type) -> dict[str, str]:
     found = {}
     for statement in body.body:
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-            above = []
+            above: list[str] = []
             line = statement.lineno - 1
             while line in comments and lines[line - 1].lstrip().startswith("#"):
                 above.insert(0, comments[line])
@@ -78,7 +80,7 @@ def words(kind: Any) -> str:
     if typing.get_origin(kind) is dict:
         key, value = typing.get_args(kind)
         return "mapping" if value is Any else f"mapping of {words(key)} to {words(value)}"
-    return {str: "text", bool: "true or false", int: "whole number", float: "number"}.get(kind, kind.__name__)
+    return _PLAIN[kind] if kind in _PLAIN else str(kind.__name__)
 
 
 def shown(default: Any) -> str:
@@ -105,10 +107,7 @@ def _default(one: dataclasses.Field[Any]) -> Any:
 
 
 def _bound(one: dataclasses.Field[Any]) -> str:
-    signs: Iterator[str] = (
-        f"{sign} {one.metadata[key]:g}" for key, sign in (("at_least", "≥"), ("above", ">")) if key in one.metadata
-    )
-    return " ".join(signs)
+    return " ".join(f"{sign} {one.metadata[key]:g}" for key, sign in _BOUNDS.items() if key in one.metadata)
 
 
 def _end(statement: ast.stmt) -> int:

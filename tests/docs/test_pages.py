@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 from pathlib import Path
 
@@ -32,6 +33,13 @@ def test_links_to_folders_are_names_and_links_to_files_stay(tmp_path: Path) -> N
     (tmp_path / "sdk.py").touch()
     text = "[these](../examples), [this](../sdk.py), [that](other.md)"
     assert pages.without_folder_links(text, tmp_path / "docs") == "these, [this](../sdk.py), [that](other.md)"
+
+
+def test_every_relative_link_of_a_page_leads_somewhere() -> None:
+    repository = DOCS.parent
+    for page in [*DOCS.rglob("*.md"), *repository.glob("*.md")]:
+        for link in re.findall(r"\]\((?![a-z]+:|#)([^)#\s]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / link).exists(), f"{page.relative_to(repository)} links to {link}"
 
 
 def test_the_glossary_has_a_row_for_every_metric() -> None:
