@@ -30,7 +30,7 @@ navigation = {
 }
 
 myst_heading_anchors = 4
-myst_enable_extensions = ["colon_fence"]
+myst_enable_extensions = ["alert", "colon_fence"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,13 +19,15 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 _MARKER = re.compile(r"^<!-- (navigation|settings|components|metrics)(?:: (.*?))? -->$", re.MULTILINE)
-_LINK = re.compile(r"\[([^\]]*)\]\(((?:\.\./)+[^)#\s]*)\)")
+_LINK = re.compile(r"\[([^\]]*)\]\(((?:\.\./)+[^)#\s]*)(?:#[^)\s]*)?\)")
+_PICTURES = (".svg", ".png", ".webp")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Fill in the markers of every page that is read."""
     app.add_config_value("navigation", {}, "env")
     app.connect("source-read", _read)
+    app.connect("build-finished", _copy_pictures)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -44,17 +47,19 @@ def contents(docs: Path, sections: dict[str, Sequence[str]]) -> str:
     return "\n\n".join(parts)
 
 
-def without_folder_links(text: str, folder: Path) -> str:
-    """Names in place of links to folders of the repository, which no site has; links to files stay.
+def without_outside_links(text: str, folder: Path, docs: Path) -> str:
+    """Names in place of links to folders and pages that the site does not have; links to files stay.
 
     Args:
         text: of a page.
         folder: that its links are relative to.
+        docs: the folder of all pages.
     """
 
     def replaced(link: re.Match[str]) -> str:
         target = (folder / link[2]).resolve()
-        return link[1] if target.is_dir() else link[0]
+        outside = not target.is_relative_to(docs.resolve())
+        return link[1] if outside and (target.is_dir() or target.suffix == ".md") else link[0]
 
     return _LINK.sub(replaced, text)
 
@@ -67,7 +72,16 @@ def _read(app: Sphinx, docname: str, source: list[str]) -> None:
         "metrics": lambda _: glossary_tables(),
     }
     filled = _MARKER.sub(lambda marker: makers[marker[1]](marker[2] or ""), source[0])
-    source[0] = without_folder_links(filled, (Path(app.srcdir) / docname).parent)
+    source[0] = without_outside_links(filled, (Path(app.srcdir) / docname).parent, Path(app.srcdir))
+
+
+def _copy_pictures(app: Sphinx, error: Exception | None) -> None:
+    """Put pictures where the HTML in pages names them (``<picture>``), which Sphinx does not read."""
+    for file in Path(app.srcdir).rglob("*"):
+        if file.suffix in _PICTURES:
+            target = Path(app.outdir) / file.relative_to(app.srcdir)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
 
 
 def _settings(argument: str) -> str:

@@ -27,18 +27,19 @@ def test_every_page_is_listed() -> None:
     assert set(DOCS.rglob("*.md")) - listed == {DOCS / "index.md"}
 
 
-def test_links_to_folders_are_names_and_links_to_files_stay(tmp_path: Path) -> None:
+def test_links_to_folders_and_pages_outside_are_names_and_links_to_files_stay(tmp_path: Path) -> None:
     (tmp_path / "examples").mkdir()
     (tmp_path / "docs").mkdir()
     (tmp_path / "sdk.py").touch()
-    text = "[these](../examples), [this](../sdk.py), [that](other.md)"
-    assert pages.without_folder_links(text, tmp_path / "docs") == "these, [this](../sdk.py), [that](other.md)"
+    text = "[these](../examples), [this](../sdk.py), [that](../README.md#tests), [here](other.md#there)"
+    made = pages.without_outside_links(text, tmp_path / "docs", tmp_path / "docs")
+    assert made == "these, [this](../sdk.py), that, [here](other.md#there)"
 
 
 def test_every_relative_link_of_a_page_leads_somewhere() -> None:
     repository = DOCS.parent
     for page in [*DOCS.rglob("*.md"), *repository.glob("*.md")]:
-        for link in re.findall(r"\]\((?![a-z]+:|#)([^)#\s]+)", page.read_text(encoding="utf-8")):
+        for link in re.findall(r"(?:\]\(|src(?:set)?=\")(?![a-z]+:|#)([^)#\s\"]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / link).exists(), f"{page.relative_to(repository)} links to {link}"
 
 
