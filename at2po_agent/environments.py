@@ -27,7 +27,7 @@ class EnvConfig:
     """Which environment is trained on."""
 
     id: str = MISSING  # a Gymnasium id such as AT2PO-MicroWiki-v0
-    split: str = "train"
+    split: str = "train"  # of the questions, or tasks
     kwargs: dict[str, Any] = field(default_factory=dict)  # passed to gymnasium.make
     imports: tuple[str, ...] = ()  # modules imported first: where your own tasks register their ids
     fork: Any = None  # copy, replay, or {how: …, tasks: …, tag: …}: how to fork an environment that cannot by itself

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from pathlib import Path
 from typing import Any
 
-LEGEND = """
-H  entropy of a turn, in nats: the mean of −log p over its sampled tokens"""
-LEGEND_VALUES = """
-V  value of a turn, of normalised rewards and not of the rewards as printed: a leaf's is (reward − mean) / standard
-   deviation over the tree's leaves, a turn's the weighted mean of its children's; 0 is the tree's average leaf"""
-LEGEND_ADVANTAGES = """
-A  advantage of a turn, with which each of its tokens is trained: above 0 it becomes likelier, below 0 rarer"""
+from at2po_agent.glossary import TREE
 
 
 def add_parser(commands: Any) -> None:
@@ -43,5 +38,8 @@ def _show_tree(arguments: argparse.Namespace) -> int:
     console = SafeConsole()
     console.print(which)
     console.print(render(record, width=0 if arguments.full else 300))
-    console.print(LEGEND + (LEGEND_VALUES if record.get("values") else "") + LEGEND_ADVANTAGES)
+    console.print()
+    for name in ("H", "V", "A") if record.get("values") else ("H", "A"):
+        text = textwrap.fill(str(TREE[name]), 120, initial_indent=f"{name}  ", subsequent_indent="   ")
+        console.print(text, markup=False)
     return 0

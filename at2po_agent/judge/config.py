@@ -29,9 +29,9 @@ class ModelConfig:
     base_url: str | None = None  # up to and with /v1
     key_var: str | None = None  # the environment variable that holds the key; null sends none
     price_prompt: float | None = at_least(None, 0)  # per million tokens, in any one currency
-    price_completion: float | None = at_least(None, 0)
+    price_completion: float | None = at_least(None, 0)  # per million tokens, in the same currency
     dtype: Literal["float32", "bfloat16"] = "float32"  # of a local model
-    device: Device = "auto"
+    device: Device = "auto"  # of a local model; auto: a GPU where there is one
     max_batch: int = at_least(256, 1)  # requests that the engine of a local model runs together
 
 
@@ -45,7 +45,7 @@ class LimitConfig(TokenLimits):
     wait_seconds: float = at_least(10.0, 0)  # for an endpoint that nobody has reached yet (--wait)
     retries: int = at_least(8, 0)  # of one request
     retry_seconds: float = at_least(0.5, 0)  # the first wait is up to this long; the next up to twice as long, …
-    max_retry_seconds: float = at_least(60.0, 0)
+    max_retry_seconds: float = at_least(60.0, 0)  # the longest wait
     max_retry_after_seconds: float = at_least(300.0, 0)  # an endpoint that asks for a longer pause ends the run
     search_retries: int = at_least(10, 0)  # of one search
     search_retry_seconds: float = at_least(2.0, 0)  # before the first; doubles each time, up to 15: two minutes in all
@@ -72,8 +72,8 @@ class JudgeConfig:
     questions: int | None = at_least(None, 1)  # the first ones of the split; null: all
     samples: int = at_least(1, 1)  # episodes of every question
     concurrency: int = at_least(64, 1)  # episodes at a time; the batch of a local model
-    temperature: float = at_least(0.0, 0)
-    seed: int = at_least(0, 0)
+    temperature: float = at_least(0.0, 0)  # 0 is greedy
+    seed: int = at_least(0, 0)  # of sampling
     format: Format = "tags"  # how a model at an endpoint acts: in tags, or with the endpoint's tool calls
     tree: bool = False  # grow a tree for every question, beside chains at equal generated tokens (--tree)
     expansion: EntropyGuided = field(default_factory=EntropyGuided)  # the tree of --tree

@@ -48,10 +48,10 @@ Settings = Mapping[str, Any]
 class AlgorithmConfig:
     """A named composition, and what is changed about its components."""
 
-    name: str = field(default="at2po", metadata=CHOICE)
-    expansion: dict[str, Any] = field(default_factory=dict)
-    credit: dict[str, Any] = field(default_factory=dict)
-    objective: dict[str, Any] = field(default_factory=dict)
+    name: str = field(default="at2po", metadata=CHOICE)  # of the composition
+    expansion: dict[str, Any] = field(default_factory=dict)  # where trees grow
+    credit: dict[str, Any] = field(default_factory=dict)  # what each turn is worth
+    objective: dict[str, Any] = field(default_factory=dict)  # the loss
     groups: dict[str, Any] = field(default_factory=dict)  # which groups of a step are trained on
     shaping: dict[str, Any] = field(default_factory=dict)  # of the rewards, before credit
 

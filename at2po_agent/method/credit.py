@@ -44,8 +44,8 @@ class Credit(Protocol):
 class TurnCredit:
     """AT²PO: values from the leaves up, weighted by the children's entropies, and an advantage per node."""
 
-    value: Literal["child_softmax", "child_mean", "leaf_mean"] = "child_softmax"
-    advantage: Literal["node_value", "diff_parent", "diff_global", "diff_local_global"] = "node_value"
+    value: Literal["child_softmax", "child_mean", "leaf_mean"] = "child_softmax"  # w above
+    advantage: Literal["node_value", "diff_parent", "diff_global", "diff_local_global"] = "node_value"  # A(n) above
 
     def __call__(self, tree: TurnTree, rewards: Mapping[int, float]) -> list[list[float]]:
         """``A(n)`` of every turn on every path; the same on all leaves that share the turn."""
@@ -109,7 +109,7 @@ class LeafCredit:
     GRPO's code divides by the unbiased std; AT²PO's, and so its ablation, by the population std.
     """
 
-    std: Std = "population"
+    std: Std = "population"  # that z divides by
 
     def __call__(self, tree: TurnTree, rewards: Mapping[int, float]) -> list[list[float]]:
         """One value per leaf, repeated along its path."""
@@ -124,7 +124,7 @@ class TreeGRPOCredit:
     the question first, then the ``z`` of that inside each tree. A tree with a single leaf has 0 inside.
     """
 
-    nested: bool = False
+    nested: bool = False  # z of the question first, then inside each tree
 
     def __call__(self, tree: TurnTree, rewards: Mapping[int, float]) -> list[list[float]]:
         """One value per leaf, repeated along its path; a shared turn gets another value on every leaf."""

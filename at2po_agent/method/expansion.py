@@ -55,7 +55,7 @@ class Expansion(Protocol):
 class Chains:
     """``n`` independent chains, no tree: GRPO, DAPO, GSPO, and the paper's ablation without the tree."""
 
-    n: int = 16
+    n: int = 16  # chains, each a leaf
     top_logprobs: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
@@ -75,8 +75,8 @@ class Chains:
 class _InRounds(ABC):
     """``M`` chains, then ``L`` rounds of ``K`` turns that are sampled again, each round when all paths have ended."""
 
-    chains: int = 10  # M
-    per_round: int = 6  # K
+    chains: int = 10  # M, that run first
+    per_round: int = 6  # K, turns that are sampled again in a round
     rounds: int = 2  # L
     top_logprobs: ClassVar[int] = 0
 
@@ -112,8 +112,8 @@ class EntropyGuided(_InRounds):
     budget is kept.
     """
 
-    alpha: float = 0.05  # nats per sibling
-    candidates: Candidates = "turns"
+    alpha: float = 0.05  # α, penalty in nats for each sibling
+    candidates: Candidates = "turns"  # which turns can be sampled again
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -136,7 +136,7 @@ class RandomExpansion(_InRounds):
     They are drawn without replacement; with fewer than ``K`` candidates the drawn order is gone through again.
     """
 
-    candidates: Candidates = "turns"
+    candidates: Candidates = "turns"  # which turns can be sampled again
 
     def _ranked(self, tree: TurnTree, rng: np.random.Generator) -> Sequence[int]:
         candidates = _candidates(tree, self.candidates)

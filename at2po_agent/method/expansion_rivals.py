@@ -22,9 +22,9 @@ class TreeGRPOExpansion:
     is given, and the last round is cut to meet it. A tree without non-leaf turns gets new chains of its own group.
     """
 
-    trees: int = 2  # M
-    per_round: int = 2  # N, for each tree
-    leaves: int = 16
+    trees: int = 2  # M, of a question
+    per_round: int = 2  # N, turns that are continued in a round, for each tree
+    leaves: int = 16  # of all trees of a question
     top_logprobs: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
@@ -68,14 +68,14 @@ class EntropyBalanced:
     """
 
     vocab_size: int | None = None  # None: the policy's own, once a run opens
-    chains: int = 8
-    leaves: int = 16
-    entropy_weight: float = 0.2
-    branch_penalty: float = 0.05
-    threshold: float = 0.5
-    first_tokens: int = 20
-    top_logprobs: int = 10
-    dynamic_start: bool = False
+    chains: int = 8  # that a tree begins with
+    leaves: int = 16  # of a tree
+    entropy_weight: float = 0.2  # of H_now − H_first_turn in P
+    branch_penalty: float = 0.05  # in P, for each consecutive branch
+    threshold: float = 0.5  # branch where P is as much or more
+    first_tokens: int = 20  # of a turn, that H is over
+    top_logprobs: int = 10  # at each position, that H is over
+    dynamic_start: bool = False  # a first chain decides how many there are, in place of chains
 
     def __post_init__(self) -> None:
         if self.vocab_size is not None:

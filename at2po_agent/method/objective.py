@@ -76,9 +76,9 @@ class Objective(Protocol):
 class _ClippedSegmentRatio:
     """The clipped ratio of a whole segment; mean over tokens, then over trajectories."""
 
-    eps_low: float
-    eps_high: float
-    kl_coef: float = 0.0
+    eps_low: float  # the ratio is clipped below 1 − eps_low
+    eps_high: float  # and above 1 + eps_high
+    kl_coef: float = 0.0  # weight of the KL to the policy at the start; 0: none
     uses_entropy: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -94,8 +94,8 @@ class _ClippedSegmentRatio:
 class ATPO(_ClippedSegmentRatio):
     """AT²PO's objective: the geometric-mean ratio of the turn, clipped, its gradient through each token."""
 
-    eps_low: float = 3e-3
-    eps_high: float = 4e-3
+    eps_low: float = 3e-3  # the ratio is clipped below 1 − eps_low
+    eps_high: float = 4e-3  # and above 1 + eps_high
 
     def __call__(self, inputs: LossInputs) -> LossOutputs:
         """``log s`` is the mean over the row's turn; mean over tokens, then over trajectories."""
@@ -106,8 +106,8 @@ class ATPO(_ClippedSegmentRatio):
 class GSPO(_ClippedSegmentRatio):
     """GSPO (arXiv 2507.18071, its token variant): ATPO's formula with the whole trajectory as one turn."""
 
-    eps_low: float = 3e-4
-    eps_high: float = 4e-4
+    eps_low: float = 3e-4  # the ratio is clipped below 1 − eps_low
+    eps_high: float = 4e-4  # and above 1 + eps_high
 
     def __call__(self, inputs: LossInputs) -> LossOutputs:
         """``log s`` is the mean over the row's trajectory; mean over tokens, then over trajectories."""
@@ -123,11 +123,11 @@ class TokenClip:
     aggregates by ``seq_mean_token_mean``, its code by ``token_mean``.
     """
 
-    eps_low: float = 0.2
-    eps_high: float = 0.2
-    dual_clip: float | None = 3.0
-    aggregation: Aggregation = "token_mean"
-    kl_coef: float = 0.0
+    eps_low: float = 0.2  # the ratio is clipped below 1 − eps_low
+    eps_high: float = 0.2  # and above 1 + eps_high
+    dual_clip: float | None = 3.0  # c; null: none
+    aggregation: Aggregation = "token_mean"  # of the losses of rows
+    kl_coef: float = 0.0  # weight of the KL to the policy at the start; 0: none
     uses_entropy: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -148,11 +148,11 @@ class AEPO:
     over the mini-batch's rows (a std of 0 counts as 1), detached.
     """
 
-    eps_low: float = 0.2
-    eps_high: float = 0.2
-    dual_clip: float | None = 3.0
+    eps_low: float = 0.2  # the ratio is clipped below 1 − eps_low
+    eps_high: float = 0.2  # and above 1 + eps_high
+    dual_clip: float | None = 3.0  # c; null: none
     entropy_weight: float = 0.2  # 0 is what the official script runs, by an oversight
-    kl_coef: float = 0.0
+    kl_coef: float = 0.0  # weight of the KL to the policy at the start; 0: none
 
     def __post_init__(self) -> None:
         _check_bounds(self.eps_low, self.eps_high, self.kl_coef, self.dual_clip)

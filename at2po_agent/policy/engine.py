@@ -24,12 +24,13 @@ class LaunchConfig:
     ``{index}`` and ``{python}`` are filled in.
     """
 
-    servers: int = at_least(1, 1)
+    servers: int = at_least(1, 1)  # how many
+    # Starts one server.
     command: str = "{python} -m sglang.launch_server --model-path {model} --host {host} --port {port}"
     arguments: tuple[str, ...] = ()  # added to the command, such as --mem-fraction-static and 0.5
     stop: str = ""  # where the command puts its server into the background: what ends it
     environment: dict[str, str] = field(default_factory=dict)  # such as CUDA_VISIBLE_DEVICES: "{index}"
-    host: str = "127.0.0.1"
+    host: str = "127.0.0.1"  # that the servers listen on
     port: int = at_least(30000, 1)  # of the first server; the others follow
     start_seconds: float = above(900.0, 0)  # until the first token
 

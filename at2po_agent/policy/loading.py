@@ -26,8 +26,8 @@ class PolicyConfig:
     """Which model is trained, and how it is held."""
 
     path: str = MISSING  # builtin:NAME or a Hugging Face model directory
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    device: Device = "auto"
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the weights
+    device: Device = "auto"  # auto: a GPU where there is one
 
 
 def load_model(config: PolicyConfig) -> tuple[PreTrainedModel, Codec]:

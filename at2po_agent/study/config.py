@@ -23,9 +23,9 @@ class Budget:
 
     tokens: int | None = at_least(None, 1)  # generated
     calls: int | None = at_least(None, 1)  # searches and tool calls
-    seconds: float | None = at_least(None, 0)
+    seconds: float | None = at_least(None, 0)  # of training
     cpu_seconds: float | None = at_least(None, 0)  # of all processors
-    steps: int | None = at_least(None, 1)
+    steps: int | None = at_least(None, 1)  # of training
 
     @property
     def name(self) -> str:
@@ -50,11 +50,11 @@ class StudyConfig:
 
     config: str = MISSING  # the training configuration of every run: a file, from the study's own, or packaged
     variants: dict[str, list[str]] = field(default_factory=dict)  # name: overrides, such as algorithm.name=grpo
-    seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
+    seeds: list[int] = field(default_factory=lambda: [1, 2, 3])  # every variant is trained with each
     budget: Budget = field(default_factory=Budget)
     overrides: list[str] = field(default_factory=list)  # of every run, laid under those of its variant
     reference: str | None = None  # the variant that the others are compared with; default: the first
-    name: str = "study"
+    name: str = "study"  # in its page's title and its folder
     out: str | None = None  # folder of its runs and its page; default: runs/studies/NAME
     jobs: int = at_least(0, 0)  # runs at a time; 0: one for as many cores as a run has threads
     threads: int = at_least(1, 1)  # of a run

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from at2po_agent import glossary
 from at2po_agent.atomic_files import write_text
 from at2po_agent.judge.results.tables import Sheet, markdown, markdown_text
 from at2po_agent.judge.view.page import Heading, write_page
@@ -102,4 +103,7 @@ def _chart(found: TrainingComparison, axis: str) -> dict[str, Any]:
         {"name": curve.name, "points": [[point.x, point.mean, point.low, point.high] for point in curve.points]}
         for curve in found.curves(axis)
     ]
-    return {"label": found.measured.heading, "x": COSTS[axis], "share": found.measured.share, "series": series}
+    score = glossary.EPISODES.get(found.measured.metric)
+    meaning = f"{score}. Against: {glossary.COSTS[axis]}" if score else str(glossary.COSTS[axis])
+    drawn = {"label": found.measured.heading, "x": COSTS[axis], "share": found.measured.share}
+    return {**drawn, "series": series, "meaning": meaning}

@@ -55,11 +55,11 @@ class TrainLimits:
 class EvalConfig:
     """Greedy evaluation on questions that are never trained on."""
 
-    split: str = "dev"
+    split: str = "dev"  # of the questions
     questions: int = at_least(500, 0)  # the first of the split; 0 turns evaluation off
     every: int = at_least(20, 0)  # steps; 0: only at the start and the end
-    at_start: bool = True
-    at_end: bool = True
+    at_start: bool = True  # before the first step
+    at_end: bool = True  # after the last step
     batch: int = at_least(256, 1)  # episodes that run together
     kwargs: dict[str, Any] = field(default_factory=dict)  # laid over env.kwargs
 
@@ -69,7 +69,7 @@ class CheckpointConfig:
     """How often everything is written down. A last checkpoint is always written when a run stops."""
 
     every: int = at_least(20, 0)  # steps; 0: only when the run stops
-    keep: int = at_least(2, 1)
+    keep: int = at_least(2, 1)  # checkpoints, the last ones
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class LogConfig:
     """What is recorded besides metrics.jsonl."""
 
     trees_every: int = at_least(1, 0)  # steps between stored rollouts: 1 keeps every tree, 0 none
-    tensorboard: bool = False
+    tensorboard: bool = False  # event files in the run directory
     wandb_project: str | None = None  # a resumed run goes on in the same W&B run
     examples_every: int = at_least(20, 0)  # steps between trees and transcripts sent to these two; 0: none
 
@@ -86,10 +86,10 @@ class LogConfig:
 class TrainConfig:
     """The root of a training configuration. The numbers are those of the paper's runs."""
 
-    name: str = "at2po"
+    name: str = "at2po"  # of the run, in the name of its directory
     run_dir: str | None = None  # default: runs/NAME-TIMESTAMP
-    seed: int = at_least(0, 0)
-    deterministic: bool = True
+    seed: int = at_least(0, 0)  # of questions, sampling and everything else that is random
+    deterministic: bool = True  # repeat a run bit for bit; false: paths go on as soon as they can, which is faster
     threads: int = at_least(0, 0)  # of torch; 0: every core
     env: EnvConfig = field(default_factory=EnvConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)

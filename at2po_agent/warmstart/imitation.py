@@ -29,14 +29,14 @@ class FitConfig:
     """How the model is fitted."""
 
     batch: int = at_least(32, 1)  # demonstrations per optimiser step
-    epochs: float = above(1.0, 0)
+    epochs: float = above(1.0, 0)  # passes over the demonstrations
     max_tokens: int = at_least(8192, 1)  # padded tokens per forward pass; a larger batch is accumulated
     matrix_lr: float | None = at_least(0.02, 0)  # of Muon; null: AdamW for all parameters, as suits a pretrained model
     lr: float = at_least(3e-3, 0)  # of AdamW: embeddings and norms, or all parameters
-    weight_decay: float = at_least(0.0, 0)
+    weight_decay: float = at_least(0.0, 0)  # of AdamW
     warmup: float = at_least(0.02, 0)  # share of the steps with a rising learning rate
     decay: float = at_least(0.5, 0)  # share of the steps at the end with a rate that falls to zero
-    grad_clip: float = above(1.0, 0)
+    grad_clip: float = above(1.0, 0)  # of the gradient's norm
 
 
 class Progress(NamedTuple):

@@ -25,14 +25,14 @@ class TinyConfig:
     """A fresh model. About one million parameters as it stands."""
 
     vocab_size: int = 512  # bytes, merges, tags and specials together
-    hidden_size: int = 128
-    intermediate_size: int = 384
-    layers: int = 4
-    heads: int = 4
-    kv_heads: int = 2
-    head_dim: int = 32
-    max_positions: int = 1024
-    rope_theta: float = 10000.0
+    hidden_size: int = 128  # of a token's vector
+    intermediate_size: int = 384  # of the feed-forward layers
+    layers: int = 4  # of the transformer
+    heads: int = 4  # of attention
+    kv_heads: int = 2  # heads of keys and values
+    head_dim: int = 32  # of one head's vector
+    max_positions: int = 1024  # tokens of the longest context
+    rope_theta: float = 10000.0  # base of the rotary position embedding
 
 
 def tags_of(stop: Sequence[str]) -> tuple[str, ...]:

@@ -49,20 +49,20 @@ class StartConfig:
     """What is fitted: an existing model, or a fresh tiny one."""
 
     path: str | None = None  # a model directory or builtin:NAME; null: a fresh one, as below
-    device: Device = "auto"
+    device: Device = "auto"  # auto: a GPU where there is one
     tiny: TinyConfig = field(default_factory=TinyConfig)
     text_env: dict[str, Any] = field(default_factory=dict)  # over env.kwargs: whose texts the tokenizer is trained on
-    text_episodes: int = at_least(4000, 1)
+    text_episodes: int = at_least(4000, 1)  # of those texts
 
 
 @dataclass(frozen=True)
 class WarmEvalConfig:
     """How the result is judged, on questions that the teacher never played."""
 
-    split: str = "dev"
+    split: str = "dev"  # of the questions
     questions: int = at_least(500, 0)  # the first of the split; 0: no evaluation
     kwargs: dict[str, Any] = field(default_factory=dict)  # laid over env.kwargs
-    temperatures: tuple[float, ...] = (0.0, 1.0)
+    temperatures: tuple[float, ...] = (0.0, 1.0)  # one evaluation at each; 0 is greedy
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class WarmStartConfig:
     """The root of a warm-start configuration."""
 
     output: str = MISSING  # the model directory that is made
-    seed: int = at_least(0, 0)
+    seed: int = at_least(0, 0)  # of the teacher, the new weights and the order of demonstrations
     threads: int = at_least(0, 0)  # of torch; 0: every core
     env: EnvConfig = field(default_factory=EnvConfig)
     variants: tuple[dict[str, Any], ...] = ({},)  # each laid over env.kwargs; the episodes are shared out over them

@@ -19,6 +19,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from at2po_agent import glossary
 from at2po_agent.atomic_files import write_text
 
 SCRIPTS = (  # in the order in which they need each other
@@ -56,7 +57,11 @@ def write_page(path: Path, title: str, head: Mapping[str, Any], chunks: Iterable
     web = files("at2po_agent.judge.view") / "web"
     script = "".join((web / name).read_text(encoding="utf-8") for name in SCRIPTS)
     style = (web / "page.css").read_text(encoding="utf-8")
-    blocks = [_block("head", head), *(_block(str(number), chunk) for number, chunk in enumerate(chunks))]
+    meanings = {name: str(entry) for name, entry in {**glossary.EPISODES, **glossary.TREE}.items()}
+    blocks = [
+        _block("head", {**head, "glossary": meanings}),
+        *(_block(str(number), chunk) for number, chunk in enumerate(chunks)),
+    ]
     parts = {
         "TITLE": html.escape(title),
         "SCRIPT_DIGEST": _digest(script),

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from at2po_agent.glossary import EPISODES, TIME, Entry, logged
 from at2po_agent.judge.view.page import Heading
 from at2po_agent.method.tree import ROOT, TurnTree
 from at2po_agent.training.metrics import Scores
@@ -146,15 +147,18 @@ def _charts(run: Path, evaluations: Sequence[Scores]) -> Iterator[dict[str, Any]
     if len(evaluations) > 2:  # two are before and after, which the page says in words
         scored = [(scores.step, scores.interval()) for scores in evaluations if scores.values]
         points = [[step, one.mean, one.low, one.high] for step, one in scored]
-        yield _chart(f"{evaluations[-1].heading}, held out", points, evaluations[-1].share)
+        last = evaluations[-1]
+        yield _chart(f"{last.heading}, held out", points, last.share, EPISODES.get(last.metric))
     for name, label, share in _CHARTS:
-        yield _chart(label, [[line["step"], line[name]] for line in lines if line.get(name) is not None], share)
+        points = [[line["step"], line[name]] for line in lines if line.get(name) is not None]
+        yield _chart(label, points, share, logged(name))
     rates = [[line["step"], line["time"][_RATE]] for line in lines if line.get("time", {}).get(_RATE) is not None]
-    yield _chart("Generated tokens a second", rates, False)
+    yield _chart("Generated tokens a second", rates, False, TIME[_RATE])
 
 
-def _chart(label: str, points: Sequence[Sequence[float]], share: bool) -> dict[str, Any]:
-    return {"label": label, "x": "step", "share": share, "series": [{"name": label, "points": list(points)}]}
+def _chart(label: str, points: Sequence[Sequence[float]], share: bool, entry: Entry | None) -> dict[str, Any]:
+    series = [{"name": label, "points": list(points)}]
+    return {"label": label, "x": "step", "share": share, "series": series, "meaning": str(entry) if entry else None}
 
 
 def _evaluations(run: Path) -> list[Scores]:

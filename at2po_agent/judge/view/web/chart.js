@@ -22,8 +22,8 @@ function extent(series) {
   return { left: Math.min(...xs), right: Math.max(...xs), low: low - (low < 0 || low - air >= 0 ? air : low), high: high + air };
 }
 
-/** A chart of `series`: [{name, points: [[x, y] or [x, mean, low, high]]}]; `x` names the axis. */
-function plot({ label, x: axis, share, series }) {
+/** A chart of `series`: [{name, points: [[x, y] or [x, mean, low, high]]}]; `x` names the axis, `meaning` is a tooltip. */
+function plot({ label, x: axis, share, series, meaning }) {
   const box = BOX_OF, range = extent(series), shown = share ? percent : number;
   const x = (value) => box.left + ((value - range.left) / (range.right - range.left || 1)) * (box.width - box.left - box.right);
   const y = (value) => box.top + (1 - (value - range.low) / (range.high - range.low)) * (box.height - box.top - box.bottom);
@@ -72,7 +72,7 @@ function plot({ label, x: axis, share, series }) {
     grid, below, s("path", { class: "scale", d: `M${box.left} ${base}H${box.width - box.right}` }),
     s("text", { x: (box.left + box.width - box.right) / 2, y: box.height - 6, "text-anchor": "middle" }, axis), series.map(line), mark);
   show(-1);
-  return h("figure", { class: "chart" }, h("figcaption", {}, label), svg, values);
+  return h("figure", { class: "chart" }, h("figcaption", { title: meaning }, label), svg, values);
 }
 
 const swatch = (i) => {

@@ -73,11 +73,15 @@ function whisker(value) {
     s("path", { class: "mean", d: `M${x(value.mean)} 0V8` }));
 }
 
-function measure(name, value, share, task = "question") {
+/** The glossary's sentences by name, for tooltips; a metric that only an environment has is not in it. */
+let meanings = {};
+const about = (name) => meanings[name] ?? null;
+
+function measure(label, value, share, task = "question", name = null) {
   const shown = share ? percent : number;
   const range = share ? `${(100 * value.low).toFixed(1)} – ${(100 * value.high).toFixed(1)}`
                       : `${shown(value.low)} – ${shown(value.high)}`;
-  return h("div", { class: "measure" }, h("dt", {}, name), h("dd", {}, h("b", {}, shown(value.mean)),
+  return h("div", { class: "measure" }, h("dt", { title: about(name) }, label), h("dd", {}, h("b", {}, shown(value.mean)),
     h("span", { class: "interval", title: `95 % interval over ${count(value.n, task)}` }, range),
     share ? whisker(value) : null));
 }

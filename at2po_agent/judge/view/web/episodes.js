@@ -10,15 +10,15 @@ const AMOUNTS = { searches: "Searches", turns: "Turns", prompt_tokens: "Prompt t
 function evaluationHead(head) {
   const { means, seconds_each } = head.summary, { first } = head, score = means[first.name];
   const tiles = [
-    ...head.own.filter(({ name }) => name !== first.name && means[name]).map(({ name, words, share }) => measure(words, means[name], share, head.task)),
-    ...Object.entries(SHARES).filter(([name]) => name !== first.name && means[name] && (name !== "cut" || means.cut.mean)).map(([name, label]) => measure(label, means[name], true, head.task)),
-    ...Object.entries(head.summary.pass_at).filter(([k]) => k !== "1").map(([k, value]) => measure(`pass@${k}`, value, true, head.task)),
-    ...Object.entries(AMOUNTS).filter(([name]) => name !== first.name && means[name]).map(([name, label]) => measure(label, means[name], false, head.task)),
+    ...head.own.filter(({ name }) => name !== first.name && means[name]).map(({ name, words, share }) => measure(words, means[name], share, head.task, name)),
+    ...Object.entries(SHARES).filter(([name]) => name !== first.name && means[name] && (name !== "cut" || means.cut.mean)).map(([name, label]) => measure(label, means[name], true, head.task, name)),
+    ...Object.entries(head.summary.pass_at).filter(([k]) => k !== "1").map(([k, value]) => measure(`pass@${k}`, value, true, head.task, "pass@k")),
+    ...Object.entries(AMOUNTS).filter(([name]) => name !== first.name && means[name]).map(([name, label]) => measure(label, means[name], false, head.task, name)),
     seconds_each === null ? null : sharedSeconds(seconds_each),
   ];
   const label = head.chains ? `${first.words} of one chain, mean@${head.chains}` : head.samples > 1 ? `${first.words}, mean@${head.samples}` : first.words;
   const shown = (value) => (first.share ? (100 * value).toFixed(1) : number(value));
-  const hero = score && h("div", { class: "hero" }, h("p", { class: "label" }, label),
+  const hero = score && h("div", { class: "hero" }, h("p", { class: "label", title: about(first.name) }, label),
     h("p", { class: "big" }, shown(score.mean), first.share ? h("small", {}, " %") : null), first.share ? whisker(score) : null,
     h("p", { class: "interval" }, `95 % interval ${shown(score.low)} – ${shown(score.high)}, ${count(score.n, head.task)}`),
     head.chains ? h("p", { class: "interval" }, "These numbers are of the chains that each tree began with.") : null,

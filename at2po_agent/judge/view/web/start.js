@@ -1,4 +1,7 @@
 // Which kind of page this is.
 
 const PAGES = { evaluation, training, comparison, audit: comparison };
-unpack("chunk-head").then((head) => PAGES[head.kind](head));
+unpack("chunk-head").then((head) => {
+  meanings = head.glossary;
+  PAGES[head.kind](head);
+});

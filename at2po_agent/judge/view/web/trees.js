@@ -123,13 +123,14 @@ const nearest = (nodes, at, by) => {
 
 function nodeView(nodes, at, go) {
   const node = nodes[at], steps = pathTo(nodes, at);
+  const names = { entropy: "H", value: "V", advantage: "A" }; // in the glossary
   const values = [["tokens", node.tokens], ["entropy", node.entropy.toFixed(3)], ["value", node.value === null ? null : signed(node.value)],
     ["advantage", node.advantage && (node.advantage.low === node.advantage.high ? signed(node.advantage.mean)
       : `${signed(node.advantage.low)} to ${signed(node.advantage.high)} by leaf`)],
     [node.ended ? "reward" : "mean reward below", signed(node.reward, 2)], ["ended by", node.ended?.replace("_", " ")], ["chain", node.group]];
   return [h("nav", { class: "path", "aria-label": "Path from the prompt" }, "prompt", steps.map((step) => [" › ",
       step === at ? h("b", {}, `turn ${step}`) : h("button", { type: "button", onclick: () => go(step) }, `turn ${step}`)])),
-    h("dl", { class: "values" }, values.filter(([, value]) => value !== null && value !== undefined).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
+    h("dl", { class: "values" }, values.filter(([, value]) => value !== null && value !== undefined).map(([name, value]) => h("div", {}, h("dt", { title: about(names[name]) }, name), h("dd", {}, value)))),
     h("div", { class: `turn ${node.kind}` }, action(node.text)),
     node.observation.trim() ? h("details", { class: "whole", open: true }, h("summary", {}, "what came back"), h("p", {}, said(node.observation.trim()))) : null,
   ];

@@ -23,6 +23,7 @@ def test_what_was_read_comes_back_and_is_nowhere_as_it_was(tmp_path):
     assert "onerror" not in page
     blocks = dict(re.findall(r'<script type="text/plain" id="chunk-(\w+)">([A-Za-z0-9+/=]*)</script>', page))
     read = {name: json.loads(gzip.decompress(base64.b64decode(block))) for name, block in blocks.items()}
+    assert "exact match" in read["head"].pop("glossary")["em"].lower()
     assert read == {"head": {"kind": "x", "said": HOSTILE}, "0": [HOSTILE], "1": ["b"]}
 
 

@@ -127,6 +127,7 @@ def test_the_numbers_with_their_intervals(opened, evaluation):
     assert page.tab.inner_text(".hero .big").replace("\n", "") == "25.0 %"
     assert "95 % interval 0.6 – 80.6, 4 questions" in page.tab.inner_text(".hero")
     assert "1 episode ended by infrastructure" in page.tab.inner_text(".hero")
+    assert page.tab.get_attribute('.measure dt:text-is("Turns")', "title") == "Turns of an episode (turns)"
     page.tab.click(".facts summary")
     assert "max searches" in page.tab.inner_text(".facts")
 
@@ -250,6 +251,7 @@ def test_trees_are_drawn_and_read_turn_by_turn(opened, tmp_path):
     values = tab.inner_text(".values")
     assert all(part in values for part in ("−0.500", "2.000", "answer"))
     assert tab.locator(".link.on-path").count() == 2
+    assert "above 0 it becomes likelier" in str(tab.get_attribute('.values dt:text-is("advantage")', "title"))
     tab.click('.path button:has-text("turn 1")')
     assert "-0.250 to +0.500 by leaf".replace("-", "−") in tab.inner_text(".values")
     tab.keyboard.press("ArrowRight")
@@ -297,6 +299,7 @@ def test_a_chart_says_what_is_under_the_pointer(opened, tmp_path):
     page = opened(tmp_path / "page.html")
     chart = page.tab.locator(".chart", has_text="Reward")
     assert chart.locator(".values-at").inner_text().split("\n")[0] == "step 3"
+    assert chart.locator("figcaption").get_attribute("title") == "Reward of an episode"
     box = chart.locator("svg").bounding_box()
     page.tab.mouse.move(box["x"] + 0.13 * box["width"], box["y"] + box["height"] / 2)
     assert "step 1" in chart.locator(".values-at").inner_text() and "0.10" in chart.locator(".values-at").inner_text()
