@@ -1,4 +1,4 @@
-"""Files and folders that are replaced as a whole: after a crash or on a full disk the old one stands, or nothing."""
+"""Replace files and folders as a whole: after a crash or on a full disk the old one is there, or none."""
 
 from __future__ import annotations
 

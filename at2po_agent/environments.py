@@ -24,7 +24,7 @@ from search_backend.components import import_module
 
 @dataclass(frozen=True)
 class EnvConfig:
-    """Which environment is trained on."""
+    """The environment that a policy is trained on."""
 
     id: str = MISSING  # a Gymnasium id such as AT2PO-MicroWiki-v0
     split: str = "train"  # of the questions, or tasks
@@ -34,7 +34,7 @@ class EnvConfig:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What ``make_env`` makes the environment with."""
+        """The keyword arguments for ``make_env``."""
         return dict(self.kwargs) if self.fork is None else {**self.kwargs, "fork": self.fork}
 
 
@@ -141,5 +141,5 @@ def _takes_split(env_id: str) -> bool:
 
 
 def _fork_hint(env_id: str, kwargs: Mapping[str, Any]) -> str:
-    """What to add to an error about an environment that has no splits, and so is probably no ``TaskEnv``."""
+    """Advice to add to an error about an environment without splits, which is probably no ``TaskEnv``."""
     return "" if "fork" in kwargs or _takes_split(env_id) else f"; if it is not forkable, {_FORK}"

@@ -111,7 +111,7 @@ def _digest(path: Path, etag: str) -> str:
 
 
 def _network_errors() -> tuple[type[BaseException], ...]:
-    """What a request can raise: the hub's HTTP client changed its name between releases, but its error is a base."""
+    """The errors that a request can raise: the hub's HTTP client changed between releases, but shares a base class."""
     from huggingface_hub.errors import HfHubHTTPError
 
     return (*HfHubHTTPError.__bases__, OSError)

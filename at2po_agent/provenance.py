@@ -1,4 +1,4 @@
-"""Where results come from: what a manifest says of data, index, dialect, packages and code."""
+"""Provenance for manifests: data, index, dialect, packages and code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads a dataclass from YAML and ``key=value`` overrides (OmegaConf structured configs), with errors that help.
+"""Read a dataclass from YAML and ``key=value`` overrides (OmegaConf structured configs), with helpful errors.
 
 A :class:`ConfigError` names the key in full, where it was written (file and line, or the override) and the nearest keys
 that do exist.
@@ -125,7 +125,7 @@ def to_yaml(config: object) -> str:
 
 @dataclass(frozen=True)
 class _Where:
-    """Where values were written: a file with the line of every key, or one override (line 0)."""
+    """The source of values: a file with the line of every key, or one override (line 0)."""
 
     source: str
     lines: Mapping[str, int]
@@ -137,7 +137,7 @@ class _Where:
 
 @dataclass(frozen=True)
 class _Origin:
-    """Which source set the value that a key ended up with."""
+    """The source of a key's final value."""
 
     sources: tuple[_Where, ...]
 

@@ -1,4 +1,4 @@
-"""Where long work shows itself: bars and a line of numbers, redrawn in place, or plain lines without a terminal."""
+"""Progress of long work: bars and a line of numbers, redrawn in place, or plain lines without a terminal."""
 
 from __future__ import annotations
 

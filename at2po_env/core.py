@@ -45,7 +45,7 @@ class ForkableEnv(gymnasium.Env[str, str], ABC, Generic[SnapshotT]):
 
     @abstractmethod
     def observation(self) -> Text:
-        """What the model reads now, as segments: the prompt after a reset, the last observation after a step."""
+        """The text for the model, as segments: the prompt after a reset, the last observation after a step."""
 
     @abstractmethod
     def end(self, reason: str) -> StepResult:

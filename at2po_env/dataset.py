@@ -1,4 +1,4 @@
-"""What a benchmark module in ``envs`` provides: questions of a split, and passages to search."""
+"""The interface of a benchmark module in ``envs``: questions of a split, and passages to search."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Benchmark(Protocol):
 
     @property
     def name(self) -> str:
-        """What its data folder is called, and what ``BENCHMARKS`` lists it under."""
+        """The name of its data folder, and its key in ``BENCHMARKS``."""
         ...
 
     @property
@@ -92,7 +92,7 @@ class Benchmark(Protocol):
 
     @property
     def metric(self) -> str:
-        """What its results are quoted in: a function of ``at2po_env.scoring``, by its short name."""
+        """The metric that its results are quoted in: a function of ``at2po_env.scoring``, by its short name."""
         ...
 
     def available(self, data_dir: Path | None) -> tuple[str, ...]:

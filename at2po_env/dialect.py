@@ -66,13 +66,13 @@ class Dialect:
 
     @property
     def chat(self) -> Chat | None:
-        """How a chat endpoint is talked to; None where results are parts of the model's own message."""
+        """Settings for chat endpoints; None where results are parts of the model's own message."""
         # To cut a native call short would hide it from the endpoint's parser.
         stop = (f"</{self.answer}>",) if self.tools else self.stop
         return Chat(stop, self.think, self.tools) if self.as_messages else None
 
     def prompt(self, question: str) -> Text:
-        """What the model reads first."""
+        """The prompt."""
         instructions = self.instructions + (self.boxed_instruction if self.require_boxed else "")
         opening = instructions + self.question_open
         return text_of(*followed_by(opening, question), (self.question_close, False))
@@ -103,15 +103,15 @@ class Dialect:
         return 4 * max_chars + k * around + len(plain(self.result((), 1)).encode())
 
     def placed(self, observation: Text, after: ActionKind) -> Text:
-        """What followed an action of a kind, as what it is in this dialect: inline text, or a ``UserMessage``."""
+        """The observation after an action, in this dialect's form: inline text, or a ``UserMessage``."""
         return UserMessage(observation) if self.as_messages and observation else observation
 
     def notice(self) -> Text:
-        """What follows the first search past the limit: it asks for the answer."""
+        """The notice after the first search past the limit, which asks for the answer."""
         return self._say(self.search_limit, "search")
 
     def error(self, action: Action) -> Text:
-        """What follows a malformed action where the episode goes on."""
+        """The error message after a malformed action where the episode goes on."""
         return self._say(self.complaint.replace("{why}", action.why or "malformed"), "malformed")
 
     def _say(self, message: str, after: ActionKind) -> Text:
@@ -123,7 +123,7 @@ class Dialect:
         return self.split(text)[1]
 
     def split(self, text: str) -> tuple[str, Action]:
-        """What a turn says before its action, thoughts included, and the action; all of it where it has none."""
+        """Split a turn into the text before its action, thoughts included, and the action; or all of it and none."""
         spoken = without_thoughts(text, self.think)
         found = [
             (start, inner, read)

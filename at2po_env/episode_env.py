@@ -85,7 +85,7 @@ class EpisodeEnv(TaskEnv[Episode]):
         return plain(self.observation()), reward, terminated, ended is not None and not terminated, self.info()
 
     def _dataset(self) -> dict[str, Any]:
-        """What the manifest says of the tasks."""
+        """The manifest's entry for the tasks."""
         count, digest = len(self.tasks), self._tasks_digest
         return {"name": self.name, "split": self.split, "questions": count, "digest": digest}
 

@@ -207,5 +207,5 @@ def _link_from_json(episode: Episode, link: Mapping[str, Any]) -> Episode:
 
 
 def action_json(action: Mapping[str, Any]) -> str:
-    """How a turn was read, as an ``EpisodeTurn`` keeps it."""
+    """A parsed turn as JSON, for an ``EpisodeTurn``."""
     return json.dumps(dict(action), sort_keys=True, ensure_ascii=False)

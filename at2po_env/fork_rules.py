@@ -1,4 +1,4 @@
-"""How the turns of a ``Forkable`` are read and its observations written, and what its tasks are."""
+"""Rules of a ``Forkable``: how turns are read and observations written, and its tasks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FIRST_SEED = {"train": 0, "dev": 1_000_000, "test": 2_000_000}
 
 @dataclass(frozen=True)
 class Start:
-    """How an episode begins: the arguments of the environment's ``reset``."""
+    """The start of an episode: the arguments of the environment's ``reset``."""
 
     seed: int | None = None
     options: Mapping[str, Any] | None = dataclasses.field(default=None, hash=False)  # JSON values
@@ -76,7 +76,7 @@ def _start(task_id: str, given: Any) -> Start:
 
 @dataclass(frozen=True)
 class GameAction:
-    """How a turn was read: the action that the environment takes, or why there is none."""
+    """A parsed turn: the action that the environment takes, or the reason why there is none."""
 
     kind: Literal["action", "malformed"]
     content: str | None = None
@@ -89,7 +89,7 @@ class GameAction:
 
 @dataclass(frozen=True)
 class ForkRules:
-    """How turns are read and observations written, and limits of an episode beside the environment's own.
+    """Settings for reading turns and writing observations, and limits beside the environment's own.
 
     Thoughts, in ``<think>``, are no part of an action. Without a ``tag`` the rest of the turn is the action. With one
     the action stands inside ``<tag>…</tag>``, and a turn without is malformed: it ends the episode unless
@@ -153,12 +153,12 @@ class ForkRules:
         return GameAction("action", span[1].strip())
 
     def prompt(self, observation: str) -> Text:
-        """What the model reads first."""
+        """The prompt."""
         said = _ACT.format(tag=self.tag) if self.instructions is None and self.tag else self.instructions or ""
         return text_of(*followed_by(said, observation), ("\n", False))
 
     def observation(self, text: str, after: str) -> Text:
-        """What follows a turn of the kind ``after``."""
+        """The observation after a turn of the kind ``after``."""
         # What is wrong with a turn is said in our words, which may name the tag; an observation is anybody's.
         opened = self.observation_open
         said = [(opened + text, False)] if after == "malformed" else followed_by(opened, text)

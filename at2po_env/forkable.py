@@ -165,7 +165,7 @@ class Forkable(EpisodeEnv):
             self._stand(self._begun(task_id, game), game)
 
     def read_action(self, text: str) -> dict[str, Any]:
-        """How the rules read a turn."""
+        """Parse a turn by the rules."""
         return self.rules.read(text).to_json()
 
     def _start(self, task_id: str) -> Start:
@@ -182,7 +182,7 @@ class Forkable(EpisodeEnv):
         return Episode.begin(task_id, self._rules_digest, {"start": start.to_json(), "observation": prompt})
 
     def task(self, task_id: str) -> Task:
-        """What the task says of itself: how it is reset."""
+        """A description of the task: how it is reset."""
         return Task(task_id, f"{self.name}: {self._start(task_id)}")
 
     def manifest(self) -> dict[str, Any]:
@@ -274,7 +274,7 @@ class Forkable(EpisodeEnv):
         return self._stepped(0.0)
 
     def observation(self) -> Text:
-        """What the model reads now: the prompt, or what the last turn brought."""
+        """The text for the model: the prompt, or the observation of the last turn."""
         episode = self.episode
         if episode.turn is None:
             return self.rules.prompt(json.loads(episode.state)["observation"])
@@ -351,7 +351,7 @@ class Forkable(EpisodeEnv):
 
     @property
     def live(self) -> int:
-        """How many games are held beside those of open episodes: copies to go on from, and idle ones."""
+        """The number of games held beside those of open episodes: copies to go on from, and idle ones."""
         return len(self._games)
 
     def clone(self) -> Self:
@@ -369,5 +369,5 @@ class Forkable(EpisodeEnv):
 
 
 def _kind(value: object) -> str:
-    """What a digest holds of an argument that is no JSON value: an address in memory would differ every time."""
+    """The name of a non-JSON argument's type for a digest: an address in memory would differ every time."""
     return f"{type(value).__module__}.{type(value).__qualname__}"

@@ -30,7 +30,7 @@ class Endpoint(Protocol):
 
     @property
     def name(self) -> str:
-        """What errors call it; it holds no secret."""
+        """Its name in error messages; it holds no secret."""
         ...
 
     def connect(self, last_words: list[str]) -> AbstractAsyncContextManager[Client]:

@@ -1,4 +1,4 @@
-"""What is believed of a tool that a server describes: names, a description and a JSON schema within bounds.
+"""Check a tool that a server describes: names, a description and a JSON schema within bounds.
 
 All of it is read by the model as part of its prompt, so nothing in it may read as a tag or as a special token.
 """

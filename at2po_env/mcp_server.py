@@ -117,7 +117,7 @@ class McpServer:
 
     @property
     def name(self) -> str:
-        """What errors call it."""
+        """Its name in error messages."""
         return self._endpoint.name
 
     def tools(self, *names: str) -> tuple[Tool, ...]:

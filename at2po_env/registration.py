@@ -83,7 +83,7 @@ def _module_of_envs(name: str) -> ModuleType:
 
 
 def default_data_dir() -> Path:
-    """Where benchmark data is installed: ``$AT2PO_DATA``, else the user's data directory. May not exist."""
+    """The folder of benchmark data: ``$AT2PO_DATA``, else the user's data directory. It may not exist."""
     chosen = os.environ.get("AT2PO_DATA")
     return Path(chosen).expanduser() if chosen else platformdirs.user_data_path("at2po", appauthor=False)
 

@@ -19,7 +19,7 @@ NO_TEXT: Text = ()
 
 @dataclass(frozen=True)
 class Rules:
-    """What an episode may do, and what it earns; ``Rules.of`` makes them from names and plain values.
+    """Rules and reward of an episode; ``Rules.of`` makes them from names and plain values.
 
     A turn is, in this order of precedence: an answer, which ends the episode; malformed, which ends it too unless
     ``on_malformed`` is ``"continue"``; a search after the notice, which truncates it; the last allowed turn, which
@@ -141,7 +141,7 @@ class Rules:
         return state.close(reason, float(self.reward(self._judge(state, reason, None, state.depth))))
 
     def outcome(self, state: EpisodeState) -> Outcome | None:
-        """How the episode ended; None while it goes on."""
+        """The outcome of the episode; None while it goes on."""
         if state.ended is None:
             return None
         return self._judge(state, state.ended, state.turn.action if state.turn else None, state.depth)

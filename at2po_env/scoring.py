@@ -93,7 +93,7 @@ def _f1(predicted: str, gold: str) -> float:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an episode ended: all that a reward may look at. Scores are 0 where there is no answer."""
+    """The outcome of an episode: all that a reward may look at. Scores are 0 where there is no answer."""
 
     question: Question
     ended: EndReason
@@ -106,7 +106,7 @@ class Outcome:
 
 
 class Reward(Protocol):
-    """What an episode earns: a function, or a dataclass of settings with this method."""
+    """The reward of an episode: a function, or a dataclass of settings with this method."""
 
     def __call__(self, outcome: Outcome, /) -> float:
         """The reward, a finite number."""

@@ -24,7 +24,7 @@ Guesser = Callable[[Question], str]
 
 
 def search_baselines(questions: Sequence[Question], fit: Sequence[Question], dialect: Dialect) -> tuple[Baseline, ...]:
-    """What can be answered without searching, and with perfect searches.
+    """Baselines without searching, and with perfect searches.
 
     Args:
         questions: that are played; the oracle needs the ``plan`` (queries) and ``passages`` (ids) of each in its
@@ -92,7 +92,7 @@ def _name_at(place: int) -> Guesser:
 
 
 def _form(question: Question) -> str:
-    """What kind of question this is, as its first words before a name tell."""
+    """The form of a question: its first words before a name."""
     first, *others = re.findall(r"\w+", question.question)[:4] or [""]
     return " ".join([first.lower(), *takewhile(str.islower, others)])
 

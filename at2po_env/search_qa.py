@@ -80,7 +80,7 @@ class SearchQAEnv(TaskEnv[EpisodeState]):
 
     @property
     def dialect(self) -> Dialect:
-        """How the model is talked to."""
+        """The dialect of turns and results."""
         return self.rules.dialect
 
     @property
@@ -167,7 +167,7 @@ class SearchQAEnv(TaskEnv[EpisodeState]):
         )
 
     def read_action(self, text: str) -> dict[str, Any]:
-        """How the dialect reads a turn."""
+        """Parse a turn in the dialect."""
         return self.dialect.parse(text).to_json()
 
     def step(self, action: str) -> StepResult:
@@ -224,7 +224,7 @@ class SearchQAEnv(TaskEnv[EpisodeState]):
         return plain(self.observation()), reward, terminated, ended is not None and not terminated, self.info()
 
     def observation(self) -> Text:
-        """What the model reads now: the prompt, or what the last turn brought; nothing where the episode has ended."""
+        """The text for the model: the prompt or the last turn's observation; empty where the episode has ended."""
         state = self.state
         if state.ended is not None:
             return ()
@@ -294,7 +294,7 @@ def hits_to_json(hits: Sequence[Hit]) -> tuple[dict[str, Any], ...]:
 
 
 def group_of(question: Question) -> str:
-    """What a table splits questions by: that two things are compared, else the number of hops, else the type."""
+    """The group of a question in tables: comparison, else the number of hops, else the type."""
     kind, hops = str(question.metadata.get("type", "")), question.metadata.get("hops")
     if kind == "comparison" or hops is None:
         return kind

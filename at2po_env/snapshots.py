@@ -1,4 +1,4 @@
-"""How snapshots are addressed and read: digests in a chain, and a JSON form of which every part is checked."""
+"""Addresses of snapshots, as a chain of digests, and their JSON form, of which every part is checked."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ Order = Literal["random", "file"]
 
 @dataclass(frozen=True)
 class Task:
-    """What a task says of itself to people: in tables, transcripts and stored trees, never to the model."""
+    """A description of a task for people: in tables, transcripts and stored trees, never for the model."""
 
     id: str
     text: str  # the question, or what is to be reached
@@ -63,7 +63,7 @@ class TurnView:
 
 @dataclass(frozen=True)
 class Chat:
-    """How episodes are held with a chat endpoint: what is observed comes as messages of the user, or of the tool."""
+    """Settings for chat endpoints, where observations are messages of the user, or of the tool."""
 
     stop: tuple[str, ...]  # strings that end the model's message; not those of a native call, which has no end of ours
     think: str = "think"  # the tag of thoughts
@@ -72,7 +72,7 @@ class Chat:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What no episode exceeds."""
+    """Upper bounds of an episode."""
 
     turns: int
     observation: int  # bytes of UTF-8
@@ -108,7 +108,7 @@ class Teacher(ABC):
         """Begin to play the episode that ``env`` was reset to, as a ``Player``."""
 
     def record(self, env: Any) -> dict[str, Any]:
-        """What it teaches wrongly in an environment, as JSON values for ``warmstart.json``."""
+        """Its deliberate faults in an environment, as JSON values for ``warmstart.json``."""
         return {}
 
     def check_shares(self, *names: str) -> None:
@@ -185,7 +185,7 @@ class TaskEnv(ForkableEnv[SnapshotT]):
 
     @abstractmethod
     def task(self, task_id: str) -> Task:
-        """What a task says of itself.
+        """The description of a task.
 
         Raises:
             KeyError: there is no such task.
@@ -215,12 +215,12 @@ class TaskEnv(ForkableEnv[SnapshotT]):
         return ()
 
     def read_action(self, text: str) -> dict[str, Any]:
-        """How a turn that was not taken would be read, as ``TurnView.action``; not at all unless it is overridden."""
+        """Parse a turn that was not taken, as ``TurnView.action``; None unless it is overridden."""
         return {"kind": "", "content": None, "why": None}
 
     @property
     def reward_name(self) -> str:
-        """What computes the reward, for messages about it."""
+        """The name of the reward function, for messages."""
         return f"the reward of {type(self).__name__}"
 
     def tape_position(self) -> int | None:
@@ -233,7 +233,7 @@ class TaskEnv(ForkableEnv[SnapshotT]):
 
     @abstractmethod
     def info(self) -> dict[str, Any]:
-        """What ``reset`` and ``step`` return beside the observation: ``task_id``, and JSON values of your own.
+        """The ``info`` of ``reset`` and ``step``: ``task_id``, and JSON values of your own.
 
         When the episode has ended, also ``ended`` (why, in a word), the ``metrics``, and the answer if it has one.
         """

@@ -36,7 +36,7 @@ SEED = 7
 
 
 class ForkContract(ABC):
-    """What every forkable environment must keep. The tests need an environment that is a function of its seed."""
+    """The contract of forkable environments, as tests. The environment must be a function of its seed."""
 
     @abstractmethod
     def make_env(self) -> ForkableEnv[Any]:
@@ -163,7 +163,7 @@ class ForkContract(ABC):
 
 
 class TaskContract(ForkContract):
-    """What every environment over tasks must keep; the last of :meth:`actions` ends the episode."""
+    """The contract of environments over tasks, as tests; the last of :meth:`actions` ends the episode."""
 
     @abstractmethod
     def make_env(self) -> TaskEnv[Any]:

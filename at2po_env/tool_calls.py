@@ -43,11 +43,11 @@ class ToolCalls(Dialect):
         return ({"type": "function", "function": function},)
 
     def prompt(self, question: str) -> Text:
-        """What the model reads first, with the tools."""
+        """The prompt, with the tools."""
         return ToolPrompt.of(super().prompt(question), self.tools)
 
     def placed(self, observation: Text, after: ActionKind) -> Text:
-        """What follows a call is a ``ToolMessage``; what follows a malformed turn answers no call."""
+        """Wrap an observation: after a call as a ``ToolMessage``; after a malformed turn as a ``UserMessage``."""
         return ToolMessage(observation) if observation and after == "search" else super().placed(observation, after)
 
     def _read_search(self, inner: str) -> Action:

@@ -1,4 +1,4 @@
-"""How tools are described to the model, called by it, and answered: with a tag for each tool, or by native tool calls.
+"""Dialects of tools: how they are described, called and answered, with tags or native tool calls.
 
 In tags ``<add>3</add>`` calls ``add(3)``: a tool with one parameter takes what stands inside, one with several a JSON
 object of them, one without any nothing. The native form is what Qwen's and Hermes' chat templates write. Either ends an
@@ -29,7 +29,7 @@ _BYTES_OF_COMPLAINT = 200  # of what is wrong with a turn, beside the names of t
 
 @dataclass(frozen=True)
 class ToolAction:
-    """How a turn was read: the call of a tool, the answer, or why it is neither."""
+    """A parsed turn: the call of a tool, the answer, or the reason why it is neither."""
 
     kind: Literal["call", "answer", "malformed"]
     tool: str = ""  # that is called
@@ -70,7 +70,7 @@ class ToolDialect:
         return tuple(f"</{name}>" for name in (*names, self.answer))
 
     def chat(self, tools: Sequence[Tool]) -> Chat | None:
-        """How a chat endpoint is talked to; None where results are parts of the model's own message."""
+        """Settings for chat endpoints; None where results are parts of the model's own message."""
         if not self.as_messages:
             return None
         if self.native:  # to cut a call short would hide it from the endpoint's parser
@@ -83,7 +83,7 @@ class ToolDialect:
         return max(4 * max_chars, said) + len((self.result_open + self.result_close).encode())
 
     def prompt(self, task: str, tools: Sequence[Tool]) -> Text:
-        """What the model reads first."""
+        """The prompt."""
         described = "\n".join(f"{self._example(tool)}: {tool.description.splitlines()[0]}" for tool in tools)
         text = text_of(*followed_by(self.instructions.replace("{tools}", described), task))
         return ToolPrompt.of(text, tuple(tool.schema for tool in tools)) if self.native else text
@@ -99,7 +99,7 @@ class ToolDialect:
         return f"<{tool.name}>{inner}</{tool.name}>"
 
     def result(self, text: str, after: str) -> Text:
-        """What follows an action of the kind ``after``: a tool's result, or what was wrong with the turn."""
+        """The observation after an action of the kind ``after``: a tool's result, or an error message."""
         # What is wrong with a turn is said in our words, which may name tags; a result is anybody's.
         said = [(self.result_open + text, False)] if after == "malformed" else followed_by(self.result_open, text)
         return self.placed(text_of(*said, (self.result_close, False)), after)

@@ -127,7 +127,7 @@ class ToolEnv(EpisodeEnv):
         return self._by_id[task_id]
 
     def task(self, task_id: str) -> Task:
-        """What the task says of itself."""
+        """The description of the task."""
         return self._task(task_id)
 
     def manifest(self) -> dict[str, Any]:
@@ -142,7 +142,7 @@ class ToolEnv(EpisodeEnv):
         }
 
     def read_action(self, text: str) -> dict[str, Any]:
-        """How the dialect reads a turn."""
+        """Parse a turn in the dialect."""
         return self.rules.dialect.parse(text, self.tools).to_json()
 
     def step(self, action: str) -> StepResult:
@@ -272,7 +272,7 @@ class ToolEnv(EpisodeEnv):
         return self._stepped(reward)
 
     def observation(self) -> Text:
-        """What the model reads now: the prompt, or what the last turn brought."""
+        """The text for the model: the prompt, or the observation of the last turn."""
         episode = self.episode
         if episode.turn is None:
             return self.rules.dialect.prompt(self._task(episode.task_id).text, tuple(self.tools.values()))
@@ -333,7 +333,7 @@ class ToolEnv(EpisodeEnv):
 
 @dataclass(frozen=True)
 class _Result:
-    """What a turn brought, before it is shown."""
+    """The result of a turn, before it is formatted."""
 
     text: str
     state: Any
@@ -346,5 +346,5 @@ def _loop_of(process: int) -> BackgroundLoop:
 
 
 def _loop() -> BackgroundLoop:
-    """Where synchronous steps wait for asynchronous tools; a forked process has no such thread and gets its own."""
+    """The event loop on which synchronous steps run asynchronous tools; a forked process gets its own."""
     return _loop_of(os.getpid())

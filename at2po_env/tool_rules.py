@@ -36,7 +36,7 @@ Reward = Callable[[Finished], float]
 
 @dataclass(frozen=True)
 class ToolRules:
-    """What an episode may do.
+    """Rules of an episode.
 
     A turn is, in this order of precedence: an answer, which ends the episode; malformed, which ends it too unless
     ``on_malformed`` is ``"continue"``; or a call. An unknown tool, wrong arguments, an exception, a time-out and a

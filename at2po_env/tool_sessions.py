@@ -14,7 +14,7 @@ from at2po_env.errors import ForkError, ToolUnavailable
 
 
 class ToolSession(Protocol):
-    """What one episode does at a host."""
+    """The session of one episode at a host of tools."""
 
     async def call(self, name: str, arguments: dict[str, Any]) -> Any:
         """Call a tool by the name that the host knows.
@@ -35,7 +35,7 @@ class ToolHost(Protocol):
 
     @property
     def name(self) -> str:
-        """What errors call it."""
+        """Its name in error messages."""
         ...
 
     @property

@@ -30,7 +30,7 @@ class ToolFault(Exception):
 
 
 class Arguments(Protocol):
-    """What a tool is called with."""
+    """The arguments of a tool, and how they are checked."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -207,7 +207,7 @@ class Tool:
 
 
 def result_text(name: str, result: Any, most: int) -> str:
-    """What a tool returned as text of at most ``most`` characters; one that is cut ends in ``…``.
+    """A tool's result as text of at most ``most`` characters; one that is cut ends in ``…``.
 
     Raises:
         ToolFault: it is neither text, nor JSON values, nor an iterable of texts.

@@ -1,4 +1,4 @@
-r"""What a turn says, read as plain text in linear time: thoughts, the first complete action, the box of an answer."""
+r"""Parse a turn's text in linear time: thoughts, the first complete action, the box of an answer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Spoken:
     first_thought: int | None  # where in ``text`` the first closed thought stood
 
     def place(self, position: int) -> int:
-        """Where in the turn the character at ``position`` of ``text`` stands."""
+        """The position in the turn of the character at ``position`` of ``text``."""
         here, there = next(piece for piece in reversed(self.pieces) if piece[0] <= position)
         return there + position - here
 
@@ -55,7 +55,7 @@ def begins_inside_a_thought(turn: str, tag: str) -> bool:
 
 
 def first_span(text: str, tag: str) -> tuple[int, str] | None:
-    """Where the first closed ``<tag>`` opens, and its inside."""
+    """The position of the first closed ``<tag>``, and its inside."""
     # If nothing closes the first opening tag, nothing closes a later one: two finds decide.
     opening, closing = f"<{tag}>", f"</{tag}>"
     start = text.find(opening)

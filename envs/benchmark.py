@@ -31,7 +31,7 @@ def passage(title: str, text: str) -> Passage:
 
 @dataclass(frozen=True)
 class FileBenchmark:
-    """What is known of a benchmark, and how its records are read.
+    """A benchmark in files: its name, splits and record format.
 
     ``read`` makes a question of a record of a split, or says in a word why it is no question that can be scored; such
     records, repeated ids and empty answers are left out and counted in ``Dataset.notes``.
@@ -213,7 +213,7 @@ def _is_anybodys(name: str) -> bool:
 
 
 def _unscorable(question: Question) -> str | None:
-    """What a question that no prediction can be scored against is counted as."""
+    """The count under which a question that cannot be scored is reported."""
     answers = {answer.strip().lower() for answer in question.answers} - {""}
     if not answers:
         return "empty_answers"

@@ -128,7 +128,7 @@ def bamboogle(isles: World) -> Iterator[Asked]:
 
 @_demo
 def nq(isles: World) -> Iterator[Asked]:
-    """What people type into a search engine: lower case, no question mark, one fact."""
+    """Questions as people type them into a search engine: lower case, no question mark, one fact."""
     for film in isles.all("film"):
         yield _asked(f"who directed the movie {film.title.lower()}", film["director"], film)
         yield _asked(f"when did {film.title.lower()} come out", film["year"], film)

@@ -133,7 +133,7 @@ class Record:
         return value
 
     def error(self, field: str, problem: str) -> DataError:
-        """What is wrong with a field, to be raised."""
+        """The error about a field, to be raised."""
         return DataError(f"{self.where}: field {field!r} {problem}")
 
     def id(self, split: str, *fields: str) -> str:

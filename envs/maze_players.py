@@ -40,7 +40,7 @@ class View:
 
     @property
     def to_do(self) -> ToolAction | None:
-        """What can be done here besides going on."""
+        """The actions that are possible here besides going on."""
         here = self.rooms[self.at]
         if "out" in here:
             return LEAVE

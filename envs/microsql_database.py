@@ -71,7 +71,7 @@ KEYS = (
 
 @dataclass(frozen=True)
 class Schema:
-    """What one database calls the column of names, in each of its tables."""
+    """The name of the column of names in each table of one database."""
 
     key: str
 
@@ -81,7 +81,7 @@ class Schema:
         return cls(dice.pick(KEYS))
 
     def statement(self, kind: str) -> str:
-        """What makes a table; ``sqlite_master`` shows it as it is written here."""
+        """The ``CREATE TABLE`` statement; ``sqlite_master`` shows it as it is written here."""
         return f"CREATE TABLE {TABLES[kind]} ( {' , '.join((self.key, *COLUMNS[kind]))} )"
 
 

@@ -67,14 +67,14 @@ class SQLTeacher(Teacher):
         yield _answer(env, thing)
 
     def _told(self, relation: str, rng: np.random.Generator) -> str:
-        """What is asked for where ``relation`` should be."""
+        """The wrong relation that is asked for where ``relation`` should be."""
         if relation in self.wrong_relations and rng.random() < self.wrong_column:
             return _beside(relation)[0]
         return str(rng.choice(_beside(relation))) if rng.random() < self.random_column else relation
 
 
 def _beside(relation: str) -> list[str]:
-    """What else is told of the things that ``relation`` starts from, what comes after it first."""
+    """Other relations of the things that ``relation`` starts from, later ones first."""
     told = list(COLUMNS[RELATIONS[relation].subject])
     place = told.index(relation)
     return told[place + 1 :] + told[:place]
@@ -97,7 +97,7 @@ def statement(schema: Schema, relation: str, thing: str, told: str | None = None
 
 
 def baselines(fit: Any) -> tuple[Baseline, ...]:
-    """What one statement alone can reach, what needs no skill, and an oracle.
+    """Baselines: one statement alone, players without skill, and an oracle.
 
     Args:
         fit: a ``MicroSQL`` from whose answers the constant policy takes the most common one.

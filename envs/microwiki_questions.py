@@ -145,7 +145,7 @@ def _wrong(entity: Entity, relation: Relation | Comparison, other: Entity, dice:
 
 
 def _distraction(world: World, chain: Sequence[Entity], path: Sequence[str], dice: Dice) -> Entity:
-    """What a careless reader takes as the end of ``chain``: another name in the passage just read."""
+    """The wrong answer of a careless reader: another name in the passage just read."""
     if not path:
         start = chain[-1]
         return world.entities[dice.other(world.members[start.split][start.kind], start.index)]

@@ -145,7 +145,7 @@ def open(uri: str) -> SearchBackend:
 
 
 def origin(uri: str) -> Origin | None:
-    """Where the backend of a URI comes from, also where a tape is over it; None where it is built in."""
+    """The origin of a URI's backend, also under a tape; None where it is built in."""
     name = _opener_name(uri)
     if name == "tape":
         over = dict(parse_qsl(uri.partition("?")[2])).get("over")

@@ -70,7 +70,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What decides a backend's results: two backends with equal digests answer every query alike."""
+    """Everything that decides a backend's results: backends with equal digests answer every query alike."""
 
     backend: str
     corpus_digest: str
@@ -149,7 +149,7 @@ class SearchBackend(Protocol):
 
     @property
     def manifest(self) -> Manifest:
-        """What decides this backend's results."""
+        """The manifest of this backend."""
         ...
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:

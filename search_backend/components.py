@@ -39,7 +39,7 @@ class ComponentError(ValueError):
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a component comes from that is not built in, as manifests record it."""
+    """The origin of a component that is not built in, as manifests record it."""
 
     name: str  # as it was configured, or module:attribute
     module: str
@@ -99,7 +99,7 @@ class Kind:
         return component
 
     def made(self, given: Any, at: str) -> Any:
-        """What :meth:`make` makes of a name or a mapping; anything else is the component itself."""
+        """Make a component by :meth:`make` from a name or mapping; anything else is the component itself."""
         return self.make(given, at) if isinstance(given, str | Mapping) else given
 
     def check(self, component: object, at: str) -> None:
@@ -108,7 +108,7 @@ class Kind:
             raise ComponentError(f"{at} is no {self.protocol.__name__}: {lack}")
 
     def origin(self, settings: Any) -> Origin | None:
-        """Where the named component comes from; None where it is built in, or was given as an object."""
+        """The origin of a named component; None where it is built in, or was given as an object."""
         name = settings.get("name") if isinstance(settings, Mapping) else settings
         if not isinstance(name, str) or name in self.builtin:
             return None
@@ -154,14 +154,14 @@ def import_module(name: str) -> ModuleType | None:
 
 
 def choices(word: str, known: Iterable[str]) -> str:
-    """What was meant instead of a ``word`` that is unknown, and what there is."""
+    """Suggestions for an unknown ``word``, and all choices."""
     known = list(known)
     near = difflib.get_close_matches(word, known, n=1)
     return (f"did you mean {near[0]}? " if near else "") + f"known: {', '.join(known) or 'none'}"
 
 
 def out_of_range(field: dataclasses.Field[Any], value: Any) -> str | None:
-    """What is wrong with a value by the ``at_least`` or ``above`` of its field's metadata."""
+    """The error about a value outside the ``at_least`` or ``above`` of its field's metadata."""
     low, above = field.metadata.get("at_least"), field.metadata.get("above")
     if low is not None and value is not None and not value >= low:  # so that nan fails too
         return f"it must be at least {low}"
@@ -255,7 +255,7 @@ def _typed(component: Any, name: str, settings: Mapping[str, Any], at: str) -> d
 
 
 def _lack(component: object, protocol: type) -> str | None:
-    """What an object lacks to be of a protocol or class; None where nothing."""
+    """The first member of a protocol or class that an object lacks; None where it has all."""
     if not is_protocol(protocol):
         return None if isinstance(component, protocol) else f"it is a {type(component).__name__}"
     for member in sorted(get_protocol_members(protocol)):

@@ -1,4 +1,4 @@
-"""Which failed requests are sent again, and after how long: one schedule and one set of statuses for all clients."""
+"""Retries of failed requests: one backoff schedule and one set of retryable statuses for all clients."""
 
 from __future__ import annotations
 

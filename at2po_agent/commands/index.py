@@ -1,4 +1,4 @@
-"""``at2po-agent index build | info | search | loads``: make, look at and ask an index, on disk or on a server."""
+"""``at2po-agent index build | info | search | loads``: build, inspect and search an index, on disk or on a server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``at2po-agent compare``, ``rescore`` and ``export-traces``: what is done with evaluations when they are there."""
+"""``at2po-agent compare``, ``rescore`` and ``export-traces``: commands on stored evaluations."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ def _page(console: Console, run: Finished, episodes: Sequence[EpisodeRecord], st
 
 
 def _moved(said: str, at: int) -> int:
-    """Where an answer goes to, from 0; anything that is none stays."""
+    """The new position for an answer, from 0; anything that is no position stays."""
     if said.isdecimal():
         return int(said) - 1
     return at + {"": 1, "n": 1, "p": -1}.get(said, 0)

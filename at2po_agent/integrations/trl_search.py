@@ -136,7 +136,7 @@ class EpisodeReward:
 
 
 class Spec:
-    """What a trainer of TRL takes of an environment: ``train_dataset``, ``environment_factory``, ``reward_funcs``.
+    """The arguments that a TRL trainer takes: ``train_dataset``, ``environment_factory``, ``reward_funcs``.
 
     Args:
         env_id: Gymnasium id of search questions, as ``AT2PO-MicroWiki-v0``.

@@ -45,7 +45,7 @@ WAIT_SECONDS = 0.5  # for room in a full buffer or for new weights, between two 
 
 @dataclass(frozen=True)
 class TreeRolloutConfig:
-    """How a worker grows trees.
+    """Settings of a worker that grows trees.
 
     Raises:
         ValueError: a number is below 1.

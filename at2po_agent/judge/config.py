@@ -23,7 +23,7 @@ DIALECT_OF: Mapping[Format, str] = {"tags": "chat", "native": "native"}
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Which model is judged: one behind an OpenAI-compatible endpoint, or a local one where ``base_url`` is null."""
+    """The model to judge: behind an OpenAI-compatible endpoint, or a local one where ``base_url`` is null."""
 
     name: str = MISSING  # as the endpoint calls it; locally builtin:NAME, a model directory, a run or a checkpoint
     base_url: str | None = None  # up to and with /v1

@@ -1,4 +1,4 @@
-"""What an evaluation shows while it runs: a live line in a terminal, a plain one now and then anywhere else."""
+"""Progress of an evaluation: a live line in a terminal, a plain line now and then anywhere else."""
 
 from __future__ import annotations
 

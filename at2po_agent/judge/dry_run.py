@@ -1,4 +1,4 @@
-"""What an evaluation would do: printed by ``--dry-run``, without asking anything of the model."""
+"""The plan of an evaluation, printed by ``--dry-run`` without a request to the model."""
 
 from __future__ import annotations
 

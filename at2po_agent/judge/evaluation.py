@@ -1,4 +1,4 @@
-"""One evaluation from its configuration to its summary: open everything, run what is missing, say what came of it."""
+"""Run an evaluation: open everything, play the missing episodes, write the summary."""
 
 from __future__ import annotations
 

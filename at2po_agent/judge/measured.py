@@ -1,4 +1,4 @@
-"""What an evaluation measures: the metrics of its environment, and what every episode has."""
+"""The metrics of an evaluation: those of its environment, and those that every episode has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model that is judged, found from what ``-m`` says, and the settings that a training run brings along."""
+"""Find the model that ``-m`` names, and the settings that a training run brings along."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def starting_policy(model: ModelConfig) -> ModelConfig:
 
 
 def identity(model: ModelConfig) -> dict[str, Any]:
-    """What says in a manifest which model it is."""
+    """The model's identity in a manifest."""
     if model.base_url is not None:
         return {"name": model.name, "base_url": model.base_url}
     return {"name": label(model), "files": files_digest(resolve_policy(model.name)), "dtype": model.dtype}
@@ -138,7 +138,7 @@ _KINDS: Mapping[str, type | tuple[type, ...]] = {
 
 
 def alias_files() -> tuple[Path, ...]:
-    """Where aliases are looked for, the first file that has one counts."""
+    """Files with aliases; the first one that defines an alias wins."""
     return Path(FILE), platformdirs.user_config_path("at2po", appauthor=False) / FILE
 
 

@@ -13,7 +13,7 @@ SEARCH_METRICS: tuple[Metric, ...] = SearchQAEnv.metrics
 
 
 def measures(env: TaskEnv[Any]) -> str | list[dict[str, Any]]:
-    """What a manifest says is measured: the version of the scores of answers, or the metrics of another task."""
+    """The manifest's entry for metrics: the version of the answer scores, or the metrics of another task."""
     if _answers_questions(env):
         return METRICS
     return [{"name": m.name, "share": m.share, "title": m.title, "words": m.words} for m in env.metrics]

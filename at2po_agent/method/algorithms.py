@@ -67,7 +67,7 @@ class AlgorithmConfig:
 
 @dataclass(frozen=True)
 class Algorithm:
-    """Where to sample, what each turn is worth, and what loss follows from it. ``train`` takes one as it is.
+    """An expansion, a credit and an objective, with groups and shaping. ``train`` takes one as it is.
 
     Every component is a dataclass whose fields are plain settings, so that a run can record it.
 
@@ -93,7 +93,7 @@ class Algorithm:
                 raise ConfigError(str(error)) from error
 
     def origins(self) -> dict[str, Origin]:
-        """Where the components come from that are not built in."""
+        """The origins of components that are not built in."""
         types = {kind.name: type(getattr(self, kind.name)) for kind in KINDS}
         return {kind.name: Origin.of_type(types[kind.name]) for kind in KINDS if not _name_of(kind, types[kind.name])}
 

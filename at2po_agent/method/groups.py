@@ -1,4 +1,4 @@
-"""Which groups a step is trained on: those of its questions, or by dynamic sampling only those that have a signal.
+"""Choose the groups of a training step: all, or with dynamic sampling only those with a signal.
 
 DAPO (arXiv 2503.14476, section 3.2, eq. 11; https://arxiv.org/abs/2503.14476): a group whose rewards are all equal has
 no advantage and no gradient, so such groups make batches smaller than they look. Dynamic sampling leaves them out and
@@ -72,7 +72,7 @@ GrowMore = Callable[[int], Awaitable[Rollout]]  # the trees of a batch of questi
 
 
 class Groups(Protocol):
-    """Where the trees of a step come from."""
+    """A way to collect the trees of a step."""
 
     async def collect(self, grow: GrowMore, wanted: int) -> Rollout:
         """The trees of a step.

@@ -53,7 +53,7 @@ def merge(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
 
 
 def turn_kl_entropy(delta: Tensor, turn_ids: Tensor, sequence_ids: Tensor) -> Tensor:
-    """How evenly the policy's change is spread over a trajectory's turns: 1 evenly, 0 all in one turn.
+    """Evenness of the policy's change over a trajectory's turns: 1 is even, 0 all in one turn.
 
     ``q_k = Σ_{t∈T_k} Δ_t / Σ_t Δ_t``, ``p = softmax(q)`` over the trajectory's turns, and the result is
     ``−Σ p log p / log #turns`` (AT²PO, arXiv 2601.04767, and its code's ``turn_kl_entropy``).

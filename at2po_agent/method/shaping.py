@@ -1,4 +1,4 @@
-"""What a leaf's reward is when credit is assigned: the episode's, or that less a penalty for length.
+"""Shape a leaf's reward before credit is assigned: leave it, or subtract a penalty for length.
 
 DAPO (arXiv 2503.14476, section 3.4, eq. 13, soft overlong punishment; https://arxiv.org/abs/2503.14476). For a response
 of ``|y|`` tokens, with the maximum ``L_max`` and a buffer of ``L_cache`` tokens before it, the reward grows by

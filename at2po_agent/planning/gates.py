@@ -1,4 +1,4 @@
-"""Is a task fit for learning? What baselines without a model reach, and what a policy does.
+"""Gates: is a task fit for learning? Compare baselines without a model, an oracle and a policy.
 
 An environment brings its baselines (``TaskEnv.baselines``), such as the strongest guesser that never searches, which
 must stay low, and an oracle, which must come out high. A starting policy must lie between. All are measured by the
@@ -147,7 +147,7 @@ class _Asked:
         return self._gate(baseline.name, played[best], (baseline.low, baseline.high), baseline.how or f"{of}{best}")
 
     def policy(self, policy: PolicyScores) -> Gate:
-        """What a policy reaches; tasks that it did not score do not count."""
+        """The gate of a policy's score; tasks that it did not score do not count."""
         scored = policy(self.ids)
         wanted = POLICY if self.env.metrics[0].share else (-math.inf, math.inf)
         return self._gate("policy", scored, wanted, f"{len(scored)} {self.env.task_word}s scored")

@@ -1,4 +1,4 @@
-"""What a run will need, before it begins: the memory of its trainer and its engine, and the tokens of a step.
+"""Plan a run before it begins: the memory of its trainer and engine, and the tokens of a step.
 
 Weights, gradients and AdamW's two moments (Kingma and Ba 2015, https://arxiv.org/abs/1412.6980, algorithm 1; one tensor
 each of the parameter's type) follow from the number of parameters, and FSDP splits them evenly (ZeRO stage 3,
@@ -45,7 +45,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Plan:
-    """What one process of a run holds on its device, and what a server and a step need."""
+    """The memory of one process of a run on its device, and the needs of a server and a step."""
 
     source: str  # of the model's sizes
     parameters: int
@@ -62,7 +62,7 @@ class Plan:
         return max(sum(line.rollout for line in self.lines), sum(line.update for line in self.lines))
 
     def refusal(self, memory: int) -> str | None:
-        """What does not fit into ``memory`` bytes, and what to change; None where all fits."""
+        """Say what does not fit into ``memory`` bytes and what to change; None where all fits."""
         update, rollout = {line: line.update for line in self.lines}, {line: line.rollout for line in self.lines}
         for sizes, when in ((update, "at the peak of an update"), (rollout, "while turns are sampled")):
             if sum(sizes.values()) > memory:
@@ -159,7 +159,7 @@ class _Planner:
         return Line("the reference", weights // self.processes, weights // self.processes, "of the KL term", remedy)
 
     def _gathered(self) -> int:
-        """What FSDP holds in full at the worst moment of a backward: outer weights and two layers, with gradients."""
+        """Bytes that FSDP gathers at the peak of a backward: outer weights and two layers, with gradients."""
         one, two = (_bytes(outline(self.sizes, self.trained.dtype, n).parameters()) for n in (1, 2))
         layer = two - one
         return 2 * (one - layer) + 3 * layer

@@ -1,4 +1,4 @@
-"""What it costs to keep text instead of token ids: how often a history encodes to other ids, and what that does.
+"""Measure the cost of keeping text instead of token ids: how often a history encodes to other ids, and the effect.
 
 Some systems decode what the policy sampled, keep the text, and encode the whole history again for the next turn and for
 the update. Byte-pair encodings are not unique: a policy may spell a word with other tokens than the encoder would, and

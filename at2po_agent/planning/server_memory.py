@@ -1,4 +1,4 @@
-"""What an SGLang server that a run starts does with its GPU's memory."""
+"""The GPU memory of an SGLang server that a run starts."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _number(arguments: Sequence[str], *names: str) -> float | None:
 
 
 def _option(arguments: Sequence[str], name: str) -> str | None:
-    """What follows ``name``, or stands behind its equals sign."""
+    """The value of option ``name``: the next word, or the text after its equals sign."""
     for given, following in zip(arguments, (*arguments, "")[1:], strict=True):
         if given == name:
             return following

@@ -1,4 +1,4 @@
-"""How many tokens a step can have by the limits of a configuration: upper bounds, before anything is sampled."""
+"""Upper bounds on the tokens of a step, from the limits of a configuration, before anything is sampled."""
 
 from __future__ import annotations
 

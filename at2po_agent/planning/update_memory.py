@@ -1,4 +1,4 @@
-"""What an update holds in memory besides weights, gradients and optimiser, found from shapes alone.
+"""Trace the memory of an update besides weights, gradients and optimiser, from shapes alone.
 
 The update's own code forwards one packed micro-batch and goes back through it, on fake tensors (torch's
 ``FakeTensorMode``: shapes, types and storages without data), and every storage is counted from its making to its end.
@@ -36,7 +36,7 @@ from at2po_agent.update.tree_attention import TREE_OR_SDPA
 
 @dataclass(frozen=True)
 class Trained:
-    """What is trained, and how it is held."""
+    """The model to train: its sizes, precision, checkpointing and adapters."""
 
     sizes: PreTrainedConfig
     dtype: torch.dtype

@@ -1,4 +1,4 @@
-"""What samples turns: token ids in, token ids and log-probabilities out.
+"""Policies that sample turns: token ids in, token ids and log-probabilities out.
 
 architecture  a model's configuration, read and checked without its weights
 base          the seam: ``Policy``, ``Request``, ``Sampling``, ``Completion``; to add a policy, implement ``generate``

@@ -118,6 +118,6 @@ def outline(config: PreTrainedConfig, dtype: torch.dtype, layers: int | None = N
 
 
 def in_one_line(error: Exception) -> str:
-    """What a library says of an error, which may be a page, or a bare key."""
+    """A library's error message in one line; the original may be a page, or a bare key."""
     text = " ".join(str(error).split())[:500]
     return text if isinstance(error, OSError | ValueError) and text else f"{type(error).__name__}: {text}"

@@ -27,7 +27,7 @@ class PolicyUnavailable(PolicyError):
 
 @dataclass(frozen=True)
 class Sampling:
-    """How turns are sampled: from the full distribution, as training needs; top_p, top_k and min_p do not exist."""
+    """Sampling settings. Training needs the full distribution, so there is no top_p, top_k or min_p."""
 
     temperature: float = 1.0  # 0 is greedy; log-probabilities are then those of temperature 1
     stop: tuple[str, ...] = ()  # strings that end a turn; grow() fills in the environment's where none are given
@@ -49,7 +49,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Completion:
-    """What the policy sampled: ids as they were sampled, never re-tokenised.
+    """A sampled turn: its token ids as they were sampled, never re-tokenised.
 
     The token that completes a stop string, or the end-of-sequence token, is the last of ``ids``.
     ``logprobs[t]`` is ``log softmax(logits / T)`` at the sampling temperature.
@@ -106,7 +106,7 @@ class CausalLM(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         ...
 
     def __call__(self, **inputs: Any) -> CausalLMOutput:

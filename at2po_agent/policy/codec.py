@@ -184,7 +184,7 @@ class Codec:
         return str(self._scaffold.decode(list(ids), skip_special_tokens=False))
 
     def encode_with_spans(self, text: str) -> list[tuple[int, int, int]]:
-        """What a system that keeps text makes of it: ids, each with the characters it stands for, ``[start, stop)``.
+        """Encode text as a system that keeps text would: ids, each with its characters ``[start, stop)``.
 
         Control tokens that ``text`` spells become control tokens, whoever wrote them.
         """
@@ -192,7 +192,7 @@ class Codec:
         return [(id, *span) for id, span in zip(found.ids, found.offsets, strict=True)]
 
     def token_texts(self) -> list[str]:
-        """What every single token decodes to, by id; ``[vocab_size]``."""
+        """The text of every single token, by id; ``[vocab_size]``."""
         return list(self._scaffold.decode_batch([[i] for i in range(self.vocab_size)], skip_special_tokens=False))
 
     def _encode_scaffold(self, text: str) -> list[int]:

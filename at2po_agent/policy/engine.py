@@ -37,7 +37,7 @@ class LaunchConfig:
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """What samples the turns of a run."""
+    """The engine that samples the turns of a run."""
 
     kind: Literal["local", "sglang"] = "local"  # local: the trained module itself, in this process
     cuda_graphs: bool = True  # of the local engine on a GPU: decode steps are captured, which spares their launches

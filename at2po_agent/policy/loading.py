@@ -1,4 +1,4 @@
-"""Reads a Hugging Face model directory: it is whole and its parts fit together, or one error says what does not."""
+"""Read a Hugging Face model directory, and check that it is complete and its parts fit together."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Device = Literal["auto", "cpu", "cuda"]
 
 @dataclass(frozen=True)
 class PolicyConfig:
-    """Which model is trained, and how it is held."""
+    """The model to train, its precision and its device."""
 
     path: str = MISSING  # builtin:NAME or a Hugging Face model directory
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the weights

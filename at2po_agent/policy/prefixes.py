@@ -9,7 +9,7 @@ Ids = tuple[int, ...]
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many leading ids two sequences share."""
+    """The number of leading ids that two sequences share."""
     shorter = min(len(a), len(b))
     if a[:shorter] == b[:shorter]:
         return shorter

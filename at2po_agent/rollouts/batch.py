@@ -18,7 +18,7 @@ from at2po_env.core import ForkableEnv
 
 @dataclass(frozen=True)
 class RolloutConfig(TokenLimits):
-    """How trees are grown."""
+    """Settings of rollouts."""
 
     questions: int = at_least(64, 1)  # per step, one tree each
     temperature: float = above(1.0, 0)  # the log-probabilities that training uses are of this distribution

@@ -21,7 +21,7 @@ class EvaluationStopped(Exception):
 
 @dataclass(frozen=True)
 class Episode:
-    """How one question went."""
+    """The outcome of one question."""
 
     question_id: str
     metrics: Mapping[str, float]  # what the environment measured: em, f1, searches

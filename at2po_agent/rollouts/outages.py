@@ -1,4 +1,4 @@
-"""Outlasting a search, a tool or an engine that does not answer, and saying so once, not once per path."""
+"""Outlast a search, a tool or an engine that does not answer, and report it once rather than once per path."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _Outage:
 
 
 class Outages:
-    """Which backends do not answer at the moment; shared by all paths of a run.
+    """Backends that are down at the moment; shared by all paths of a run.
 
     A line is said when a backend stops to answer (what, why, when the next try is), every half minute while it stays
     away, and when the first path that had failed goes on, or the last one is given up.

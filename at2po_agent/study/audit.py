@@ -81,7 +81,7 @@ def _advantage(form: str, own: float, parent: float, root: float) -> float:
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit of one step found."""
+    """The results of an audit of one step."""
 
     run: str
     step: int

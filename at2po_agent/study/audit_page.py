@@ -1,4 +1,4 @@
-"""What an audit says, as tables and curves: bias, rank correlation and calibration of credit, and where forks pay."""
+"""Tables and curves of an audit: bias, rank correlation and calibration of credit, and where forks pay."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def write_audit(folder: Path, found: Audit) -> None:
 
 
 def notes(found: Audit) -> list[str]:
-    """What a reader must know beside the tables."""
+    """Notes for the reader, to go below the tables."""
     signal = [turn for turn in found.turns if turn.signal]
     trees = len({turn.tree for turn in signal})
     error = fmean(turn.error for turn in found.turns) if found.turns else 0.0
@@ -133,7 +133,7 @@ def _by(what: str, turns: Sequence[AuditedTurn], groups: Sequence[tuple[str, lis
 
 
 def _where(found: Audit) -> Sheet:
-    """How often a fork at the picked turns ends with another reward than the path that it leaves."""
+    """The share of forks at the picked turns that end with another reward than the path they leave."""
     k, rng = found.per_round, np.random.default_rng(0)
     trees = _trees(found.turns)
     random = [fmean(turn.changed for turn in members) for members in trees]

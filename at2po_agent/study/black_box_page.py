@@ -35,7 +35,7 @@ def tree_report(evaluations: Sequence[TreeEvaluation]) -> Report:
 
 
 def notes(evaluations: Sequence[TreeEvaluation]) -> Iterator[str]:
-    """What a reader must know beside the tables."""
+    """Notes for the reader, to go below the tables."""
     word = evaluations[0].run.measured.task_word
     yield (
         f"intervals are of 95 % over {word}s; differences are paired by {word}, on the same {word}s and with the same "

@@ -35,7 +35,7 @@ _POLL_S = 0.5
 
 @dataclass(frozen=True)
 class CellState:
-    """How far a run is."""
+    """The state of a run: finished, unfinished or failed."""
 
     state: State
     why: str = ""  # it failed, or is not finished
@@ -194,12 +194,12 @@ async def _wait_for(path: Path) -> None:
 
 
 def log_file(study: Study, cell: Cell) -> Path:
-    """Where the output of a run goes."""
+    """The file with the output of a run."""
     return study.out / "logs" / f"{cell.name}.log"
 
 
 def last_line(log: Path) -> str:
-    """What a run said last; nothing where it said nothing."""
+    """The last line of a run's output; empty where there is none."""
     if not log.is_file():
         return ""
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]

@@ -131,7 +131,7 @@ def _paired(first: Sequence[int], second: Sequence[int]) -> list[tuple[int, int]
 
 
 def _unlike(runs: Sequence[TrainedRun]) -> Iterator[str]:
-    """How evaluations differ from those of the first run in what decides a score beside the policy."""
+    """Settings besides the policy in which evaluations differ from those of the first run."""
     first = _measurement(runs[0])
     for run in runs[1:]:
         other = _measurement(run)

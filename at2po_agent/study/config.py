@@ -19,7 +19,7 @@ _NAME = re.compile(r"[\w.+-]+")
 
 @dataclass(frozen=True)
 class Budget:
-    """What every run may spend in training; exactly one of these. The step that passes it is finished."""
+    """The budget of every training run: exactly one of these. The step that passes it is finished."""
 
     tokens: int | None = at_least(None, 1)  # generated
     calls: int | None = at_least(None, 1)  # searches and tool calls
@@ -29,12 +29,12 @@ class Budget:
 
     @property
     def name(self) -> str:
-        """Which of them is set."""
+        """The name of the limit that is set."""
         return next(name for name, value in asdict(self).items() if value is not None)
 
     @property
     def amount(self) -> float:
-        """How much of it."""
+        """Its amount."""
         return float(getattr(self, self.name))
 
     def overrides(self) -> list[str]:

@@ -19,7 +19,7 @@ from at2po_agent.terminal import counted
 
 @dataclass(frozen=True)
 class Page:
-    """What stands above a comparison."""
+    """The heading of a comparison page."""
 
     title: str
     subtitle: str = ""

@@ -73,11 +73,11 @@ class TrainedRun:
 
     @property
     def total(self) -> Spent:
-        """What was spent in all."""
+        """The total cost."""
         return self.spent[-1]
 
     def cost(self, scores: Scores, name: str) -> float:
-        """What had been spent before an evaluation, by a name of ``COSTS``.
+        """The cost before an evaluation, by a name of ``COSTS``.
 
         Raises:
             RunDirError: the run's metrics do not reach as far as its evaluation.
@@ -93,7 +93,7 @@ def is_training(path: Path) -> bool:
 
 
 def _spent(path: Path) -> tuple[tuple[Spent, ...], frozenset[str]]:
-    """What was spent after each step, and which amounts some step did not record: those stay 0."""
+    """Costs after each step, and the names of amounts that some step did not record: those stay 0."""
     totals: dict[str, Any] = asdict(Spent())
     spent, unknown = [Spent()], set()
     for line in read_metrics(path):

@@ -29,7 +29,7 @@ def sheets(found: TrainingComparison) -> list[Sheet]:
 
 
 def notes(found: TrainingComparison) -> list[str]:
-    """What a reader must know beside the tables."""
+    """Notes for the reader, to go below the tables."""
     one = min(len(variant.runs) for variant in found.variants)
     said = [f"NOT LIKE FOR LIKE: {reason}" for reason in found.unlike]
     task = found.measured.task_word

@@ -45,7 +45,7 @@ class CheckpointError(AgentError):
 
 
 class Stateful(Protocol):
-    """What has a state: the updater with its optimiser and schedule. Tensors and plain values only."""
+    """An object with a state to save: tensors and plain values only. The updater is one."""
 
     def load_state_dict(self, state: dict[str, Any]) -> Any:
         """Take back the state that was saved, once the model has its weights."""

@@ -1,4 +1,4 @@
-"""Everything a training run can be told: the sections of every room, composed, and those of the trainer itself.
+"""The configuration of a training run: the sections of every room, composed, and the trainer's own.
 
 ``load_config`` lays YAML files over the defaults below and ``key=value`` overrides over both (OmegaConf, so
 ``${oc.env:NAME}`` works, but not for keys and passwords: a run stores every value).
@@ -23,7 +23,7 @@ from at2po_agent.update.schedule import UpdateConfig
 
 @dataclass(frozen=True)
 class Spent:
-    """What training has cost so far; evaluation and loading are not in it."""
+    """The cost of training so far, without evaluation and loading."""
 
     steps: int = 0
     seconds: float = 0.0
@@ -34,7 +34,7 @@ class Spent:
 
 @dataclass(frozen=True)
 class TrainLimits:
-    """When training ends: after the step that reaches the first of these limits, or on a collapse."""
+    """Limits of training: it ends after the step that reaches the first of these, or on a collapse."""
 
     steps: int = at_least(240, 0)  # rollout batches, each ceil(questions / mini_batch) optimiser steps an epoch
     max_seconds: float | None = at_least(None, 0)  # of training itself; evaluation and loading are not counted
@@ -66,7 +66,7 @@ class EvalConfig:
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """How often everything is written down. A last checkpoint is always written when a run stops."""
+    """How often checkpoints are written. A last one is always written when a run stops."""
 
     every: int = at_least(20, 0)  # steps; 0: only when the run stops
     keep: int = at_least(2, 1)  # checkpoints, the last ones
@@ -74,7 +74,7 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class LogConfig:
-    """What is recorded besides metrics.jsonl."""
+    """Settings of logging besides metrics.jsonl."""
 
     trees_every: int = at_least(1, 0)  # steps between stored rollouts: 1 keeps every tree, 0 none
     tensorboard: bool = False  # event files in the run directory

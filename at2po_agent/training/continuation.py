@@ -59,7 +59,7 @@ def changed_code(before: Session, now: Session) -> list[str]:
 
 
 def missing_files(run: Path, sessions: Sequence[Session], step: int) -> Iterator[str]:
-    """What a run that has trained ``step`` steps wrote and no longer has, in words.
+    """Files that a run of ``step`` steps has written and that are missing now, in words.
 
     Trees are missed where the sessions say that they were stored; those of earlier versions do not say it.
     """
@@ -72,7 +72,7 @@ def missing_files(run: Path, sessions: Sequence[Session], step: int) -> Iterator
 
 
 def _of_kind(kind: str, before: Session, now: Session) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What two sessions say of the data, the index or the configuration."""
+    """The entries of two sessions about the data, the index or the configuration."""
     envs = ["env", "eval_env"] if _evaluates_the_same(before, now) else ["env"]
     names = {
         # Not a dataset's notes, which a later version may word in another way.

@@ -1,4 +1,4 @@
-"""What a run shows while it runs: a live display in a terminal, plain lines anywhere else."""
+"""Progress of a training run: a live display in a terminal, plain lines anywhere else."""
 
 from __future__ import annotations
 

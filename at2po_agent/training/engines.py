@@ -1,4 +1,4 @@
-"""Opens the engine that a run's configuration asks for."""
+"""Open the engine that a run's configuration names."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def _no_texts(step: int) -> Mapping[str, str]:
 
 @dataclass(frozen=True)
 class History:
-    """What was recorded before a session: a logger that lacks some of it, as after a kill, gets it."""
+    """Metrics recorded before a session; a logger that lacks some, as after a kill, is given them."""
 
     rows: tuple[Row, ...] = ()  # in the order of their steps, a step's before its evaluation's
     texts: Callable[[int], Mapping[str, str]] = field(default=_no_texts)  # of a step, to show; none where none are
@@ -87,7 +87,7 @@ def _name(metric: str) -> str:
 
 
 class Logger(Protocol):
-    """Where numbers go besides ``metrics.jsonl``."""
+    """A destination of metrics besides ``metrics.jsonl``."""
 
     def log(self, row: Row) -> None:
         """Record the numbers of a step or an evaluation."""

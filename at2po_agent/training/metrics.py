@@ -1,4 +1,4 @@
-"""What a step and an evaluation say in numbers."""
+"""Metrics of a training step and of an evaluation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def rollout_metrics(grown: Rollout, credited: Sequence[Credited], measured: Sequence[Metric] = ()) -> dict[str, Any]:
-    """What the trees of a step say: means over leaves or turns, null where there is none, and counts.
+    """Metrics of the trees of a step: means over leaves or turns, null where there is none, and counts.
 
     Args:
         grown: by the step.
@@ -55,7 +55,7 @@ def rollout_metrics(grown: Rollout, credited: Sequence[Credited], measured: Sequ
 
 
 def engine_metrics(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, Any]:
-    """What the engine did in a step, from its token counts before and after it.
+    """The engine's work in a step, from its token counts before and after it.
 
     ``cached_share`` is the part of the sharable prompt tokens that servers did not compute again (``ServedStats``);
     only engines that count these say it.
@@ -141,7 +141,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Result:
-    """What ``train`` returns, also when it was stopped before its end."""
+    """The result of ``train``, also when it was stopped before its end."""
 
     steps: int  # done in all, those before a resume included
     seconds: float  # of training: rollout, credit and update; no evaluation, no loading

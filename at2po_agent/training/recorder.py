@@ -1,4 +1,4 @@
-"""What a run leaves behind and shows: its directory, its display and its loggers behind one interface.
+"""Record a run: its directory, its display and its loggers behind one interface.
 
 Of several processes the first one records; the others are at the same place of the same program and say nothing.
 """
@@ -18,7 +18,7 @@ from at2po_agent.training.stored_trees import examples
 
 
 class Recorder:
-    """What the trainer tells about a run; this one, of a process that is not the first, keeps nothing of it."""
+    """The interface that the trainer reports to. This one, for processes other than the first, records nothing."""
 
     def __init__(self, path: Path) -> None:
         """Hold ``path``, the run directory."""

@@ -1,4 +1,4 @@
-"""A run's directory: what was asked, what it ran on, what happened at every step.
+"""A run's directory: its configuration, manifest, metrics and trees.
 
 Layout: ``config.yaml`` (re-runnable), ``manifest.json`` (versions and digests, one entry per session),
 ``metrics.jsonl`` (one line per step and per evaluation), ``trees/step_000012.jsonl.zst`` (every tree of a step) and
@@ -224,7 +224,7 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def read_sessions(path: Path) -> list[dict[str, Any]]:
-    """What each process ran on that trained a run, as its ``manifest.json`` has it; none where there is no file.
+    """The sessions that trained a run, from its ``manifest.json``; none where there is no file.
 
     Raises:
         RunDirError: the file is damaged.

@@ -1,4 +1,4 @@
-"""What a run works with, opened from its configuration: environments, trained model, engine and algorithm."""
+"""Open a run's environments, trained model, engine and algorithm from its configuration."""
 
 from __future__ import annotations
 

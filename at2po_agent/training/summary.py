@@ -1,4 +1,4 @@
-"""The last words of a run: its metric before and after on the same tasks, with the paired interval."""
+"""The final table of a run: its metric before and after on the same tasks, with the paired interval."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ def train_together(
 
 @dataclass
 class _Position:
-    """Where a run is: everything that decides the next step besides weights and optimiser."""
+    """The position of a run: everything that decides the next step besides weights and optimiser."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 

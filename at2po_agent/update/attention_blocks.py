@@ -53,7 +53,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Blocks:
-    """How the ``N`` packed tokens of a micro-batch attend."""
+    """The attention layout of the ``N`` packed tokens of a micro-batch."""
 
     groups: tuple[Group, ...]
     outputs: Tensor  # [N] where each token's output is among the outputs of all groups
@@ -114,7 +114,7 @@ def plan_blocks(
 
 
 def _hidden(blocks: Sequence[Block], queries: Ints, keys: Ints, ends: Ints) -> npt.NDArray[np.bool_]:
-    """Which keys each query of a group does not see, ``[G, Q, K]``."""
+    """The mask of keys that each query of a group does not see, ``[G, Q, K]``."""
     first = queries[:, :1]
     begin, end = keys - first, ends[keys] - first
     # Padding is seen by nobody.

@@ -85,7 +85,7 @@ def _ordered(pairs: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class FlexLayout:
-    """How the ``N`` packed tokens of a micro-batch attend, padded to a bucket."""
+    """The attention layout of the ``N`` packed tokens of a micro-batch, padded to a bucket."""
 
     mask: BlockMask
     length: int  # of the bucket

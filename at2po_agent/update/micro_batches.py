@@ -1,4 +1,4 @@
-"""Which process forwards which trees of a mini-batch, and when.
+"""Assign the trees of a mini-batch to processes and rounds.
 
 Processes that share a model meet in every layer of every forward, so what counts is not only that each has as many
 tokens in all, but that those which are forwarded at the same time are alike. A *round* is one micro-batch in every

@@ -178,7 +178,7 @@ def _insert(trie: _Trie, node: TurnNode, at: int) -> tuple[int, list[int]]:
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """What one forward takes: ``N`` tokens of one or more trees, one after the other, without padding."""
+    """The input of one forward: ``N`` tokens of one or more trees, one after the other, without padding."""
 
     ids: Tensor  # [N]
     positions: Tensor  # [N]
@@ -251,7 +251,7 @@ def collate(trees: Sequence[PackedTree]) -> MicroBatch:
 
 
 def _starts(sizes: Sequence[int]) -> list[int]:
-    """Where each of several stretches begins, one after the other."""
+    """The offsets of consecutive stretches."""
     return list(itertools.accumulate(sizes[:-1], initial=0))
 
 

@@ -59,13 +59,13 @@ class Processes:
         return values
 
     def lead(self, work: Callable[[], T]) -> T:
-        """What ``work`` returns in the first process, which alone does it."""
+        """Do ``work`` in the first process alone, and return its result in all."""
         found: Any = work() if self.leads else None
         first: T = self.gather(found)[0]
         return first
 
     async def together(self, work: Awaitable[T]) -> list[T]:
-        """What ``work`` returns in every process, by rank; an error waits until all are done, and ends all.
+        """Await ``work`` in every process and return all results, by rank. An error ends all, once all are done.
 
         Raises:
             EndedElsewhere: it failed in another process, and not in one before that.

@@ -11,7 +11,7 @@ from at2po_agent.settings import at_least
 
 @dataclass(frozen=True)
 class UpdateConfig:
-    """How the weights follow a rollout batch."""
+    """Settings of the update."""
 
     lr: float = at_least(1e-6, 0)  # learning rate of AdamW
     weight_decay: float = at_least(0.01, 0)  # of AdamW

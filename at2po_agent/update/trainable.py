@@ -1,4 +1,4 @@
-"""Which models packed training is right for, from their configuration alone: one that it is not is refused at once."""
+"""Refuse models that packed training is not right for, from their configuration alone."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ TREE_OR_SDPA = "tree_or_sdpa"  # in transformers' registry of attention function
 
 
 class Layout(Protocol):
-    """How the ``N`` packed tokens of a micro-batch attend."""
+    """The attention layout of the ``N`` packed tokens of a micro-batch."""
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
         """Attention of every token to its own path, ``[1, N, heads, head_dim]``; arguments of ``tree_attention``."""
@@ -73,7 +73,7 @@ def planner_of(
 
 
 def _missing_for_flex(heads: Heads, device: torch.device) -> str:
-    """What FlexAttention needs and there is none of, or nothing."""
+    """The reason why FlexAttention cannot be used; None where it can."""
     if device.type != "cuda":
         return "a GPU, as it has no backward on CPUs"
     if find_spec("triton") is None:

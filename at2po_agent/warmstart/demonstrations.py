@@ -67,7 +67,7 @@ class Scribe:
 
 
 def _after(opened: str, turn: str) -> str:
-    """What is left to write of a turn whose prompt has opened its thought."""
+    """The rest of a turn whose prompt has opened its thought."""
     tag = opened.strip()
     if not tag:
         return turn

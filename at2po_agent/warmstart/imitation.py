@@ -26,7 +26,7 @@ class Demonstration(NamedTuple):
 
 @dataclass(frozen=True)
 class FitConfig:
-    """How the model is fitted."""
+    """Settings of the fit."""
 
     batch: int = at_least(32, 1)  # demonstrations per optimiser step
     epochs: float = above(1.0, 0)  # passes over the demonstrations
@@ -40,7 +40,7 @@ class FitConfig:
 
 
 class Progress(NamedTuple):
-    """What a step of ``fit`` reports."""
+    """The report of a step of ``fit``."""
 
     step: int
     steps: int

@@ -46,7 +46,7 @@ TEACHER = Kind("teacher", Teacher, {})
 
 @dataclass(frozen=True)
 class StartConfig:
-    """What is fitted: an existing model, or a fresh tiny one."""
+    """The model to fit: an existing one, or a new tiny one."""
 
     path: str | None = None  # a model directory or builtin:NAME; null: a fresh one, as below
     device: Device = "auto"  # auto: a GPU where there is one
@@ -57,7 +57,7 @@ class StartConfig:
 
 @dataclass(frozen=True)
 class WarmEvalConfig:
-    """How the result is judged, on questions that the teacher never played."""
+    """Settings of the evaluation, on questions that the teacher never played."""
 
     split: str = "dev"  # of the questions
     questions: int = at_least(500, 0)  # the first of the split; 0: no evaluation
@@ -212,7 +212,7 @@ def _start(
 
 
 def _texts(env: TaskEnv[Any], teacher: Teacher, config: WarmStartConfig) -> Iterator[str]:
-    """What is encoded piece by piece in the episodes of a teacher."""
+    """The texts of a teacher's episodes that are encoded piece by piece."""
     start = env.clone()
     for task_id, _ in play_all(env, teacher, config.model.text_episodes, (config.seed,)):
         start.begin(task_id)

@@ -1,4 +1,4 @@
-"""What a server lets in: a token, messages up to a size, no other web page, and no connection that says nothing."""
+"""Guard a server: check tokens, limit message sizes, refuse other web pages, and end silent connections."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _POLICY, _TOO_BIG, _GOING_AWAY = 1008, 1009, 1001  # of WebSocket's close codes
 
 @dataclass(frozen=True)
 class Limits:
-    """What a client may do.
+    """Limits of a client.
 
     Raises:
         ValueError: the token is empty, or a limit is not above 0.

@@ -160,7 +160,7 @@ class RemoteEnv(ForkableEnv[RemoteSnapshot]):
         self._here, self.stop = snapshot, snapshot.stop
 
     def observation(self) -> Text:
-        """What the model reads now."""
+        """The text for the model."""
         return self.snapshot().observation
 
     def snapshot(self) -> RemoteSnapshot:

@@ -95,7 +95,7 @@ class TurnEnvironment(SplitTasks, Environment):
 
     @property
     def state(self) -> TurnState:
-        """Where the session is; empty before its first reset."""
+        """The session's state; empty before its first reset."""
         if self._env is None:
             return TurnState(episode_id=self._episode_id)
         info = self._env.info()

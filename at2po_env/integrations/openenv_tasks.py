@@ -33,7 +33,7 @@ class SplitTasks:
         return list(self.envs)
 
     def num_tasks(self, split: str) -> int:
-        """How many tasks a split has."""
+        """The number of tasks of a split."""
         return len(self.of(split).tasks)
 
     def list_tasks(self, split: str) -> list[dict[str, Any]]:

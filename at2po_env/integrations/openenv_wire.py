@@ -36,13 +36,13 @@ class TurnAction(Action):
 
 
 class TurnObservation(Observation):
-    """What the model reads next; empty when the episode has ended."""
+    """The observation for the model; empty when the episode has ended."""
 
     text: str = Field(description="The prompt after a reset, after a step what the turn brought.")
 
 
 class TurnState(State):
-    """Where a session is."""
+    """The state of a session."""
 
     task_id: str | None = Field(default=None, description="The task of the episode.")
     split: str | None = Field(default=None, description="The split of the task.")
@@ -83,7 +83,7 @@ def told() -> Iterator[None]:
 
 
 def error_from_wire(error: Exception) -> EnvError:
-    """What a call of OpenEnv's client raised, as the error of ours that it stands for."""
+    """Translate an exception of OpenEnv's client into the error of ours that it stands for."""
     said = str(error).removeprefix("Server error: ")
     # Everything but an answer of the server's is a connection that was lost, refused or too slow.
     if not isinstance(error, RuntimeError) or said.startswith(_LOST):

@@ -1,4 +1,4 @@
-"""How an Elasticsearch index is addressed and reached."""
+"""Addresses of Elasticsearch indexes, and connections to them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _OPTIONS = {
 
 @dataclass(frozen=True)
 class Address:
-    """Where an index is, and how patiently it is asked. Holds no secret, only the names of their variables.
+    """The address of an index, with its time-outs. It holds no secret, only the names of their variables.
 
     ``index`` is the name that users give: an alias of the index that is loaded under it.
     """

@@ -30,7 +30,7 @@ CLIENT_ERRORS = (elastic_transport.TransportError, elasticsearch.ApiError, Recur
 
 @dataclass(frozen=True)
 class Failure:
-    """What went wrong, as an error of ours, and whether the same request may succeed later."""
+    """A failure as an error of ours, and whether the same request may succeed later."""
 
     error: SearchError
     again: bool
@@ -104,7 +104,7 @@ def _reason(body: Any) -> str:
 
 
 def _plain(message: str) -> str:
-    """What a proxy says on its error page, in a line."""
+    """The message of a proxy's error page, in one line."""
     return " ".join(re.sub(r"<[^>]*>", " ", message).split())[:200]
 
 

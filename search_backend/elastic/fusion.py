@@ -26,14 +26,14 @@ HYBRID_OPTIONS = ("hybrid", "candidates", "rrf")
 
 @dataclass(frozen=True)
 class Hybrid:
-    """How words and vectors are searched together."""
+    """Settings of hybrid search: words and vectors together."""
 
     model: str  # of sentence-transformers: a name on the hub, or a directory
     candidates: int = CANDIDATES  # passages that each shard compares with the query (Elasticsearch's num_candidates)
     rrf: int = RRF
 
     def to_json(self) -> dict[str, Any]:
-        """What decides the results besides the index; the model is in the index's own manifest."""
+        """Settings besides the index that decide results; the model is in the index's own manifest."""
         return {"candidates": self.candidates, "rrf": self.rrf, "window": WINDOW}
 
 

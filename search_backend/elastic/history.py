@@ -1,4 +1,4 @@
-"""What was loaded under a name over time: every load makes an index of its own, and the alias moves on."""
+"""The history of loads under a name: every load makes an index of its own, and the alias moves on."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Loaded:
 
 
 def loaded(uri: str) -> list[Loaded]:
-    """What was loaded under the name in the URI, by index name. Indexes that are not ours are left out.
+    """The loads under the name in the URI, by index name. Indexes that are not ours are left out.
 
     Raises:
         SearchUnavailable: The server did not get ready.

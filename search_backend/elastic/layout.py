@@ -1,4 +1,4 @@
-"""What lies in an Elasticsearch index of ours: mapping, settings, and the manifest in the mapping's ``_meta``.
+"""The layout of an Elasticsearch index: mapping, settings, and the manifest in the mapping's ``_meta``.
 
 The terms of a passage are made here, by the analyzer that the embedded index has too (``search_backend.analysis``), and
 sent as the words of ``content``, which the server only splits at spaces. So both backends match the same terms,
@@ -54,7 +54,7 @@ def mappings(manifest: Manifest, *, complete: bool) -> dict[str, Any]:
 
 
 def meta(manifest: Manifest, *, complete: bool) -> dict[str, Any]:
-    """What is written into the mapping's ``_meta``; ``complete`` once every passage is there."""
+    """The mapping's ``_meta``; ``complete`` once every passage is there."""
     return {"at2po": {"format": FORMAT, "complete": complete, "manifest": manifest.to_json()}}
 
 
@@ -110,7 +110,7 @@ def find(client: Elasticsearch, address: Address) -> Found | None:
 
 
 def passages(client: Elasticsearch, address: Address, name: str) -> int:
-    """How many passages an index holds.
+    """The number of passages in an index.
 
     Raises:
         BadAnswer: The server does not say it.

@@ -107,7 +107,7 @@ class EmbeddedIndex:
 
     @property
     def directory(self) -> Path:
-        """Where the index lies (absolute)."""
+        """The absolute path of the index."""
         return self._directory
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:

@@ -17,7 +17,7 @@ from search_backend.embedded.sort import Progress
 
 
 def cache_dir() -> Path:
-    """Where to keep what can be made again: ``$AT2PO_CACHE``, else the user's cache directory. May not exist."""
+    """The cache directory: ``$AT2PO_CACHE``, else the user's. It may not exist."""
     chosen = os.environ.get("AT2PO_CACHE")
     return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("at2po", appauthor=False)
 

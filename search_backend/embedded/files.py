@@ -1,4 +1,4 @@
-"""What lies in an index directory: tantivy's segments, its analyzer and ``manifest.json``.
+"""The layout of an index directory: tantivy's segments, its analyzer and ``manifest.json``.
 
 ``manifest.json`` is written last, so a directory without it was never finished.
 """

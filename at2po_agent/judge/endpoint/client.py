@@ -32,7 +32,7 @@ _UNREACHED = ("ConnectError", "ConnectTimeout")  # of the client's own library: 
 
 @dataclass(frozen=True)
 class Call:
-    """What one request asks for."""
+    """One request to an endpoint."""
 
     messages: Sequence[Mapping[str, Any]]
     max_tokens: int

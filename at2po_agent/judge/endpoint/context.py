@@ -1,4 +1,4 @@
-"""How many tokens fit into a model's context, read from the message of a server that refused more."""
+"""Read a model's context length from the message of a server that refused a longer prompt."""
 
 from __future__ import annotations
 

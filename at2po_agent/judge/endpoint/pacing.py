@@ -1,4 +1,4 @@
-"""How many requests of an endpoint may run at a time."""
+"""The number of requests to an endpoint that may run at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an endpoint's error status means: try again, drop a field, give up this episode, or stop everything."""
+"""Decide what an endpoint's error means: try again, drop a field, give up this episode, or stop everything."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Unsupported(Exception):
 
 @dataclass(frozen=True)
 class Refused:
-    """What one error status means."""
+    """The meaning of one error response."""
 
     said: str  # by the server, in one line of any length
     again: bool = False  # trying again may help
@@ -148,7 +148,7 @@ def _not_known(said: str, field: str) -> bool:
 
 
 def _advice(fields: Mapping[str, object], said: str) -> str:
-    """How to leave a field out that may decide what is measured: that is for the user to do."""
+    """Advice on leaving out a field that may change what is measured, which only the user should do."""
     param = fields.get("param")
     if param == "temperature" or _not_known(said, "temperature"):
         return "Try -T 1, or leave it out with request.temperature=omit."

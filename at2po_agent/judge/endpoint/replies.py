@@ -1,4 +1,4 @@
-"""What a chat completion says, read without trust: endpoints differ, and some answer garbage with status 200."""
+"""Read a chat completion without trusting it: endpoints differ, and some return garbage with status 200."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _text(content: object) -> str:
 
 
 def _matched(choice: Mapping[str, Any]) -> str | None:
-    """What SGLang (``matched_stop``) and vLLM (``stop_reason``) say: a string, a token's id or nothing."""
+    """The stop that SGLang (``matched_stop``) or vLLM (``stop_reason``) reports: a string, a token id, or None."""
     for name in ("matched_stop", "stop_reason"):
         if name in choice:
             return choice[name] if isinstance(choice[name], str) else ""

@@ -37,7 +37,7 @@ class Endpoint(Protocol):
 
 @dataclass(frozen=True)
 class Metered:
-    """What a turn cost, beside what it did."""
+    """The cost of a turn, beside its content."""
 
     prompt_tokens: int | None  # None: not known
     completion_tokens: int | None
@@ -153,7 +153,7 @@ class _Episode:
 
 @dataclass(frozen=True)
 class Played:
-    """How an episode was played: everything in its record that its state does not know."""
+    """The parts of an episode's record that are not in its state: time, tokens, requests, errors."""
 
     sample: int  # which episode of its question this is
     prompt: str  # what the model read first

@@ -1,4 +1,4 @@
-"""What an evaluation leaves of every episode: one JSON line of ``episodes.jsonl``, flushed when the episode ended."""
+"""The record of an episode: one JSON line of ``episodes.jsonl``, flushed when the episode ends."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class EpisodeRecord:
 
     @property
     def measured(self) -> Mapping[str, float | None]:
-        """What the environment measured, the metric that results are quoted in first."""
+        """The metrics of the environment; the first one is the one that results are quoted in."""
         search = {"em": self.em, "f1": self.f1, "contains": self.contains, "recall": self.recall}
         return self.metrics or {**search, "searches": self.searches}
 
@@ -106,7 +106,7 @@ class EpisodeRecord:
 
     @property
     def key(self) -> tuple[str, int]:
-        """What makes an episode one of its run."""
+        """The identity of an episode within its run."""
         return self.question_id, self.sample
 
     @property

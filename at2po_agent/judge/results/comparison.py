@@ -36,7 +36,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a table is made of."""
+    """The evaluations of a comparison table, and their paired differences."""
 
     measure: str
     rows: tuple[str, ...]  # models; the first one is what the others are compared with
@@ -111,7 +111,7 @@ def _entry(benchmark: str) -> BenchmarkEntry | None:
 
 
 def _unlike(runs: Sequence[Finished]) -> list[str]:
-    """How runs on one benchmark differ from the first of them in what decides a score beside the model."""
+    """Settings besides the model in which runs on one benchmark differ from the first of them."""
     first = runs[0]
     return [
         f"{first.benchmark}: {run.path.name} differs from {first.path.name} in {', '.join(differences)}"

@@ -19,7 +19,7 @@ _SHOWN = 240  # characters of a turn
 
 @dataclass(frozen=True)
 class _Fault:
-    """What went wrong in many episodes of an evaluation."""
+    """A fault that many episodes of an evaluation share."""
 
     name: str
     episodes: Sequence[EpisodeRecord]

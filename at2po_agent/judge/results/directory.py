@@ -74,7 +74,7 @@ class JudgeDirectory:
         return directory
 
     def records(self) -> list[EpisodeRecord]:
-        """What is recorded so far, the last line of every episode, in the order of the questions.
+        """The records so far: the last line of every episode, in the order of the questions.
 
         Raises:
             RunDirError: a line cannot be read.

@@ -112,7 +112,7 @@ def manifest(config: JudgeConfig, env: TaskEnv[Any], ids: Sequence[str], model: 
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What decides the results and differs between two manifests, in words."""
+    """Differences between two manifests that can change results, in words."""
     left = {key: value for key, value in before.items() if key not in _CIRCUMSTANCES}
     right = {key: value for key, value in now.items() if key not in _CIRCUMSTANCES}
     return list(differences(left, right))

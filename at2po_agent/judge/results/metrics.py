@@ -1,4 +1,4 @@
-"""What an evaluation comes to: a mean with its interval for everything that its episodes are measured by.
+"""Summarise an evaluation: a mean with its interval for every metric of its episodes.
 
 The question is the unit. Samples of one question are averaged first, and intervals are over questions
 (:mod:`at2po_agent.intervals`). An episode that infrastructure ended has no score: it is counted, and nothing else.
@@ -20,7 +20,7 @@ from at2po_agent.judge.measured import Measure, Measured
 
 @dataclass(frozen=True)
 class Prices:
-    """What tokens cost, in one currency per million."""
+    """Prices of tokens, per million."""
 
     prompt: float
     completion: float
@@ -31,11 +31,11 @@ class Prices:
         return None if prompt is None or completion is None else cls(prompt, completion)
 
     def of(self, episode: EpisodeRecord) -> float | None:
-        """What one episode cost; None where its tokens were not counted."""
+        """The cost of one episode; None where its tokens were not counted."""
         return self.of_tokens(episode.prompt_tokens, episode.completion_tokens)
 
     def of_tokens(self, prompt: int | None, completion: int | None) -> float | None:
-        """What so many tokens cost; None where they were not counted."""
+        """The cost of so many tokens; None where they were not counted."""
         return (
             None
             if prompt is None or completion is None

@@ -1,4 +1,4 @@
-"""Scores an evaluation again with this version: its stored answers against the gold ones, or its turns, played again.
+"""Score an evaluation again with this version: its stored answers against the gold ones, or its turns played again.
 
 Scores of search questions are functions of an answer and the gold answers. What another task measures only its
 environment knows, so the stored turns are taken in it again.
@@ -117,5 +117,5 @@ def _taken(env: TaskEnv[Any], episode: EpisodeRecord, run: Path) -> EpisodeRecor
 
 
 def _seen(env: TaskEnv[Any]) -> str:
-    """What the last turn brought."""
+    """The observation of the last turn."""
     return plain(env.transcript(env.snapshot())[-1].observation)

@@ -1,4 +1,4 @@
-"""The directory of an evaluation as those need it who read results: what was run, and every episode of it."""
+"""A stored evaluation: its manifest and episodes."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Finished:
 
     @property
     def split(self) -> str:
-        """Which questions."""
+        """The split of its questions."""
         return str(self.manifest.get("dataset", {}).get("split", "?"))
 
     @property
@@ -75,12 +75,12 @@ class Finished:
 
     @property
     def measured(self) -> Measured:
-        """What its episodes are measured by."""
+        """The metrics of its episodes."""
         return Measured.stored(self.manifest)
 
     @property
     def prices(self) -> Prices | None:
-        """What tokens cost, where it was given."""
+        """The prices of tokens, where they were given."""
         price = self.manifest.get("price") or {}
         return Prices.known(price.get("prompt"), price.get("completion"))
 

@@ -87,7 +87,7 @@ def sheets(comparison: Comparison) -> tuple[Sheet, ...]:
 
 
 def notes(comparison: Comparison) -> tuple[str, ...]:
-    """What a reader must know: how many questions, which were left out, and what should not have been compared."""
+    """Notes for the reader: numbers of questions, questions left out, and comparisons forced by ``--anyway``."""
     found = [f"NOT LIKE FOR LIKE: {reason}" for reason in comparison.unlike]
     found += [f"{row} is {', '.join(runs)}" for row, runs in comparison.again.items()]
     for column in comparison.columns:

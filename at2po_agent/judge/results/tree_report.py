@@ -1,4 +1,4 @@
-"""What a black-box tree evaluation found: a table, the curve of the first metric against tokens, and both in files."""
+"""Report a black-box tree evaluation: a table, the curve of the first metric against tokens, and files of both."""
 
 from __future__ import annotations
 

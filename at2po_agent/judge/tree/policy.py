@@ -190,7 +190,7 @@ def split_text(text: bytes, tokens: Sequence[bytes]) -> list[bytes]:
 
 
 def no_logprobs(endpoint: ChatEndpoint) -> str:
-    """What to say about an endpoint that gives no log-probabilities."""
+    """The error message for an endpoint that returns no log-probabilities."""
     return (
         f"{endpoint.model.base_url} gives no log-probabilities with its answers (logprobs) for model "
         f"{endpoint.model.name!r}, and --tree branches where they say that the model is uncertain: serve it so that it "

@@ -214,7 +214,7 @@ def most_chains(tree: EntropyGuided) -> int:
 
 
 def sampled(records: Iterable[EpisodeRecord], shape: EntropyGuided) -> dict[str, Sampled]:
-    """What was sampled for every question whose tree and chains are whole."""
+    """The samples of every question whose tree and chains are complete."""
     by_question: dict[str, dict[int, Candidate]] = {}
     for record in records:
         paths = by_question.setdefault(record.question_id, {})

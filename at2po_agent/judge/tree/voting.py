@@ -1,4 +1,4 @@
-"""What several answers to one question come to: votes and oracles, within a budget of generated tokens. Pure.
+"""Majority votes and oracles over several answers to one question, within a budget of generated tokens.
 
 Paths are counted in the order in which they were decided to be sampled, never in that of their ends: short ones would
 come first. A path counts once it is whole. So every method sees, at a budget, what would be there if generation had

@@ -23,7 +23,7 @@ def evaluation_head(
     chains: int | None = None,
     measured: Measured = SEARCH,
 ) -> dict[str, Any]:
-    """What the page shows before an episode is opened.
+    """The top of the page, above the list of episodes.
 
     Args:
         heading: of the page.

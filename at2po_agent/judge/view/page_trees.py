@@ -110,7 +110,7 @@ def tree_view(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _action(text: str, ended: str | None) -> tuple[str, str]:
-    """What a turn did, for its node."""
+    """The text of a turn's action on its node."""
     for dialect in _SPOKEN if ended != "malformed" else ():
         action = dialect.parse(text)
         if action.content is not None:

@@ -1,4 +1,4 @@
-"""Takes a shown search result apart again: which part of an observation is which passage.
+"""Split a rendered search result back into its passages.
 
 An observation is kept as the text that the model read. Every dialect writes a passage as its opening, the title, what
 closes the title, and the text, so the passages are found by looking for the titles that the search returned, in order.

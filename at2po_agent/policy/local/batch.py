@@ -45,7 +45,7 @@ class Row:
 
     @property
     def cached(self) -> int:
-        """How many they are."""
+        """Their number."""
         return len(self.request.prompt) + max(0, len(self.ids) - 1)
 
 

@@ -26,7 +26,7 @@ Capture = Callable[[Run], Run]  # what to call once for each shape, and what it 
 
 
 class Tokens(NamedTuple):
-    """What a decode step begins with, one row for each slot from the first."""
+    """The inputs of a decode step, one row for each slot from the first."""
 
     ids: Sequence[int]  # [R] the token to read
     positions: Sequence[int]  # [R] tokens before it

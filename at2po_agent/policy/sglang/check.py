@@ -1,4 +1,4 @@
-"""Does a server sample from the distribution that it reports, and from the right model? Asked before it is trusted.
+"""Check that a server samples from the distribution that it reports, and from the right model.
 
 A server reports the log-probabilities of ``softmax(logits / T)``, which is what is sampled. With
 ``SGLANG_RETURN_ORIGINAL_LOGPROB=1`` in its environment they are those of T = 1 at every temperature, and every
@@ -23,7 +23,7 @@ _TEXT = (Segment("The quick brown fox jumps over the lazy", data=False),)
 
 @dataclass(frozen=True)
 class KnownPrompt:
-    """What is known of the trained model: its vocabulary, and its answer to a prompt, which a server must give too."""
+    """The trained model's vocabulary and its answer to a prompt, which a server must give too."""
 
     prompt: tuple[int, ...]
     logprobs: tuple[tuple[int, float], ...]  # (id, logprob) of its most likely next tokens at T = 1, nats

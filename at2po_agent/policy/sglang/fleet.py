@@ -107,7 +107,7 @@ _MOST_HOMES = 65536  # far more than the trees that grow at the same time
 
 
 class Place(Protocol):
-    """What requests can be sent to."""
+    """A destination of requests: a server, or a router."""
 
     running: int  # requests under way
 

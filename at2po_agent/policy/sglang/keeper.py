@@ -1,4 +1,4 @@
-"""Runs a server that must not outlive who asked for it.
+"""Run a server and end it when the trainer dies.
 
     python -m at2po_agent.policy.sglang.keeper [--stop WORD … --] WORD …
 

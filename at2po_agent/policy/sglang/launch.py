@@ -1,4 +1,4 @@
-"""Starts the SGLang servers of a run, waits until they answer, and ends them with the run."""
+"""Start the SGLang servers of a run, wait until they answer, and end them with the run."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ class SGLangPolicy:
 
     @property
     def weight_version(self) -> str:
-        """What the servers must call the weights that they have."""
+        """The label that the servers' weights must have."""
         return self._fleet.weight_version
 
     @property

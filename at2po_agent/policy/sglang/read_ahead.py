@@ -1,4 +1,4 @@
-"""Reads what prompts share before they are sent, so that a server computes it once.
+"""Prefill the prefixes that waiting prompts share, so that a server computes them once.
 
 A server finds a prefix in its cache only when the request that brought it has been read. Prompts that arrive together,
 as the first turns of all chains of a tree do, would each be read in full. So what at least two waiting prompts share is
@@ -76,7 +76,7 @@ class ReadAhead:
                 done.set_result(None)
 
     def _shared(self, prompts: Sequence[Ids]) -> tuple[list[Ids], list[Ids]]:
-        """What is worth reading first, and what after it."""
+        """The prefixes that are worth prefilling first, and the prompts that follow."""
         low, high = min(prompts), max(prompts)
         common = low[: common_prefix(low, high)]
         several = [prompt for prompt, count in Counter(prompts).items() if count > 1]

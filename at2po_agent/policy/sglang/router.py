@@ -16,7 +16,7 @@ from at2po_agent.policy.sglang.server import Server
 
 
 class Router(Server):
-    """What a ``Fleet`` takes for one server that has the weights which all servers behind it have.
+    """A router as a ``Fleet`` sees it: one server, whose weights are those of all servers behind it.
 
     Args:
         url: of the router.

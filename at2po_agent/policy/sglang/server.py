@@ -67,7 +67,7 @@ class BadAnswer(PolicyUnavailable):
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server said to one prompt."""
+    """A server's answer to one prompt."""
 
     ids: tuple[int, ...]  # with the stop's own tokens
     logprobs: tuple[float, ...]  # [len(ids)], nats, after temperature
@@ -80,7 +80,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class ServerInfo:
-    """What a server says of itself."""
+    """A server's description of itself."""
 
     weight_version: str
     max_prompt_tokens: int
