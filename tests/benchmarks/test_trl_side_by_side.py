@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,8 +12,9 @@ from transformers import GenerationConfig
 from at2po_agent.method.expansion import Chains
 from at2po_agent.rollouts.batch import rollout
 from benchmarks import trl_side_by_side
+from benchmarks.trl_curves import Settings, Spent, read_runs, spent_to, table, write_runs
 from benchmarks.trl_rollouts import EngineRollout, Episode, TransformersRollout, episodes_of, message, unequal
-from benchmarks.trl_side_by_side import Settings, Spent, open_for_trl, read_runs, spent_to, table
+from benchmarks.trl_side_by_side import open_for_trl
 
 SETTINGS = Settings(seed=1, threads=1, every=1, questions=10, max_tokens=1000, max_cpu_seconds=10)
 CURVE = [(Spent(0, 0, 0), 0.2), (Spent(100, 10, 20), 0.4), (Spent(200, 30, 40), 0.6), (Spent(300, 40, 60), 0.5)]
@@ -42,7 +42,7 @@ def test_runs_with_other_settings_are_made_again(tmp_path):
     path = tmp_path / "runs.json"
     assert read_runs(path, [SETTINGS]) == {}
     other = replace(SETTINGS, threads=2)
-    path.write_text(json.dumps([["trl", asdict(one), CURVE] for one in (SETTINGS, other)], default=asdict))
+    write_runs(path, {("trl", SETTINGS): CURVE, ("trl", other): CURVE})
     assert read_runs(path, [SETTINGS]) == {("trl", SETTINGS): CURVE}
 
 
