@@ -2,7 +2,7 @@
 
     PYTHONPATH=. .cache/integrations/trl/bin/python -m benchmarks.trl_side_by_side [--seeds 1 2 3] [--threads 1]
 
-World, policy, limits of tokens, stops, reward and learning rate are those of ``examples/configs/quickstart.yaml`` on
+World, policy, limits of tokens, stops, reward and learning rate are those of ``--cfg quickstart`` on
 every side, a step is one update on 32 questions with 16 episodes each, in the same order, and our own ``evaluate``
 measures all of them on unseen questions; its time is not counted. First, 20 questions are played greedily by both
 sides: all ids that the model reads are compared. Where each row is from:
