@@ -57,7 +57,6 @@ from benchmarks.trl_rollouts import (
     unequal,
 )
 
-CONFIG = Path(__file__).parents[1] / "examples" / "configs" / "quickstart.yaml"
 RESULTS = Path(__file__).parent / "results" / "trl_side_by_side.txt"
 
 GROUP = 16  # episodes of a question: leaves of the quick start's trees, chains of the others
@@ -71,7 +70,7 @@ Result = TypeVar("Result")
 def config_of(trainer: str, settings: Settings) -> TrainConfig:
     """The quick start's, until the last target or a limit is reached; GRPO's step on everything but ``at2po``."""
     config = load_config(
-        CONFIG,
+        "quickstart",
         [
             f"seed={settings.seed}",
             f"threads={settings.threads}",

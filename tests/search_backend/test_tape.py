@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search_backend import CorpusError, EmbeddedIndex, Hit, Manifest, Passage, SearchError, Tape, TapeMiss
+from search_backend.outside import well_formed
 from tests.helpers.hostile_json import with_each_part_replaced
 from tests.helpers.search_contract import SearchBackendContract
 
@@ -27,7 +28,8 @@ class Counting:
 
     def search(self, queries, k):
         self.asked.append((list(queries), k))
-        return [[Hit(Passage(f"{i}", query, query[::-1]), self.score / (i + 1)) for i in range(k)] for query in queries]
+        texts = [well_formed(query) for query in queries]  # as every backend's are
+        return [[Hit(Passage(f"{i}", text, text[::-1]), self.score / (i + 1)) for i in range(k)] for text in texts]
 
     async def asearch(self, queries, k):
         return self.search(queries, k)
