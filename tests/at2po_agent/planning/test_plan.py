@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -111,7 +112,8 @@ def test_every_row_of_the_paper_fits_eight_gpus(monkeypatch: pytest.MonkeyPatch)
     traced: dict[tuple[str, int], int] = {}
 
     def once(trained: Trained, batch: MicroBatch) -> int:
-        key = repr(trained), len(batch.ids)
+        # Only the configured way to keep layers is traced: the other one is mentioned as a remedy and decides nothing.
+        key = repr(replace(trained, checkpointing=True)), len(batch.ids)
         if key not in traced:
             traced[key] = activation_bytes(trained, batch)
         return traced[key]
