@@ -271,7 +271,8 @@ def main() -> None:
         "python -m benchmarks.trl_side_by_side",
         f"{versions}, Python {platform.python_version()}, {platform.machine()}; {os.cpu_count()} cores, "
         f"{arguments.threads} thread of torch a trainer, one trainer at a time",
-        "the machine was shared with other work: cpu s, seconds of the processor over all threads, are what to compare",
+        f"load average at the start {os.getloadavg()[0]:.1f}; cpu s are processor seconds of all threads, what to "
+        "compare where other work shares the machine",
         f"{config_of('trl', settings[0]).rollout.questions} questions a step, {GROUP} episodes each; EM on "
         f"{arguments.questions} unseen test questions every {arguments.every} steps, not in the seconds; at most "
         f"{arguments.max_tokens:,} tokens and {arguments.max_cpu_seconds:.0f} cpu s",

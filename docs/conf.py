@@ -13,7 +13,7 @@ copyright = author
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "docstrings", "pages"]
 exclude_patterns = ["extensions"]
 
-# A page that is not listed is an error, a listed one that does not exist yet is left out.
+# A page that is not listed is an error, and so is a listed one that does not exist.
 navigation = {
     "Start": ["quickstart", "concepts", "troubleshooting", "changelog"],
     "Environments": ["environments", "own_environment", "maze", "microsql", "search", "search_at_scale", "data"],

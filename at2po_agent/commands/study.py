@@ -44,27 +44,28 @@ def _study(arguments: argparse.Namespace) -> int:
     check_cells(study)
     with writing(study.out):
         study.out.mkdir(parents=True, exist_ok=True)
+    again = [word for name in arguments.cfg for word in ("--cfg", name)] + arguments.overrides
+    command = shlex.join(["at2po-agent", "study", *again])
     with take_lock(study.out):
         status = 0
         if arguments.only_page:
             states = states_of(study)
         else:
-            again = shlex.join([word for name in arguments.cfg for word in ("--cfg", name)])
             try:
                 states = run(run_cells(study, partial(say, progress=True)))
                 status = int(any(state.state != "finished" for state in states.values()))
             except Interrupted as error:
-                say(f"stopped; go on with: at2po-agent study {again}")
+                say(f"stopped; go on with: {command}")
                 states, status = states_of(study), 128 + error.number
-        _write(study, states)
+        _write(study, states, command)
     return status
 
 
-def _write(study: Study, states: Mapping[str, CellState]) -> None:
+def _write(study: Study, states: Mapping[str, CellState], command: str) -> None:
     """The page of the runs that are finished, if any."""
     from at2po_agent.judge.results.stored import facts
     from at2po_agent.study.cells import compare_cells
-    from at2po_agent.study.page import Page, write_html, write_markdown
+    from at2po_agent.study.page import Page, report
 
     found = compare_cells(study, states)
     if found is None:
@@ -77,7 +78,7 @@ def _write(study: Study, states: Mapping[str, CellState]) -> None:
     subtitle = f"{matrix} at {budget} a run, compared with {reference}"
     if reference != study.reference:
         subtitle += f" (the study's reference, {study.reference}, has no finished run)"
-    page = Page(config.name, subtitle, tuple(facts(vars(config) | {"budget": budget})))
-    write_html(study.out / "page.html", page, found)
-    write_markdown(study.out / "page.md", page, found)
+    page = report(Page(config.name, subtitle, tuple(facts(vars(config) | {"budget": budget}))), found)
+    page.write_html(study.out / "page.html")
+    page.write_markdown(study.out / "page.md", [command])
     say(f"page → {study.out / 'page.html'}, {study.out / 'page.md'}")

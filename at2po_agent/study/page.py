@@ -70,24 +70,6 @@ def report(page: Page, found: TrainingComparison) -> Report:
     return Report(heading, sheets(found), [_chart(found, axis) for axis in found.axes()], notes(found))
 
 
-def write_html(path: Path, page: Page, found: TrainingComparison) -> None:
-    """Write a comparison of training runs into one file that needs no network.
-
-    Raises:
-        DiskError: it cannot be written.
-    """
-    report(page, found).write_html(path)
-
-
-def write_markdown(path: Path, page: Page, found: TrainingComparison) -> None:
-    """Write the tables and notes of a comparison of training runs as Markdown.
-
-    Raises:
-        DiskError: it cannot be written.
-    """
-    report(page, found).write_markdown(path)
-
-
 def _subtitle(found: TrainingComparison) -> str:
     variants, runs = counted(len(found.variants), "variant"), counted(len(found.runs), "run")
     return f"{variants}, {runs}, compared with {found.variants[0].name}"

@@ -32,18 +32,24 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 
 def contents(docs: Path, sections: dict[str, Sequence[str]]) -> str:
-    """A table of contents for each section, of those of its pages that exist.
+    """A table of contents for each section.
 
     Args:
         docs: the folder of the pages.
         sections: titles with pages in order; a page may be a pattern such as ``results/*``.
+
+    Raises:
+        FileNotFoundError: a page is listed that does not exist.
     """
     parts = []
     for title, pages in sections.items():
-        files = [file for page in pages for file in sorted(docs.glob(f"{page}.md"))]
-        names = [file.relative_to(docs).with_suffix("").as_posix() for file in files]
-        if names:
-            parts.append("\n".join(["```{toctree}", f":caption: {title}", ":maxdepth: 1", "", *names, "```"]))
+        names = []
+        for page in pages:
+            files = sorted(docs.glob(f"{page}.md"))
+            if not files:
+                raise FileNotFoundError(f"the navigation lists {page}, and there is no {docs / page}.md")
+            names += [file.relative_to(docs).with_suffix("").as_posix() for file in files]
+        parts.append("\n".join(["```{toctree}", f":caption: {title}", ":maxdepth: 1", "", *names, "```"]))
     return "\n\n".join(parts)
 
 

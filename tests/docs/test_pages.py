@@ -7,6 +7,7 @@ import runpy
 from pathlib import Path
 
 import pages
+import pytest
 
 from tests.docs.conftest import DOCS
 
@@ -15,10 +16,12 @@ def test_a_table_of_contents_has_the_pages_that_exist_in_the_order_that_is_given
     (tmp_path / "results").mkdir()
     for name in ("b", "a", "results/y", "results/x"):
         (tmp_path / f"{name}.md").touch()
-    made = pages.contents(tmp_path, {"One": ["b", "missing", "a"], "Two": ["missing"], "Three": ["results/*"]})
+    made = pages.contents(tmp_path, {"One": ["b", "a"], "Two": ["results/*"]})
     first, second = made.split("\n\n```{toctree}")
     assert first.splitlines()[1:] == [":caption: One", ":maxdepth: 1", "", "b", "a", "```"]
     assert second.splitlines()[-3:] == ["results/x", "results/y", "```"]
+    with pytest.raises(FileNotFoundError, match="lists missing"):
+        pages.contents(tmp_path, {"One": ["missing"]})
 
 
 def test_every_page_is_listed() -> None:

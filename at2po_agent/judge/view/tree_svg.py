@@ -81,8 +81,8 @@ def tree_svg(record: Mapping[str, Any], *, dark: bool = False) -> str:
     """Draw a stored tree, a record of ``find_tree``, as SVG."""
     colours = _DARK if dark else _LIGHT
     nodes: list[dict[str, Any]] = tree_view(record)["nodes"]
-    again = _sampled_again(TurnTree.from_json(record["tree"]))
-    places = _places(nodes)
+    tree = TurnTree.from_json(record["tree"])
+    again, places = _sampled_again(tree), _places(tree)
     columns, rows = max(column for column, _ in places), sum(node["ended"] is not None for node in nodes)
     # The legend needs three boxes, however small the tree.
     width = _LEFT + max(columns, 3) * _COLUMN - (_COLUMN - _WIDTH) + _MARGIN
@@ -113,14 +113,14 @@ def _sampled_again(tree: TurnTree) -> set[int]:
     return {n for children in later for n in children}
 
 
-def _places(nodes: Sequence[Mapping[str, Any]]) -> list[tuple[int, float]]:
+def _places(tree: TurnTree) -> list[tuple[int, float]]:
     """Column and row of every node: leaves from the top, an inner turn in the middle of its children."""
-    places: list[tuple[int, float]] = [(0, 0.0)] * len(nodes)
+    places: list[tuple[int, float]] = [(0, 0.0)] * len(tree)
     free = 0
 
     def place(n: int, column: int) -> float:
         nonlocal free
-        rows = [place(child, column + 1) for child, node in enumerate(nodes) if child and node["parent"] == n]
+        rows = [place(child, column + 1) for child in tree[n].children]
         row = (rows[0] + rows[-1]) / 2 if rows else float(free)
         free += not rows
         places[n] = (column, row)

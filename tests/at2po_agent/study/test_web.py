@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from at2po_agent.study.comparison import TrainingComparison, by_configuration
-from at2po_agent.study.page import Page, write_html
+from at2po_agent.study.page import Page, report
 from at2po_agent.study.runs import TrainedRun
 from tests.at2po_agent.judge.view.test_web import browser, opened  # noqa: F401 (fixtures)
 from tests.at2po_agent.judge.view.test_web_layout import check
@@ -25,7 +25,7 @@ def written(tmp_path: Path) -> Path:
     ]
     failed = {"at2po-seed9": "failed: </script><img src=x onerror='window.hacked=1'>" + "x" * 90}
     found = TrainingComparison.of(by_configuration(runs), failed=failed)
-    write_html(tmp_path / "page.html", Page("a study"), found)
+    report(Page("a study"), found).write_html(tmp_path / "page.html")
     return tmp_path / "page.html"
 
 
