@@ -16,7 +16,15 @@ exclude_patterns = ["extensions"]
 # A page that is not listed is an error, and so is a listed one that does not exist.
 navigation = {
     "Start": ["quickstart", "concepts", "troubleshooting", "changelog"],
-    "Environments": ["environments", "own_environment", "maze", "microsql", "search", "search_at_scale", "data"],
+    "Environments": [
+        "environments",
+        "own_environment",
+        "maze",
+        "microsql",
+        "search_engines",
+        "search_at_scale",
+        "data",
+    ],
     "Training": ["training", "settings", "metrics", "algorithms", "own_components", "models", "token_drift"],
     "Scale": ["sglang", "multi_process", "gpu", "benchmarks"],
     "Judging and studies": ["judging", "studies", "paper_results", "results/*"],

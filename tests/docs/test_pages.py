@@ -28,6 +28,8 @@ def test_every_page_is_listed() -> None:
     navigation = runpy.run_path(str(DOCS / "conf.py"))["navigation"]
     listed = {file for section in navigation.values() for page in section for file in DOCS.glob(f"{page}.md")}
     assert set(DOCS.rglob("*.md")) - listed == {DOCS / "index.md"}
+    # Sphinx writes pages of these names itself, over ours.
+    assert not {page.stem for page in DOCS.glob("*.md")} & {"search", "genindex", "modindex"}
 
 
 def test_links_to_folders_and_pages_outside_are_names_and_links_to_files_stay(tmp_path: Path) -> None:
