@@ -52,21 +52,32 @@ class BackgroundLoop:
         """Run ``work`` over there and block until it is done; an interrupt cancels it, and waits for its end."""
         begun: list[asyncio.Task[T]] = []
         done = threading.Event()
+        handed_over = False
 
         def begin() -> None:
             begun.append(self.loop.create_task(self._until_closed(work)))
             begun[0].add_done_callback(lambda _: done.set())
 
-        with self._submitting:
-            self._check_open(work)
-            self.loop.call_soon_threadsafe(begin)
+        def cancel() -> None:
+            if begun:
+                begun[0].cancel()
+            else:
+                work.close()
+                done.set()
+
         try:
+            with self._submitting:
+                self._check_open(work)
+                # Set first: Ctrl-C may come while the work is handed over, and ``cancel`` copes with work that never began.
+                handed_over = True
+                self.loop.call_soon_threadsafe(begin)
             # Not for ever at once: Ctrl-C that comes just before a wait is noticed when it is over.
             while not done.wait(0.5):
                 pass
         except BaseException:
-            self.loop.call_soon_threadsafe(lambda: begun[0].cancel())
-            done.wait()
+            if handed_over:
+                self.loop.call_soon_threadsafe(cancel)
+                done.wait()
             raise
         if begun[0].cancelled():
             raise CancelledError

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 
 import pytest
 import uvloop
@@ -74,26 +75,67 @@ def test_work_that_ends_the_program_raises_where_it_is_waited_for(new_loop) -> N
     background.close()
 
 
-def test_an_interrupt_while_it_blocks_cancels_the_work_and_waits_for_its_end() -> None:
-    background, begun, left = BackgroundLoop("interrupted"), threading.Event(), threading.Event()
+class InterruptingLoop(asyncio.SelectorEventLoop):
+    """Presses Ctrl-C for its caller in the middle of handing work over."""
 
-    async def stay() -> None:
-        begun.set()
+    def __init__(self, handed_over: bool) -> None:
+        super().__init__()
+        self.handed_over, self.armed = handed_over, True
+
+    def call_soon_threadsafe(self, callback, *args, context=None):
+        if not self.armed:
+            return super().call_soon_threadsafe(callback, *args, context=context)
+        self.armed = False
+        if self.handed_over:
+            super().call_soon_threadsafe(callback, *args, context=context)
+            time.sleep(0.05)
+        raise KeyboardInterrupt
+
+
+class Stay:
+    """Work that takes a while to tidy up when it is cancelled."""
+
+    def __init__(self) -> None:
+        self.begun, self.left = threading.Event(), threading.Event()
+
+    async def __call__(self) -> None:
+        self.begun.set()
         try:
             await asyncio.sleep(60)
         finally:
-            # What has to be tidied up takes a while.
             await asyncio.sleep(0.2)
-            left.set()
+            self.left.set()
+
+
+def test_an_interrupt_while_it_blocks_cancels_the_work_and_waits_for_its_end() -> None:
+    background, stay = BackgroundLoop("interrupted"), Stay()
 
     def interrupt() -> None:
-        begun.wait()
+        stay.begun.wait()
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
         background.run(stay())
-    assert left.is_set()
+    assert stay.left.is_set()
+    background.close()
+
+
+def test_an_interrupt_while_work_is_handed_over_cancels_it_too() -> None:
+    background, stay = BackgroundLoop("interrupted", new_loop=lambda: InterruptingLoop(handed_over=True)), Stay()
+    with pytest.raises(KeyboardInterrupt):
+        background.run(stay())
+    assert stay.begun.is_set()
+    assert stay.left.is_set()
+    background.close()
+
+
+def test_work_that_an_interrupt_keeps_from_beginning_is_not_waited_for() -> None:
+    background, stay = BackgroundLoop("interrupted", new_loop=lambda: InterruptingLoop(handed_over=False)), Stay()
+    with pytest.raises(KeyboardInterrupt):
+        background.run(stay())
+    assert not stay.begun.is_set()
+    assert background.run(thread()) == "interrupted"
     background.close()
 
 
