@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,7 +47,8 @@ def _audit(arguments: argparse.Namespace) -> int:
     if arguments.join:
         if arguments.out is None:
             raise ConfigError("--join needs a directory for its page: add --out DIR")
-        return _write(arguments.out, joined([read_audit(folder) for folder in arguments.runs]))
+        command = ["--join", *arguments.runs, "--out", arguments.out]
+        return _write(arguments.out, joined([read_audit(folder) for folder in arguments.runs]), command)
     run, *others = arguments.runs
     if others:
         raise ConfigError("one RUN is audited at a time; --join puts finished audits on one page")
@@ -58,15 +61,16 @@ def _audit(arguments: argparse.Namespace) -> int:
         raise ConfigError("--trees is 1 or more, and --forks 2 or more")
     step = arguments.step if arguments.step is not None else max(known, default=0)
     found = audit(run, step, arguments.trees, arguments.forks, partial(say, error=True, progress=True))
-    return _write(arguments.out or run / "audit" / f"step_{step:06d}", found)
+    command = [run, "--step", step, "--trees", arguments.trees, "--forks", arguments.forks]
+    return _write(arguments.out or run / "audit" / f"step_{step:06d}", found, command)
 
 
-def _write(out: Path, found: Audit) -> int:
+def _write(out: Path, found: Audit, command: Sequence[object]) -> int:
     from at2po_agent.judge.results.tables import write_sheets
     from at2po_agent.study.audit_page import notes, sheets, write_audit
     from at2po_agent.terminal import SafeConsole
 
-    write_audit(out, found)
+    write_audit(out, found, [shlex.join(["at2po-agent", "audit", *map(str, command)])])
     write_sheets(sheets(found), notes(found), "rich", SafeConsole(width=None if sys.stdout.isatty() else 200))
     say(f"audit → {out / 'audit.html'}, {out / 'audit.md'}, {out / 'audit.json'}")
     return 0

@@ -34,7 +34,9 @@ def test_finished_audits_of_several_seeds_are_joined(tmp_path, capsys):
     assert (both.run, both.trees, both.step) == ("at2po-seed1, at2po-seed2", 4, 7)
     # Trees of different runs stay different trees.
     assert [(turn.tree, turn.entropy) for turn in both.turns] == [(1, 0.9), (3, 0.1)]
-    assert "# Audit of at2po-seed1, at2po-seed2" in (tmp_path / "both" / "audit.md").read_text()
+    written = (tmp_path / "both" / "audit.md").read_text()
+    assert "# Audit of at2po-seed1, at2po-seed2" in written
+    assert f"at2po-agent audit --join {' '.join(folders)} --out {tmp_path / 'both'}\n" in written
 
 
 def test_what_cannot_be_joined(tmp_path, capsys):
