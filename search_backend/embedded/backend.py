@@ -18,7 +18,7 @@ import tantivy
 
 from search_backend.analysis import MEMORY_MB, TITLE_BOOST, Analyzer, query_terms
 from search_backend.base import CorpusError, Hit, Manifest, Passage, SearchUnavailable, check_request
-from search_backend.embedded import files
+from search_backend.embedded import files, impacts
 from search_backend.embedded.build import build_index
 from search_backend.embedded.sort import Progress
 
@@ -164,6 +164,7 @@ class _Reader:
             index = _open_tantivy(directory)
             self._schema = index.schema
             self._searcher = index.searcher()
+            self._impacts = impacts.open_columns(directory, self._searcher, self._schema)
         except (OSError, ValueError) as error:
             raise CorpusError(
                 f"the index {directory} cannot be opened: {error}; delete it and build it again"
@@ -177,13 +178,14 @@ class _Reader:
         self._passage = lru_cache(maxsize=_CACHED_PASSAGES)(self._load_passage)
 
     def search(self, query: str, k: int) -> list[Hit]:
-        clauses = [
-            (tantivy.Occur.Should, tantivy.Query.term_query(self._schema, files.CONTENT, term, "freq"))
-            for term in query_terms(self._analyzer, query)[: self._max_terms]
-        ]
-        if not clauses:
+        words = query_terms(self._analyzer, query)[: self._max_terms]
+        if not words:
             return []
-        top = self._top(tantivy.Query.boolean_query(clauses), min(k, self._passages))
+        top = self._impacts and self._impacts.best(words, k)
+        if top is None:
+            terms = (tantivy.Query.term_query(self._schema, files.CONTENT, word, "freq") for word in words)
+            either = tantivy.Query.boolean_query([(tantivy.Occur.Should, term) for term in terms])
+            top = self._top(either, min(k, self._passages))
         return [Hit(self._passage(address.segment_ord, address.doc), score) for score, address in top]
 
     def _top(self, query: tantivy.Query, k: int) -> list[tuple[float, Any]]:

@@ -15,7 +15,7 @@ import tantivy
 
 from search_backend.analysis import K1, MAX_QUERY_TERMS, Analyzer, B, check_options
 from search_backend.base import CorpusError, Manifest, Passage
-from search_backend.embedded import files
+from search_backend.embedded import files, impacts
 from search_backend.embedded.sort import PROGRESS_EVERY, Progress, SortedCorpus
 
 _ABANDONED_AFTER_S = 3600.0
@@ -52,6 +52,8 @@ def build_index(
         rows = SortedCorpus(passages, scratch, memory_mb * 1_000_000 // 4, report)
         with _writing(target):
             digest, count = _write_segments(content, rows, words, title_boost, memory_mb * 1_000_000 // 2, report)
+            if count >= impacts.FROM:
+                impacts.write(content, words, memory_mb * 1_000_000 // 2)
             manifest = Manifest(
                 backend="embedded",
                 corpus_digest=digest,

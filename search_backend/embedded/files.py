@@ -17,7 +17,7 @@ from search_backend.outside import read_file, read_json
 
 FORMAT = "at2po-index/1"
 MANIFEST_NAME = "manifest.json"
-_TANTIVY_META = "meta.json"
+TANTIVY_META = "meta.json"
 
 _ANALYZER_IN_SCHEMA = "at2po"
 CONTENT, STORED, RANK = "content", "stored", "rank"
@@ -103,7 +103,7 @@ def read_manifest(directory: Path) -> tuple[Manifest, str | None]:
         key, sizes = content["key"], dict(content["files"])
     except FileNotFoundError:
         # Advice to delete is for what an index was begun in; anything else may be dear to somebody.
-        begun = (directory / _TANTIVY_META).is_file()
+        begun = (directory / TANTIVY_META).is_file()
         what = "is not a finished index" if begun else "is not an index"
         advice = "delete it and build it again" if begun else "name one that was built, or build one in a new directory"
         raise CorpusError(f"{directory} {what} ({MANIFEST_NAME} is missing); {advice}") from None
