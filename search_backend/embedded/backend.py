@@ -181,7 +181,7 @@ class _Reader:
         words = query_terms(self._analyzer, query)[: self._max_terms]
         if not words:
             return []
-        top = self._impacts and self._impacts.best(words, k)
+        top = self._impacts.best(words, k) if self._impacts else None
         if top is None:
             terms = (tantivy.Query.term_query(self._schema, files.CONTENT, word, "freq") for word in words)
             either = tantivy.Query.boolean_query([(tantivy.Occur.Should, term) for term in terms])

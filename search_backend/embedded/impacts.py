@@ -40,12 +40,14 @@ MOST_HITS = 20
 CHUNK = 1 << 18
 """Passages whose bounds are in memory at a time."""
 
+RARE_HITS = 300
+"""Passages that the engine finds for the words without a column, for each hit of the query."""
+
 _WORDS, _COLUMNS, _SCORES = "impacts.json", "impacts.npy", "impact-scores.npy"
 # Codes of a score, so few that 15 of them add up to 16 bits.
 _CODES = 4_369
 _MOST_COLUMNS = 65_535 // _CODES
 _SAMPLES = 300
-_RARE_HITS = 300  # for each hit of the query
 _MOST_EXPLAINED = 64
 # Relative; 128 scores of 32 bits lose less when they are added in another order.
 _ROUNDING = 1e-5
@@ -186,7 +188,7 @@ class Impacts:
         spared = sum(self._postings[word] for word in common)
         if k > MOST_HITS or spared < WORTHWHILE or not 0 < len(common) <= _MOST_COLUMNS:
             return None
-        finalists = self._finalists([self._rows[word] for word in common], k, *self._rare(rare, k * _RARE_HITS))
+        finalists = self._finalists([self._rows[word] for word in common], k, *self._rare(rare, k * RARE_HITS))
         return None if rare and len(finalists) > _MOST_EXPLAINED else self._ranked(finalists, words, k)
 
     def _term(self, word: str) -> tantivy.Query:
