@@ -53,7 +53,7 @@ def build_index(
         with _writing(target):
             digest, count = _write_segments(content, rows, words, title_boost, memory_mb * 1_000_000 // 2, report)
             if count >= impacts.FROM:
-                impacts.write(content, words, memory_mb * 1_000_000 // 2)
+                impacts.write(content, words, memory_mb * 1_000_000 // 2 // impacts.POSTING_BYTES)
             manifest = Manifest(
                 backend="embedded",
                 corpus_digest=digest,

@@ -40,8 +40,11 @@ MOST_HITS = 20
 CHUNK = 1 << 18
 """Passages whose bounds are in memory at a time."""
 
-RARE_HITS = 300
-"""Passages that the engine finds for the words without a column, for each hit of the query."""
+RARE_HITS = 1_000
+"""Passages that the engine finds for the words without a column."""
+
+POSTING_BYTES = 250
+"""Memory that a posting takes while its column is written, about: it is a Python object for a moment."""
 
 _WORDS, _COLUMNS, _SCORES = "impacts.json", "impacts.npy", "impact-scores.npy"
 # Codes of a score, so few that 15 of them add up to 16 bits.
@@ -62,7 +65,7 @@ def write(directory: Path, analyzer: Analyzer, batch: int) -> None:
     Args:
         directory: The index, before its manifest is written.
         analyzer: The one of the index.
-        batch: Postings in memory at a time, of 250 bytes each.
+        batch: Postings in memory at a time, ``POSTING_BYTES`` each.
     """
     index = tantivy.Index.open(str(directory))
     searcher = index.searcher()
@@ -188,7 +191,7 @@ class Impacts:
         spared = sum(self._postings[word] for word in common)
         if k > MOST_HITS or spared < WORTHWHILE or not 0 < len(common) <= _MOST_COLUMNS:
             return None
-        finalists = self._finalists([self._rows[word] for word in common], k, *self._rare(rare, k * RARE_HITS))
+        finalists = self._finalists([self._rows[word] for word in common], k, *self._rare(rare, RARE_HITS))
         return None if rare and len(finalists) > _MOST_EXPLAINED else self._ranked(finalists, words, k)
 
     def _term(self, word: str) -> tantivy.Query:
@@ -215,23 +218,24 @@ class Impacts:
         first, lower = places, scores + self._sums(rows, places)
         upper = lower
         start, passages = 0, int(self._starts[-1])
-        # Too many are not looked at anyway where each must be explained.
-        while start < passages and not (rest and len(places) > _MOST_EXPLAINED):
+        while True:
+            least = _at_least(lower, k)
+            kept = upper >= least
+            places, upper, lower = places[kept], upper[kept], lower[kept]
+            # If there is a rest, each must be explained; too many will not be.
+            if start == passages or (rest and len(places) > _MOST_EXPLAINED):
+                return places
             # A few passages first tell what the best scores are about.
             stop = min(passages, start + (CHUNK if start else CHUNK // 16))
             bounds = self._columns[rows[0], start:stop].copy()
             for row in rows[1:]:
                 bounds += self._columns[row, start:stop]
-            least = _at_least(lower, k) - rest
-            new = np.flatnonzero(bounds >= max(0 if rest else 1, math.ceil(least / self._step))) + start
+            new = np.flatnonzero(bounds >= max(0 if rest else 1, math.ceil((least - rest) / self._step))) + start
             new = new[~np.isin(new, first)] if len(first) else new
             sums = self._sums(rows, new)
             places, lower = np.concatenate([places, new]), np.concatenate([lower, sums])
             upper = np.concatenate([upper, sums + rest])
-            kept = upper >= _at_least(lower, k)
-            places, upper, lower = places[kept], upper[kept], lower[kept]
             start = stop
-        return places
 
     def _sums(self, rows: Sequence[int], places: _Places) -> _Floats:
         sums = np.zeros(len(places))
@@ -251,7 +255,8 @@ class Impacts:
                 scores += self._table[row, self._columns[row, places]]
         ranks = self._searcher.fast_field_values(files.RANK, addresses)
         order = np.lexsort((ranks, -scores))[:k].tolist()
-        return [(float(scores[i]), addresses[i]) for i in order]
+        # A finalist may turn out to have none of the words.
+        return [(float(scores[i]), addresses[i]) for i in order if scores[i] > 0]
 
     def _explained(self, word: tantivy.Query, addresses: Sequence[tantivy.DocAddress]) -> NDArray[np.float32]:
         scores = np.zeros(len(addresses), np.float32)
