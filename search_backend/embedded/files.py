@@ -70,6 +70,8 @@ def write_manifest(directory: Path, manifest: Manifest, key: str | None) -> None
         file.chmod(shared_mode)
         if not file.name.startswith("."):
             sizes[file.name] = file.stat().st_size
+            with file.open("r+b") as stream:
+                os.fsync(stream.fileno())
     content = {"format": FORMAT, "key": key, "manifest": manifest.to_json(), "files": sizes}
     with (directory / MANIFEST_NAME).open("w", encoding="utf-8") as stream:
         json.dump(content, stream, indent=2)

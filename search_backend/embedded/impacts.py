@@ -77,15 +77,19 @@ def write(directory: Path, analyzer: Analyzer, batch: int) -> None:
         return
     step = (K1 + 1) * math.log(1 + 1 / SHARE) / (_CODES * 0.95)
     table = np.zeros((len(postings), _CODES), np.float32)
-    columns = np.lib.format.open_memmap(directory / _COLUMNS, "w+", np.uint16, (len(postings), int(starts[-1])))
+    passages = int(starts[-1])
     rows: dict[str, int] = {}
-    with _no_garbage_collection():
+    # Written and not mapped: a full disk is an error here, and a signal that ends the process there.
+    with (directory / _COLUMNS).open("wb") as file, _no_garbage_collection():
+        header = {"descr": "<u2", "fortran_order": False, "shape": (len(postings), passages)}
+        np.lib.format.write_array_header_1_0(file, header)
         for row, word in enumerate(postings):
+            column = np.zeros(passages, "<u2")
             query = tantivy.Query.term_query(index.schema, files.CONTENT, word, "freq")
-            parts = _parts(index.schema, query, int(starts[-1]), batch)
-            if all(_fill(columns[row], table[row], step, *_hits(searcher, part, batch, starts)) for part in parts):
+            parts = _parts(index.schema, query, passages, batch)
+            if all(_fill(column, table[row], step, *_hits(searcher, part, batch, starts)) for part in parts):
                 rows[word] = row
-    columns.flush()
+            file.write(column.data)
     np.save(directory / _SCORES, table)
     content = {"rows": rows, "postings": postings, "step": step, "starts": starts.tolist()}
     (directory / _WORDS).write_text(json.dumps(content), encoding="utf-8")
