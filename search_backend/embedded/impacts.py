@@ -25,8 +25,8 @@ from search_backend.analysis import K1, Analyzer
 from search_backend.embedded import files
 from search_backend.outside import read_file, read_json
 
-FROM = 100_000
-"""Passages from which on an index has columns; a smaller one answers in a millisecond without them."""
+FROM = 300_000
+"""Passages from which on an index has columns; of fewer the engine scores any query in about 3 ms."""
 
 SHARE = 0.1
 """Share of the passages that have a word, from which on the word has a column."""
