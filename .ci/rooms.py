@@ -42,7 +42,9 @@ def table() -> str:
                 uses[room][other] += 1
     rows = ["| room | files | lines | imports |", "|---|---|---|---|"]
     for name in names:
-        others = ", ".join(f"{other} {count}" for other, count in uses[name].most_common())
+        others = ", ".join(
+            f"{other} {count}" for other, count in sorted(uses[name].items(), key=lambda one: (-one[1], one[0]))
+        )
         rows.append(f"| `{name}` | {files[name]} | {lines[name]:,} | {others or 'none of ours'} |")
     return "\n".join(rows)
 
