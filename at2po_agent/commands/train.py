@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
 def add_parser(commands: Any) -> None:
     """Add ``train`` to the commands of a parser."""
-    train = commands.add_parser("train", help="train a policy, or go on with a run")
-    train.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run from its last checkpoint")
+    train = commands.add_parser("train", help="train a policy, or resume a run")
+    train.add_argument("--resume", type=Path, metavar="RUN", help="continue a run from its last checkpoint")
     train.add_argument(
-        "--accept-change", metavar="KINDS", help="go on although these have changed: data, index, config, with commas"
+        "--accept-change",
+        metavar="KINDS",
+        help="continue although these have changed: data, index, config, separated by commas",
     )
     add_configuration(train, example="train.steps=10")
     train.set_defaults(command=_train)
