@@ -114,7 +114,9 @@ def _import(arguments: argparse.Namespace) -> int:
     from at2po_env.dataset import DataError
 
     if len(arguments.files) > 1 and "/" in (arguments.stated or ""):
-        raise DataError(f"--as {arguments.stated} names one split: import its file alone, the next would replace it")
+        raise DataError(
+            f"--as {arguments.stated} names one split: import a single file, because the next would replace it"
+        )
     importing = _Import(_folder(arguments), arguments.stated)
     for path in arguments.files:
         importing.take(path)
@@ -171,7 +173,7 @@ class _Import:
         try:
             source, split = identify(file.path, self.stated, file.origin)
             if not alone and source.split_of(file.path.name) not in (None, split):
-                raise NoQuestions(f"{file.path}: its name says that it is none of --as {self.stated}")
+                raise NoQuestions(f"{file.path}: its name does not fit --as {self.stated}")
             done = install(file.path, source, split, self.folder, keep=self._taken)
         except DataError as error:
             problem = str(error).replace(str(file.path), str(file.origin))

@@ -79,7 +79,9 @@ def _eval(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.resume:
         if arguments.start:
-            raise ConfigError("--start goes with -m RUN: --resume RUN goes on with one evaluation")
+            raise ConfigError(
+                "--start needs -m RUN and cannot be combined with --resume, which continues a single evaluation"
+            )
         return go_on(Path(arguments.resume), overrides, dry_run=arguments.dry_run)
     return evaluate_all(
         arguments.cfg,

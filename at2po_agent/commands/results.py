@@ -74,8 +74,8 @@ def _compare(arguments: argparse.Namespace) -> int:
         return _compare_training(arguments, SafeConsole(width=wide))
     if arguments.html or arguments.markdown:
         raise ConfigError(
-            "--html and --markdown are of training runs, and of evaluations with --trees; `view RUN --html FILE` "
-            "writes the page of an evaluation"
+            "--html and --markdown need training runs, or evaluations with --trees; `view RUN --html FILE` writes the "
+            "page of a single evaluation"
         )
     runs = [Finished.read(path, texts=False) for path in arguments.runs]
     comparison = compare(runs, arguments.metric, anyway=arguments.anyway)
@@ -91,7 +91,7 @@ def _compare_training(arguments: argparse.Namespace, console: Console) -> int:
     runs = [TrainedRun.read(path) for path in arguments.runs]
     found = TrainingComparison.of(by_configuration(runs), anyway=arguments.anyway)
     if arguments.metric not in (None, found.measured.metric):
-        raise ConfigError(f"--metric: training runs store {found.measured.metric} question by question, and no other")
+        raise ConfigError(f"--metric: training runs store only {found.measured.metric} for each question")
     return _show(arguments, console, report(Page(f"{found.measured.source}: training runs"), found))
 
 
@@ -100,7 +100,9 @@ def _compare_trees(arguments: argparse.Namespace, console: Console) -> int:
     from at2po_agent.study.black_box_page import tree_report
 
     if arguments.metric is not None:
-        raise ConfigError("--metric: with --trees the tasks' first metric is compared, as paths vote on it")
+        raise ConfigError(
+            "--metric: leave it out with --trees, which compares the tasks' first metric, as paths vote on it"
+        )
     return _show(arguments, console, tree_report(read_evaluations(arguments.runs)))
 
 

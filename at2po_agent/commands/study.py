@@ -55,7 +55,7 @@ def _study(arguments: argparse.Namespace) -> int:
                 states = run(run_cells(study, partial(say, progress=True)))
                 status = int(any(state.state != "finished" for state in states.values()))
             except Interrupted as error:
-                say(f"stopped; go on with: {command}")
+                say(f"stopped; continue with: {command}")
                 states, status = states_of(study), 128 + error.number
         _write(study, states, command)
     return status

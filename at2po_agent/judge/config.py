@@ -107,11 +107,11 @@ def check_model(model: ModelConfig) -> None:
     # Whoever gives the key itself by mistake must not find it in an error, a log or a file: it is never repeated.
     if model.key_var is not None and not _VARIABLE.fullmatch(model.key_var):
         raise ConfigError(
-            "model.key_var (-k) takes the name of an environment variable, such as OPENAI_API_KEY; what was given "
-            "cannot be one and is not shown here in case it is the key itself"
+            "model.key_var (-k) takes the name of an environment variable, such as OPENAI_API_KEY; the value "
+            "given is not such a name, and is not shown here in case it is the key itself"
         )
     if (model.price_prompt is None) != (model.price_completion is None):
-        raise ConfigError("model.price_prompt and model.price_completion are given together, or neither")
+        raise ConfigError("set both model.price_prompt and model.price_completion, or neither")
     if model.base_url is not None:
         split_query(model.base_url)
 
@@ -134,8 +134,8 @@ def split_query(base_url: str) -> tuple[str, dict[str, str]]:
         usable = False
     if not usable:
         raise ConfigError(
-            "model.base_url (-b): give an address such as http://127.0.0.1:8080/v1; what was given is none, and not "
-            "shown here in case it holds a key"
+            "model.base_url (-b): give an address such as http://127.0.0.1:8080/v1; the value given is not one, and "
+            "is not shown here in case it contains a key"
         )
     known = all(name == "api-version" and _VERSION.fullmatch(value) for name, value in query)
     if "@" in parts.netloc or parts.fragment or not known:

@@ -175,7 +175,7 @@ def base_of(folder: Path) -> Path | None:
     base = Path(_peft().PeftConfig.from_pretrained(folder).base_model_name_or_path)
     if not (base / "config.json").is_file():
         raise PolicyError(
-            f"{folder} holds LoRA adapters of the model in {base}, which is not there: put it back, or write its new "
+            f"{folder} has LoRA adapters for the model in {base}, which is not there: restore it, or write its new "
             f"place as base_model_name_or_path in {folder / _CONFIG}"
         )
     return base

@@ -95,8 +95,8 @@ def check_cells(study: Study) -> None:
             continue
         if changed := list(differences(_settings(made), _settings(config))):
             raise RunDirError(
-                f"{cell.path} was made with other settings than the study has now: {'; '.join(changed)}. Put them "
-                "back, or give the study another `out`"
+                f"{cell.path} was made with other settings than the study has now: {'; '.join(changed)}. Restore "
+                "them, or give the study another `out`"
             )
 
 

@@ -83,7 +83,7 @@ class Checkpoint:
             raise CheckpointError(f"{self.path} is of another model: {' '.join(str(error).split())[:300]}") from error
         except (OSError, ValueError, SafetensorError) as error:
             why = " ".join(str(error).split())[:300]
-            raise CheckpointError(f"{self.path / 'model'} holds no model that can be loaded: {why}") from error
+            raise CheckpointError(f"{self.path / 'model'} has no model that can be loaded: {why}") from error
         file = self.path / "state.pt"
         try:
             # Mapped, because of several processes each one needs no more than its share.
@@ -102,8 +102,8 @@ class Checkpoint:
         ) as error:
             why = " ".join(str(error).split())[:200]
             raise CheckpointError(
-                f"{file} is no state that this version wrote ({type(error).__name__}: {why}); remove {self.path} to go "
-                "on from the checkpoint before it"
+                f"{file} was not written by this version ({type(error).__name__}: {why}); remove {self.path} to "
+                "continue from the checkpoint before it"
             ) from error
 
 

@@ -87,7 +87,7 @@ def test_the_first_signal_stops_cleanly_and_says_how_to_go_on(tmp_path: Path, nu
     out, err = process.communicate(timeout=60)
     assert process.returncode == status, err
     assert "3 steps" in out
-    assert f"go on with: at2po-agent train --resume {tmp_path / 'run'}" in out
+    assert f"continue with: at2po-agent train --resume {tmp_path / 'run'}" in out
     assert "Traceback" not in err
 
 

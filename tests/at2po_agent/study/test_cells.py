@@ -57,7 +57,7 @@ def test_changed_settings_are_refused_by_name(tmp_path):
     (folder / "config.yaml").write_text(to_yaml(made.cells[0].training()))
     check_cells(study(tmp_path, "seeds=[1,2]", "jobs=7"))
     with pytest.raises(
-        RunDirError, match=r"grpo-seed1 was made with other settings .*: train.steps: 2 → 3\. Put them back"
+        RunDirError, match=r"grpo-seed1 was made with other settings .*: train.steps: 2 → 3\. Restore them"
     ):
         check_cells(study(tmp_path, "budget.steps=3"))
 

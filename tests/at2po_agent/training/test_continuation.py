@@ -90,7 +90,7 @@ def test_a_change_is_refused_by_name_and_accepted_for_good(
     others = ",".join({"data", "index", "config"} - {kind})
     assert go_on() == go_on("--accept-change", others) == 2
     err = capsys.readouterr().err
-    assert len(re.findall(f"run cannot go on, what it trains on has changed: {named}", err)) == 2
+    assert len(re.findall(f"run cannot be resumed, because what it trains on has changed: {named}", err)) == 2
     assert err.endswith(f"--accept-change {kind}\n")
     assert Path("run/metrics.jsonl").read_bytes() == metrics and len(sessions()) == 1
 

@@ -192,7 +192,7 @@ def test_a_run_that_wandb_does_not_open_is_one_line(tmp_path: Path, wandb: Wandb
 @pytest.mark.parametrize("stored", ["{", "[]", "{}"])
 def test_a_damaged_id_is_one_line(tmp_path: Path, wandb: WandbDouble, stored: str):
     (tmp_path / "wandb.json").write_text(stored)
-    with pytest.raises(ConfigError, match=r"wandb\.json cannot be read .* take it away"):
+    with pytest.raises(ConfigError, match=r"wandb\.json cannot be read .* remove it"):
         open_loggers(config(wandb_project="search"), tmp_path, 1)
 
 

@@ -186,7 +186,7 @@ def test_an_answer_that_does_not_end_is_cut_at_the_limit(serve, fault):
     started = time.monotonic()
     # Long enough for a busy machine to have sent the request by then.
     limits = LimitConfig(retries=1, retry_seconds=0.01, request_seconds=1.5)
-    with pytest.raises(PolicyUnavailable, match=r"no whole answer within 1\.5 s"):
+    with pytest.raises(PolicyUnavailable, match=r"no complete answer within 1\.5 s"):
         ask(server, limits=limits)
     assert time.monotonic() - started < 10
     assert server.count == 2
