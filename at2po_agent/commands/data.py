@@ -180,7 +180,7 @@ class _Import:
             if alone or not (source is None or isinstance(error, NoQuestions)):
                 self._fail(problem)
             else:
-                say(f"passed over: {problem}", error=True)
+                say(f"skipped: {problem}", error=True)
             return
         self._taken.add(done.path)
         say(_line(done))

@@ -72,7 +72,7 @@ def _build(arguments: argparse.Namespace) -> int:
     rate = manifest.passages / seconds
     say(f"{manifest.passages:,} passages in {seconds:,.1f} s ({rate:,.0f}/s)")
     if again := read.count - manifest.passages:
-        say(f"left out: {again:,} that came again, alike in id, title and text")
+        say(f"left out: {again:,} duplicates, equal in id, title and text")
     if arguments.analyzer != "multilingual":
         for warning in read.warnings():
             say(f"warning: {warning}; build it with --analyzer multilingual to find them", error=True)

@@ -198,7 +198,7 @@ def latest(directory: Path, warn: Callable[[str], None]) -> Checkpoint | None:
             problems.append(str(error))
             continue
         for problem in problems:
-            warn(f"{problem}; going on from {path.name} instead")
+            warn(f"{problem}; continuing from {path.name} instead")
         return found
     if problems:
         raise CheckpointError("no checkpoint can be used: " + "; ".join(problems))

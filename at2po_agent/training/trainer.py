@@ -264,7 +264,7 @@ class _Trainer:
 
     def _update(self, credited: Sequence[Credited]) -> dict[str, float]:
         if not credited:
-            self.recorder.note(f"step {self.at.step + 1}: no tree to learn from, nothing to update on")
+            self.recorder.note(f"step {self.at.step + 1}: no tree to learn from, so no update")
             return {}
         self.session.engine.release()
         updated = self.updater.update(credited)
@@ -335,7 +335,7 @@ class _Trainer:
             self.collapse.see(metrics)
         self.saved, self.saved_step = found.path, self.at.step
         self.processes.lead(lambda: checkpoints.remove_superseded(found.path, self.config.checkpoint.keep))
-        self.recorder.note(f"going on from step {self.at.step} ({found.path})")
+        self.recorder.note(f"continuing from step {self.at.step} ({found.path})")
 
 
 def _check_tape(needed: int | None, here: int | None, checkpoint: Path) -> None:

@@ -174,8 +174,8 @@ def test_a_checkpoint_that_was_truncated_is_passed_over_and_said(undisturbed, fi
     status, output = command(path, "train", "--resume", str(path))
     assert status == 0
     damaged = f"{weights.parents[1]} is damaged: model/model.safetensors is not what was written"
-    assert f"{damaged}; going on from step_000003 instead\n" in output
-    assert f"going on from step 3 ({path / 'checkpoints' / 'step_000003'})\n" in output
+    assert f"{damaged}; continuing from step_000003 instead\n" in output
+    assert f"continuing from step 3 ({path / 'checkpoints' / 'step_000003'})\n" in output
     names = "names"  # the checkpoint of the step that was made again has another one
     assert {**record(path), names: None} == {**undisturbed[0], names: None}
 

@@ -183,7 +183,7 @@ def test_import_takes_what_a_folder_or_an_archive_holds(capsys, tmp_path, data_d
         f"{rc}/wikipedia-test-without-answers.json",
         f"{unfiltered}/unfiltered-web-test-without-answers.json",
     ]
-    assert all(line.startswith("passed over: ") for line in err.splitlines())
+    assert all(line.startswith("skipped: ") for line in err.splitlines())
     for name in ("bamboogle/bamboogle.csv", "hotpotqa/hotpot_train_v1.1.json"):
         assert (tmp_path / "data" / name).read_bytes() == (data_dir / name).read_bytes()
 

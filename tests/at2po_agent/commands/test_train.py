@@ -48,7 +48,7 @@ def test_a_run_is_trained_and_gone_on_with(file: Path, tmp_path: Path, capsys: p
     assert err == "loading builtin:microwiki …\n"
     assert out.startswith(f"run directory: {run}\n") and "1 steps" in out
     assert main(["train", "--resume", str(run), "train.steps=2"]) == 0
-    assert "going on from step 1" in capsys.readouterr().out
+    assert "continuing from step 1" in capsys.readouterr().out
     assert [line["step"] for line in read_metrics(run) if "reward" in line] == [1, 2]
 
 

@@ -171,7 +171,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(tmp_path: Path, file: str,
     assert found.step == 1
     assert len(said) == 1
     assert "step_000002 is damaged: " in said[0]
-    assert said[0].endswith("; going on from step_000001 instead")
+    assert said[0].endswith("; continuing from step_000001 instead")
 
 
 def test_without_a_whole_checkpoint(tmp_path: Path):

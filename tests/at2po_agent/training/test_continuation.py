@@ -95,13 +95,13 @@ def test_a_change_is_refused_by_name_and_accepted_for_good(
     assert Path("run/metrics.jsonl").read_bytes() == metrics and len(sessions()) == 1
 
     assert go_on("--accept-change", kind) == 0
-    assert f"going on with an accepted change of {kind}: " in capsys.readouterr().out
+    assert f"continuing with an accepted change of {kind}: " in capsys.readouterr().out
     accepted = sessions()[-1]["accepted"]
     assert accepted and all(text.startswith(f"{kind}: ") for text in accepted)
 
     assert main(["train", "--resume", "run", "train.steps=4"]) == 0
     out = capsys.readouterr().out
-    assert out.count("going on with an accepted change of ") == len(accepted)
+    assert out.count("continuing with an accepted change of ") == len(accepted)
     assert out.count("\nwith an accepted change of ") == len(accepted)  # below the table of before and after
     assert sessions()[-1]["accepted"] == accepted
 
@@ -140,7 +140,7 @@ def test_other_code_is_a_line(task: Path, capsys: pytest.CaptureFixture[str]) ->
     change_session(packages=packages, git={"commit": "0" * 40, "clean": True})
     assert go_on() == 0
     out = capsys.readouterr().out
-    assert "other code than in the session before: packages.numpy: 0.1 → " in out and "git.commit" in out
+    assert "the code differs from the previous session: packages.numpy: 0.1 → " in out and "git.commit" in out
 
 
 def test_a_run_of_a_version_that_kept_no_configuration_goes_on(task: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -169,7 +169,7 @@ def test_other_folders_beside_the_checkpoints_are_ignored(task: Path, capsys: py
     for name in copies:
         shutil.copytree(checkpoints / "step_000002", checkpoints / name)
     assert go_on() == 0
-    assert "going on from step 2" in capsys.readouterr().out
+    assert "continuing from step 2" in capsys.readouterr().out
     assert {path.name for path in checkpoints.iterdir()} == copies | {"step_000002", "step_000003"}
     assert main(["export", "run", "exported"]) == 0
     assert main(["show-tree", "run"]) == 0
