@@ -80,7 +80,9 @@ class Checkpoint:
                 )
                 model.load_state_dict(saved.state_dict())
         except (RuntimeError, PolicyError) as error:
-            raise CheckpointError(f"{self.path} is of another model: {' '.join(str(error).split())[:300]}") from error
+            raise CheckpointError(
+                f"{self.path} belongs to another model: {' '.join(str(error).split())[:300]}"
+            ) from error
         except (OSError, ValueError, SafetensorError) as error:
             why = " ".join(str(error).split())[:300]
             raise CheckpointError(f"{self.path / 'model'} has no model that can be loaded: {why}") from error

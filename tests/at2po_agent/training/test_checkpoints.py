@@ -107,7 +107,7 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path):
     Trainee(tied=False).save(tmp_path, 1)
     other = Trainee()
     other.model.resize_token_embeddings(8)
-    with pytest.raises(CheckpointError, match=r"step_000001 is of another model: .*size mismatch"):
+    with pytest.raises(CheckpointError, match=r"step_000001 belongs to another model: .*size mismatch"):
         load(tmp_path / "step_000001").restore(other.model, other)
 
 
