@@ -27,7 +27,7 @@ class PolicyConfig:
 
     path: str = MISSING  # builtin:NAME or a Hugging Face model directory
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the weights
-    device: Device = "auto"  # auto: a GPU where there is one
+    device: Device = "auto"  # auto: a GPU if there is one
 
 
 def load_model(config: PolicyConfig) -> tuple[PreTrainedModel, Codec]:

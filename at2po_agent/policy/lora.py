@@ -35,8 +35,8 @@ _PREFIX = "base_model.model."  # PEFT's, of every name in the file
 class LoraConfig:
     """Low-rank adapters (LoRA, arXiv 2106.09685) that are trained in place of the weights."""
 
-    rank: int = at_least(0, 0)  # 0: none, all weights are trained
-    alpha: float = above(32.0, 0)  # what they add is scaled by alpha / rank
+    rank: int = at_least(0, 0)  # rank of the adapters; 0: none, all weights are trained
+    alpha: float = above(32.0, 0)  # the adapters' output is scaled by alpha / rank
     targets: tuple[str, ...] = (ALL_LINEAR,)  # or names of linear layers, such as q_proj
 
 
