@@ -54,7 +54,7 @@ def edit_config(old: str, new: str) -> None:
 def test_a_run_of_which_nothing_changed_says_nothing(task: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert go_on("eval.kwargs={max_searches: 0}", "eval.questions=1", "checkpoint.keep=1") == 0
     out = capsys.readouterr().out
-    assert "change" not in out and "other code" not in out and "has no" not in out
+    assert "change" not in out and "the code differs" not in out and "has no" not in out
     assert [session["from_step"] for session in sessions()] == [0, 2]
 
 
@@ -118,7 +118,7 @@ def test_all_that_changed_is_said_at_once_and_accepted_at_once(task: Path, capsy
     ("words", "message"),
     [
         (["--resume", "run", "--accept-change", "weights"], "no change of 'weights' to accept"),
-        (["--accept-change", "data", "env.id=X"], "give it with --resume RUN"),
+        (["--accept-change", "data", "env.id=X"], "--accept-change needs --resume RUN"),
     ],
 )
 def test_what_cannot_be_accepted(
