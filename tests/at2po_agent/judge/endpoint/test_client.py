@@ -243,7 +243,7 @@ def test_a_pause_beyond_the_limit_ends_the_run_with_what_to_do(serve):
     started = time.monotonic()
     with pytest.raises(EndpointError, match=r"asks for a pause of 7,200 s \(HTTP 429: slow down\)") as caught:
         ask(server, HELLO, HELLO)
-    assert "limits.max_retry_after_seconds=300. Go on after that with --resume" in str(caught.value)
+    assert "limits.max_retry_after_seconds=300. Continue later with --resume" in str(caught.value)
     assert time.monotonic() - started < 5 and server.count == 2
 
 
