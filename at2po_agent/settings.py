@@ -8,27 +8,28 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar, cast, get_origin, get_type_hints
 
-import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from at2po_agent.config_files import (
+    Files,
+    Source,
+    Where,
+    check_references,
+    first_line,
+    locate_all,
+    read_override,
+    read_with_bases,
+)
 from at2po_agent.errors import ConfigError as ConfigError
-from at2po_agent.packaged_configs import Files, locate, locate_all
 from search_backend.components import out_of_range
-from search_backend.outside import read_file, shown
 
 Schema = TypeVar("Schema")
-
-MOST_YAML = 2**20  # bytes of a configuration
-MOST_VALUES = 100_000  # in it, those of an alias as often as it is used
-MOST_RESOLVED = 2**30  # characters that its references may stand for at the very most
 
 
 def at_least(default: Any, low: float) -> Any:
@@ -73,10 +74,10 @@ def load(
     """
     merged: Any = OmegaConf.merge(OmegaConf.structured(schema), dict(under or {}))
     paths = locate_all(files)
-    composed = [source for path in paths for source in _read_with_bases(path)]
+    composed = [source for path in paths for source in read_with_bases(path)]
     _drop_other_choices(composed, schema)
-    sources = composed + [_read_override(text) for text in overrides]
-    _check_references(sources)
+    sources = composed + [read_override(text) for text in overrides]
+    check_references(sources)
     for values, where in sources:
         _refuse_secrets(values, schema, where)
     _replace_settings(sources, schema)
@@ -86,7 +87,7 @@ def load(
             merged = OmegaConf.merge(merged, values)
         except OmegaConfBaseException as error:
             key = error.full_key or ""
-            raise ConfigError(f"{where.of(key)}: {key}: {_first_line(error)}") from error
+            raise ConfigError(f"{where.of(key)}: {key}: {first_line(error)}") from error
     origin = _Origin(tuple(where for _, where in sources))
     try:
         for key in sorted(OmegaConf.missing_keys(merged)):
@@ -97,7 +98,7 @@ def load(
         raise
     except OmegaConfBaseException as error:
         key = error.full_key or ""
-        raise ConfigError(f"{origin.of(key)}: {key}: {_first_line(error)}") from error
+        raise ConfigError(f"{origin.of(key)}: {key}: {first_line(error)}") from error
     except ValueError as error:
         # A section checks itself when it is made, and says "chains is 0, …" of its field.
         section = next(key for key in _sections(schema) if _refuses_itself(OmegaConf.select(merged, key)))
@@ -114,7 +115,7 @@ def read_overrides(overrides: Sequence[str]) -> dict[str, Any]:
         ConfigError: a word is no ``key=value``, or its value is not YAML.
     """
     for text in overrides:
-        _read_override(text)
+        read_override(text)
     return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides))))
 
 
@@ -124,22 +125,10 @@ def to_yaml(config: object) -> str:
 
 
 @dataclass(frozen=True)
-class _Where:
-    """The source of values: a file with the line of every key, or one override (line 0)."""
-
-    source: str
-    lines: Mapping[str, int]
-
-    def of(self, key: str) -> str:
-        line = self.lines.get(key)
-        return f"{self.source}:{line}" if line else self.source
-
-
-@dataclass(frozen=True)
 class _Origin:
     """The source of a key's final value."""
 
-    sources: tuple[_Where, ...]
+    sources: tuple[Where, ...]
 
     def of(self, key: str) -> str:
         for where in reversed(self.sources):
@@ -148,146 +137,11 @@ class _Origin:
         return "the configuration"
 
 
-def _read_with_bases(path: Path, below: tuple[Path, ...] = ()) -> list[tuple[dict[str, Any], _Where]]:
-    """A file after the files that it is laid over, the deepest first; ``below`` are those that led here."""
-    if path.resolve() in below:
-        raise ConfigError(f"{path}: the file is its own base")
-    values, where = _read_yaml(path)
-    names = values.pop("base", [])
-    names = [names] if isinstance(names, str) else names
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ConfigError(f"{where.of('base')}: base is a file or a list of files, not {names!r}")
-    below = (*below, path.resolve())
-    bases = [locate(name, path.parent) for name in names]
-    return [source for base in bases for source in _read_with_bases(base, below)] + [(values, where)]
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping of a YAML file as it is, with no schema and no bases.
-
-    Raises:
-        ConfigError: it is missing, or is no mapping in YAML.
-    """
-    return _read_yaml(path)[0]
-
-
-def _read_yaml(path: Path) -> tuple[dict[str, Any], _Where]:
-    try:
-        text = read_file(path, MOST_YAML).decode()
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as text: {error}") from error
-    try:
-        node = _compose(text)
-        # OmegaConf's own reading of YAML: duplicate keys are errors, 1e-6 is a number
-        values = OmegaConf.to_container(OmegaConf.create(text)) if node is not None else {}
-    except yaml.MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ConfigError(f"{path}{line}: not valid YAML: {error.problem or error}") from error
-    except RecursionError:
-        raise ConfigError(f"{path}: not a usable YAML file: it is nested too deep, or in itself") from None
-    # A ValueError is one of Python's: a date that is none, a number of too many digits.
-    except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
-        raise ConfigError(f"{path}: not a usable YAML file: {_first_line(error)}") from error
-    if node is not None and not isinstance(node, yaml.MappingNode):
-        raise ConfigError(f"{path}:1: a configuration is a mapping of keys to values")
-    return cast(dict[str, Any], values), _Where(str(path), dict(_key_lines(node) if node else ()))
-
-
-def _compose(text: str) -> yaml.Node | None:
-    """The nodes of a YAML text, whose aliases are the nodes themselves and become copies later.
-
-    Raises:
-        ValueError: they stand for more values than a configuration has.
-    """
-    node = yaml.compose(text, Loader=yaml.SafeLoader)
-    if node is not None and (values := _count_values(node, {})) > MOST_VALUES:
-        raise ValueError(f"with its aliases it has more than {MOST_VALUES:,} values ({shown(values)})")
-    return node
-
-
-def _count_values(node: yaml.Node, counted: dict[int, int]) -> int:
-    """Values under a node, those of an alias as often as it is used; ``counted`` are nodes by id."""
-    if id(node) not in counted:
-        parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
-        inner = () if isinstance(node, yaml.ScalarNode) else parts
-        counted[id(node)] = 1 + sum(_count_values(part, counted) for part in inner)
-    return counted[id(node)]
-
-
-def _check_references(sources: Sequence[tuple[dict[str, Any], _Where]]) -> None:
-    """Refuse ``${…}`` that refer to each other so often that what they stand for has no bound.
-
-    ``n`` of them make at most ``3 ** (n / 3)`` copies of what is written (three in each of the values that the next
-    three name); a configuration of some kilobytes may have about thirty.
-
-    Raises:
-        ConfigError: there are too many.
-    """
-    texts = [text for values, _ in sources for text in _texts(values)]
-    references, size = sum(text.count("${") for text in texts), sum(map(len, texts)) + len(texts)
-    if references / 3 * math.log(3) + math.log(size or 1) > math.log(MOST_RESOLVED):
-        named = ", ".join(dict.fromkeys(where.source for _, where in sources))
-        raise ConfigError(
-            f"{named}: {references} references ${{…}} to other values, which may stand for more than "
-            f"{MOST_RESOLVED:,} characters: write some of them out"
-        )
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield str(key)
-            yield from _texts(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _texts(inner)
-    else:
-        yield str(value)
-
-
-def _key_lines(node: yaml.MappingNode, prefix: str = "") -> Iterator[tuple[str, int]]:
-    for key, value in node.value:
-        name = f"{prefix}{key.value}"
-        yield name, key.start_mark.line + 1
-        if isinstance(value, yaml.MappingNode):
-            yield from _key_lines(value, f"{name}.")
-
-
-def _read_override(text: str) -> tuple[dict[str, Any], _Where]:
-    key, equals, value = text.partition("=")
-    where = _Where(f"override {text!r}", {key: 0})
-    if not key.strip() or not equals:
-        raise ConfigError(f"{where.source}: write it as key=value, for example seed=1")
-    try:
-        _compose(value)
-        values = OmegaConf.to_container(OmegaConf.from_dotlist([text]))
-    except (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError) as error:
-        raise ConfigError(f"{where.source}: the value is not valid YAML: {_first_line(error)}") from error
-    return cast(dict[str, Any], values), _Where(where.source, dict.fromkeys([key, *_keys_under(key, values)], 0))
-
-
-def _keys_under(key: str, values: Any) -> Iterator[str]:
-    """The keys that an override's value sets where it is a mapping: ``algorithm={expansion: {n: 8}}``."""
-    for part in key.split("."):
-        values = values[part]
-    yield from _keys_in(key, values)
-
-
-def _keys_in(key: str, values: Any) -> Iterator[str]:
-    # Not by dotted paths: a name of the mapping may hold dots itself.
-    if isinstance(values, dict):
-        for name, value in values.items():
-            yield f"{key}.{name}"
-            yield from _keys_in(f"{key}.{name}", value)
-
-
 _FROM_VARIABLE = re.compile(r"oc\.env\s*:\s*([^,}\s]*)")
 _SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASS|PASSWORD|PASSWD|PASSPHRASE|PWD|CREDENTIALS?|AUTH|BEARER)(_|\d|\Z)", re.I)
 
 
-def _refuse_secrets(values: Any, schema: type, where: _Where, key: str = "") -> None:
+def _refuse_secrets(values: Any, schema: type, where: Where, key: str = "") -> None:
     """Refuse ``${oc.env:NAME}`` where the value may be a secret: a run stores its configuration with every value."""
     if isinstance(values, Mapping):
         for name, value in values.items():
@@ -311,7 +165,7 @@ def _sent(schema: type) -> Iterator[str]:
     return (entry.name for entry in dataclasses.fields(schema) if entry.metadata.get("sent"))
 
 
-def _check_keys(values: Mapping[Any, Any], schema: type, where: _Where, root: type, prefix: str = "") -> None:
+def _check_keys(values: Mapping[Any, Any], schema: type, where: Where, root: type, prefix: str = "") -> None:
     """Unknown keys and sections that are not sections, told better than a merge can."""
     hints = _hints(schema)
     for key, value in values.items():
@@ -354,7 +208,7 @@ def _refuses_itself(section: Any) -> bool:
     return False
 
 
-def _drop_other_choices(sources: Sequence[tuple[dict[str, Any], _Where]], schema: type) -> None:
+def _drop_other_choices(sources: Sequence[Source], schema: type) -> None:
     """Take out settings that belong to another choice than a later source makes: another algorithm's expansion."""
     for section, name, settings in _choices(schema):
         chosen = None
@@ -384,7 +238,7 @@ def _section(values: Any, keys: Sequence[str]) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def _replace_settings(sources: Sequence[tuple[dict[str, Any], _Where]], schema: type) -> None:
+def _replace_settings(sources: Sequence[Source], schema: type) -> None:
     """Take out settings that a later source gives as a whole: the two need not go together."""
     for number, (_, where) in enumerate(sources):
         for key in (key for key in _settings(schema) if key in where.lines):
@@ -421,7 +275,3 @@ def _check_ranges(section: Any, origin: _Origin, prefix: str = "") -> None:
             _check_ranges(value, origin, f"{key}.")
         elif wrong := out_of_range(entry, value):
             raise ConfigError(f"{origin.of(key)}: {key} is {value}, {wrong}")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

@@ -68,7 +68,7 @@ class BackgroundLoop:
         try:
             with self._submitting:
                 self._check_open(work)
-                # Set first: Ctrl-C may come while the work is handed over, and ``cancel`` copes with work that never began.
+                # Set first: Ctrl-C may come during the hand-over, and ``cancel`` copes with work that never began.
                 handed_over = True
                 self.loop.call_soon_threadsafe(begin)
             # Not for ever at once: Ctrl-C that comes just before a wait is noticed when it is over.

@@ -24,7 +24,7 @@ FOLDERS = {
 
 def add_parser(commands: Any) -> None:
     """Add ``configs`` to the subparsers of the command."""
-    from at2po_agent.packaged_configs import packaged
+    from at2po_agent.config_files import packaged
 
     parser = commands.add_parser("configs", help="list the configurations that --cfg knows by name, or print one")
     complete(parser.add_argument("name", nargs="?", metavar="NAME", help="print this one"), packaged)
@@ -32,7 +32,7 @@ def add_parser(commands: Any) -> None:
 
 
 def _configs(arguments: argparse.Namespace) -> int:
-    from at2po_agent.packaged_configs import locate, packaged, summary
+    from at2po_agent.config_files import locate, packaged, summary
 
     if arguments.name is not None:
         say(locate(arguments.name).read_text(encoding="utf-8").rstrip("\n"))

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from at2po_agent.packaged_configs import packaged
+from at2po_agent.config_files import packaged
 
 
 def add_configuration(parser: argparse.ArgumentParser, *, example: str, required: bool = False) -> None:

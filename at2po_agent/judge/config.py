@@ -10,8 +10,8 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from omegaconf import MISSING
 
+from at2po_agent.config_files import Files
 from at2po_agent.method.expansion import EntropyGuided
-from at2po_agent.packaged_configs import Files
 from at2po_agent.policy.loading import Device
 from at2po_agent.rollouts.grow import Limits, TokenLimits
 from at2po_agent.settings import SENT, ConfigError, above, at_least, load

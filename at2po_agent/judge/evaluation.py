@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from at2po_agent import signals
+from at2po_agent.config_files import Files
 from at2po_agent.environments import check_env_id, import_tasks
 from at2po_agent.judge.config import JudgeConfig
 from at2po_agent.judge.display import EvaluationDisplay
@@ -32,7 +33,6 @@ from at2po_agent.judge.results.tables import summary_table, write_table
 from at2po_agent.judge.results.tree_report import conclude_tree
 from at2po_agent.judge.tree.local import search_local_trees
 from at2po_agent.judge.tree.search import check_tree, sampled, search_trees
-from at2po_agent.packaged_configs import Files
 from at2po_agent.policy.loading import resolve_policy
 from at2po_agent.rollouts.outages import Outages
 from at2po_agent.terminal import SafeConsole, say_loading

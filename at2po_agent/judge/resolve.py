@@ -11,8 +11,8 @@ from typing import Any
 
 import platformdirs
 
+from at2po_agent.config_files import Files
 from at2po_agent.judge.config import JudgeConfig, ModelConfig, check_model, load_judge_config
-from at2po_agent.packaged_configs import Files
 from at2po_agent.policy.base import PolicyError
 from at2po_agent.policy.loading import BUILTIN, resolve_policy
 from at2po_agent.provenance import files_digest

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_type_hints
 import numpy as np
 
 from at2po_agent import signals
+from at2po_agent.errors import ConfigError
 from at2po_agent.method import algorithms
 from at2po_agent.method.credit import EPSILON, TurnCredit
 from at2po_agent.method.shaping import NoShaping, Shaping
@@ -35,6 +36,8 @@ from at2po_agent.tasks import run_all
 from at2po_agent.training import checkpoints
 from at2po_agent.training.config import TrainConfig, load_config
 from at2po_agent.training.run_dir import RunDirError, read_trees, step_of, tree_files
+from at2po_agent.training.stored_files import fitting, read_value
+from search_backend.outside import Unusable
 
 if TYPE_CHECKING:
     from at2po_agent.training.session import Session
@@ -248,6 +251,48 @@ def _leaves_under(tree: TurnTree) -> Mapping[int, list[int]]:
         for n in path:
             under.setdefault(n, []).append(leaf)
     return under
+
+
+def joined(audits: Sequence[Audit]) -> Audit:
+    """Audits of the same step of several runs, such as the seeds of one variant, as one; trees are numbered through.
+
+    Raises:
+        ConfigError: they are of different steps, numbers of fresh rollouts or numbers of turns picked at once.
+    """
+    first, turns, trees = audits[0], list[AuditedTurn](), 0
+    for one in audits:
+        for name in ("step", "forks", "per_round"):
+            if getattr(one, name) != getattr(first, name):
+                raise ConfigError(
+                    f"the audits of {first.run} and {one.run} differ in {name}: {getattr(first, name)} and "
+                    f"{getattr(one, name)}; only equal ones can be joined"
+                )
+        turns += [replace(turn, tree=trees + turn.tree) for turn in one.turns]
+        trees += one.trees
+    return replace(first, run=", ".join(one.run for one in audits), trees=trees, turns=tuple(turns))
+
+
+def read_audit(folder: Path) -> Audit:
+    """The audit that ``write_audit`` left in a folder.
+
+    Raises:
+        RunDirError: there is none, or its ``audit.json`` cannot be read.
+    """
+    try:
+        return read_value(folder / "audit.json", _check_audit)
+    except FileNotFoundError:
+        raise RunDirError(f"{folder} has no audit.json: give the directory of a finished audit") from None
+    except Unusable as error:
+        raise RunDirError(f"{error}; make the audit again") from error
+
+
+def _check_audit(value: object) -> Audit:
+    found = fitting(value, Audit)
+    for turn in found.turns:
+        for name in ("values", "roots", "parents"):
+            if missing := [form for form in VALUES if form not in getattr(turn, name)]:
+                raise Unusable(f"turn {turn.node} of tree {turn.tree} has no {missing[0]} in its {name}")
+    return found
 
 
 def to_json(found: Audit) -> dict[str, Any]:

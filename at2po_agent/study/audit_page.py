@@ -12,9 +12,10 @@ import numpy as np
 
 from at2po_agent.atomic_files import plain_json, write_text
 from at2po_agent.intervals import mean_interval
-from at2po_agent.judge.results.tables import Sheet, markdown, markdown_text
-from at2po_agent.judge.view.page import Heading, write_page
+from at2po_agent.judge.results.tables import Sheet
+from at2po_agent.judge.view.page import Heading
 from at2po_agent.study.audit import ADVANTAGES, VALUES, Audit, AuditedTurn, to_json
+from at2po_agent.study.page import Report
 
 _NONE = "–"
 _LEAVES = ((1, 1), (2, 3), (4, 7), (8, 10**9))
@@ -30,27 +31,19 @@ PREDICTORS: Mapping[str, Predictor] = {
 """What may say where a fork pays, beside a random choice."""
 
 
-def write_audit(folder: Path, found: Audit) -> None:
-    """Write ``audit.json``, ``audit.html`` and ``audit.md`` into a folder.
+def write_audit(folder: Path, found: Audit, commands: Sequence[str] = ()) -> None:
+    """Write ``audit.json``, ``audit.html`` and ``audit.md`` into a folder, the last with the commands that made it.
 
     Raises:
         DiskError: they cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "audit.json", json.dumps(plain_json(to_json(found)), indent=1) + "\n")
-    tables, title, said = sheets(found), f"Audit of {found.run}", notes(found)
-    heading = Heading(title, f"trees of step {found.step}, {found.forks} fresh rollouts a turn", False, ())
-    head = {
-        "kind": "audit",
-        **heading.to_json(),
-        "sheets": [vars(sheet) for sheet in tables],
-        "charts": [_calibration(found), _paying(found)],
-        "notes": said,
-    }
-    write_page(folder / "audit.html", title, head, [])
-    lines = [f"# {markdown_text(title)}", "", f"{markdown_text(heading.subtitle)}.", ""]
-    lines += [f"- {markdown_text(note)}" for note in said]
-    write_text(folder / "audit.md", "\n".join([*lines, "", *map(markdown, tables)]).rstrip("\n") + "\n")
+    subtitle = f"trees of step {found.step}, {found.forks} fresh rollouts a turn"
+    heading = Heading(f"Audit of {found.run}", subtitle, False, ())
+    report = Report(heading, sheets(found), [_calibration(found), _paying(found)], notes(found))
+    report.write_html(folder / "audit.html", "audit")
+    report.write_markdown(folder / "audit.md", commands)
 
 
 def notes(found: Audit) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from omegaconf import MISSING
 
-from at2po_agent.packaged_configs import Files, locate, locate_all
+from at2po_agent.config_files import Files, locate, locate_all
 from at2po_agent.settings import ConfigError, at_least, load
 from at2po_agent.training.config import TrainConfig, load_config
 

@@ -35,14 +35,14 @@ class Report:
     charts: Sequence[Mapping[str, Any]]  # as ``chart.js`` draws them; of the HTML page only
     notes: Sequence[str] = ()
 
-    def write_html(self, path: Path) -> None:
-        """Write everything into one file that needs no network.
+    def write_html(self, path: Path, kind: str = "comparison") -> None:
+        """Write everything into one file that needs no network; ``kind`` is what its header calls it.
 
         Raises:
             DiskError: it cannot be written.
         """
         head = {
-            "kind": "comparison",
+            "kind": kind,
             **self.heading.to_json(),
             "sheets": [asdict(sheet) for sheet in self.sheets],
             "charts": self.charts,

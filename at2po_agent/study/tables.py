@@ -6,15 +6,18 @@ from collections.abc import Iterable, Iterator
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+
 from at2po_agent.judge.results.tables import Sheet
 from at2po_agent.study.comparison import TrainingComparison
-from at2po_agent.study.curves import Point
+from at2po_agent.study.curves import Point, table_at
 from at2po_agent.study.runs import COSTS, TrainedRun, decisive, flat
 from at2po_agent.study.statistics import Compared, Estimate, estimate
 from at2po_agent.terminal import amount, counted
 
 _NONE = "–"
 _ON_THE_WAY = (0.25, 0.5, 0.75, 1.0)  # parts of the budget
+_MOST_STEPS = 8  # columns of a table by step
 
 
 def sheets(found: TrainingComparison) -> list[Sheet]:
@@ -22,7 +25,7 @@ def sheets(found: TrainingComparison) -> list[Sheet]:
     made = [_scores(found)]
     if len(found.variants) > 1:
         made.append(_differences(found))
-    made += [_areas(found), _way(found), _costs(found), *_settings(found)]
+    made += [_areas(found), _way(found), *_by_step(found), _costs(found), *_settings(found)]
     if found.failed:
         made.append(Sheet("Runs that are not in these numbers", ("run", "why"), tuple(found.failed.items())))
     return made
@@ -116,6 +119,28 @@ def _way(found: TrainingComparison) -> Sheet:
         rows.append((one.name, *(f"{_shown(found, one.points[i].mean)} [{_range(found, one.points[i])}]" for i in at)))
     header = ("", *(f"at {amount(part * end)}" for part in _ON_THE_WAY))
     return Sheet(f"{found.measured.heading} on the way, by {COSTS[axis]}{_unit(found)}", header, tuple(rows))
+
+
+def _by_step(found: TrainingComparison) -> Iterator[Sheet]:
+    """Scores after equally many steps, which tell a better step from a cheaper one; nothing without two variants there.
+
+    A cell needs an evaluation of every run of its variant after exactly that step.
+    """
+    cells: dict[int, dict[str, str]] = {}
+    for variant in found.variants:
+        runs = list(variant.runs.values())
+        by_step = [{scores.step: scores for scores in run.evaluations} for run in runs]
+        for step in sorted(set.intersection(*map(set, by_step)) - {0}):
+            one = estimate(np.stack([table_at(scores[step], found.questions) for scores in by_step]))
+            one = one.within(0.0, 1.0) if found.measured.share else one
+            cells.setdefault(step, {})[variant.name] = f"{_shown(found, one.mean)} [{_range(found, one)}]"
+    steps = sorted(step for step, by_variant in cells.items() if len(by_variant) > 1)
+    if steps:
+        # The last one, and as many before it as there is room for, evenly spread.
+        steps = sorted(set(steps[:: -max(1, -(-len(steps) // _MOST_STEPS))]))
+        rows = [(variant.name, *(cells[step].get(variant.name, _NONE) for step in steps)) for variant in found.variants]
+        header = ("", *(f"step {step}" for step in steps))
+        yield Sheet(f"{found.measured.heading} after equally many steps{_unit(found)}", header, tuple(rows))
 
 
 def _costs(found: TrainingComparison) -> Sheet:

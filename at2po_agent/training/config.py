@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from at2po_agent.config_files import Files, locate_all
 from at2po_agent.environments import EnvConfig
 from at2po_agent.method.algorithms import AlgorithmConfig
-from at2po_agent.packaged_configs import Files, locate_all
 from at2po_agent.policy.engine import EngineConfig
 from at2po_agent.policy.loading import PolicyConfig, refuse_endpoint
 from at2po_agent.policy.lora import LoraConfig

@@ -180,10 +180,12 @@ def _alike(blocks: Iterator[Block]) -> Iterator[list[Block]]:
     """Blocks in groups whose padding costs less than calls of their own."""
     group: list[Block] = []
     width = pairs = 0
+    # Largest first, so that a block is padded to the widest of its group and the first has the most keys.
     for block in sorted(blocks, key=lambda block: (block.causal, len(block.keys), len(block.tokens)), reverse=True):
         first = group[0] if group else block
         wider, own = max(width, len(block.tokens)), len(block.tokens) * len(block.keys)
         padded = (len(group) + 1) * wider * len(first.keys)
+        # A group ends where a call of its own costs less than more padding, or where it would take too much memory.
         wasteful = padded > _MAX_PAIRS or padded - pairs - own > _CALL_PAIRS + pairs // 4
         if group and (wasteful or first.causal != block.causal):
             yield group

@@ -93,8 +93,10 @@ class _Trie:
         """Depth-first index, size of the subtree and depth of every token."""
         n = len(self.ids)
         size, free, depth, start = [1] * n, [0] * n, [0] * n, [0] * n
+        # Parents stand before their children, so from the end every size is complete when its parent needs it.
         for i in range(n - 1, 0, -1):
             size[self.parents[i]] += size[i]
+        # From the front: a token begins at the next free place of its parent, which moves on by its whole subtree.
         for i in range(n):
             if i:
                 parent = self.parents[i]
@@ -120,15 +122,19 @@ def pack_tree(tree: TurnTree, advantages: Sequence[Sequence[float]]) -> PackedTr
     """
     paths = [path for _, path in tree.trajectories()]
     _check(tree, paths, advantages)
+    # Put every turn into one trie of tokens, so that what paths share is there once. For each node: the trie token that
+    # its children follow, and the slots of its action tokens among all predictions.
     trie = _Trie()
     ends_at = {ROOT: _extend(trie, -1, tree[ROOT].observation)}
     slots: dict[int, list[int]] = {}
     for index in itertools.chain.from_iterable(paths):
         if index not in slots:
             ends_at[index], slots[index] = _insert(trie, tree[index], ends_at[tree[index].parent])
-    turns = [index for path in paths for index in path]  # every (leaf, turn)
+    # The losses count a turn once for every leaf below it: unroll to one row per (leaf, turn, action token).
+    turns = [index for path in paths for index in path]
     turn_ids = np.repeat(np.arange(len(turns)), [len(slots[index]) for index in turns])
     sequence_of_turn = np.repeat(np.arange(len(paths)), [len(path) for path in paths])
+    # Number the trie in depth-first order, where the descendants of a token are the stretch right after it.
     start, size, depth = trie.depth_first()
     order = np.argsort(start)
     action = trie.action_tokens()

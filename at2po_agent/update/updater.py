@@ -116,11 +116,13 @@ class Updater:
         self.steps = int(state["steps"])
 
     def _step(self, trees: Sequence[PackedTree]) -> dict[str, float]:
+        # A tree whose advantages are all zero has no gradient, unless the loss has a KL term.
         used = [tree for tree in trees if self.objective.kl_coef or tree.has_signal]
         found = {"tokens_forwarded": float(sum(len(tree.ids) for tree in used))}
         found["trees_without_signal"] = float(sum(not tree.has_signal for tree in trees))
         found |= self._backward(used, trees)
         norm = float(whole(torch.nn.utils.clip_grad_norm_(self.parameters, self.config.grad_clip or math.inf)))
+        # One bad batch must not ruin the weights: it is left out, and the metrics show it.
         if not math.isfinite(norm):
             self.optimizer.zero_grad()
             return {"skipped_steps": 1.0, "steps": 0.0}

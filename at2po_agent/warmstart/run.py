@@ -21,8 +21,8 @@ from omegaconf import MISSING
 
 from at2po_agent import tasks
 from at2po_agent.atomic_files import new_directory, write_text
+from at2po_agent.config_files import Files
 from at2po_agent.environments import EnvConfig, check_env_id, import_tasks, make_env
-from at2po_agent.packaged_configs import Files
 from at2po_agent.policy.architecture import positions
 from at2po_agent.policy.base import Sampling
 from at2po_agent.policy.codec import Codec

@@ -44,9 +44,11 @@ class BulkClient(Elasticsearch):
             raise
 
     def _patiently(self, lines: list[Any], arguments: dict[str, Any]) -> ObjectApiResponse[Any]:
+        # The server refused this size before: do not ask again.
         size = sum(map(len, lines))
         if size >= self.refused_bytes and len(lines) > 2:
             return self._halved(lines, arguments)
+        # Answers by document; ``open_`` are the documents that the server has not taken yet.
         items: list[dict[str, Any] | None] = [None] * (len(lines) // 2)
         open_ = list(range(len(items)))
         pauses = BACKOFF.pauses(RETRIES)
@@ -54,6 +56,7 @@ class BulkClient(Elasticsearch):
             try:
                 response = super().bulk(operations=[lines[2 * i + part] for i in open_ for part in (0, 1)], **arguments)
             except ApiError as error:
+                # Too large: send halves, down to a single document, which nothing can make smaller.
                 if error.status_code == 413 and len(lines) > 2:
                     self.refused_bytes = min(self.refused_bytes, size)
                     return self._halved(lines, arguments)
@@ -62,6 +65,7 @@ class BulkClient(Elasticsearch):
                         f"{self.address}: a document of {size} bytes is larger than the server takes (HTTP 413; "
                         f"http.max_content_length, or a proxy's limit): {lines[1][:120]!r}…"
                     ) from error
+                # Other errors: wait and try again, or raise where that does not help.
                 self._pause(failure(error, self.address), pauses, error)
                 continue
             except CLIENT_ERRORS as error:
@@ -70,6 +74,7 @@ class BulkClient(Elasticsearch):
             try:
                 for i, item in zip(open_, response["items"], strict=True):
                     items[i] = item
+                # The server may have taken some documents and had no room for others: send only those again.
                 open_ = [i for i in open_ if _is_busy(items[i])]
                 if not open_:
                     return ObjectApiResponse(body={"items": items}, meta=response.meta)

@@ -28,7 +28,7 @@ TREE = next(path for path in EVALUATIONS if (path / "tree.json").exists())
 READ = [["view"], ["view", "--html", "page.html"], ["compare"], ["rescore"], ["export-traces"]]
 TRAINED = [["show-tree"], ["view", "--html", "page.html"]]
 CALMLY = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 

@@ -13,8 +13,8 @@ from tests.helpers import real_tokenizers
 from tests.helpers.hostile import Reader, atoms, open_readers, texts
 from tests.helpers.places import ROOT
 
-SHARES, TEXTS = 2, 200_000
-FUZZED = 100_000
+SHARES, TEXTS = 2, 100_000
+FUZZED = 60_000
 
 
 @pytest.fixture(scope="module")

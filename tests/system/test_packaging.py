@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 
-from at2po_agent.packaged_configs import packaged
+from at2po_agent.config_files import packaged
 from tests.helpers.places import ROOT
 
 

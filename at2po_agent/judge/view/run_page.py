@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from at2po_agent.config_files import read_yaml
 from at2po_agent.judge.episodes.records import EpisodeRecord
 from at2po_agent.judge.results.stored import Finished, facts
 from at2po_agent.judge.results.tree_report import TREE, StoredTree
 from at2po_agent.judge.view.page import Heading, write_page
 from at2po_agent.judge.view.page_episodes import episode_chunks, evaluation_head
 from at2po_agent.judge.view.page_trees import chosen_steps, training_page
-from at2po_agent.settings import read_yaml
 from at2po_agent.terminal import counted
 from at2po_agent.training.run_dir import RunDirError, read_sessions
 from at2po_agent.training.stored_files import read_value, unchanged

@@ -186,6 +186,8 @@ class Batch:
 
     def _read_chunk(self, first: int, prompts: Sequence[Ids], known: Sequence[int]) -> torch.Tensor:
         """One forward pass over the unknown ends of prompts, aligned at their last tokens."""
+        # Every row holds the last ``width`` tokens of its prompt. Where fewer are new, the first columns are padding,
+        # which ``real`` leaves out.
         new = [len(prompt) - start for prompt, start in zip(prompts, known, strict=True)]
         width = max(new)
         self.stats.prefilled_tokens += sum(new)

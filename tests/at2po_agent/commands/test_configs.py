@@ -4,7 +4,7 @@ import pytest
 
 from at2po_agent.commands.configs import FOLDERS
 from at2po_agent.commands.main import main
-from at2po_agent.packaged_configs import FOLDER, packaged, summary
+from at2po_agent.config_files import FOLDER, packaged, summary
 
 
 def test_every_packaged_configuration_has_a_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,17 +6,9 @@ import json
 
 import pytest
 
-from at2po_agent.study.audit import ADVANTAGES, VALUES, Audit, AuditedTurn
+from at2po_agent.study.audit import ADVANTAGES, VALUES, Audit
 from at2po_agent.study.audit_page import notes, sheets, spearman, write_audit
-
-
-def turn(tree: int, value: float, true: float, **changes) -> AuditedTurn:
-    given = {
-        **{"tree": tree, "node": 1, "depth": 1, "leaves": 2, "entropy": 0.5, "stored": 1.0, "fresh": 0.5, "error": 0.1},
-        **{"changed": 0.5, "values": dict.fromkeys(VALUES, value), "roots": dict.fromkeys(VALUES, 0.25)},
-        **{"parents": dict.fromkeys(VALUES, 0.5), "true": true, "true_parent": 0.25, "true_root": 0.0, "signal": True},
-    }
-    return AuditedTurn(**{**given, **changes})
+from tests.helpers.audited import audited_turn as turn
 
 
 @pytest.fixture

@@ -64,10 +64,17 @@ def test_a_study_may_be_composed_too(file):
     assert load_study([file], ["config=quickstart"]).cells[0].training().name == "a-seed1"
 
 
-@pytest.mark.parametrize(("name", "tokens"), [("quickstart_six", 75_000), ("ablations", 75_000), ("harder", 150_000)])
-def test_the_studies_that_ship(name, tokens):
+@pytest.mark.parametrize(
+    ("name", "tokens", "leaves"),
+    [
+        ("quickstart_six", 75_000, {16}),
+        ("ablations", 75_000, {16}),
+        ("harder", 150_000, {16}),
+        ("cheaper_steps", 75_000, {8, 13, 16}),
+    ],
+)
+def test_the_studies_that_ship(name, tokens, leaves):
     study = load_study(name)
     configs = [cell.training() for cell in study.cells if cell.seed == study.config.seeds[0]]
     assert {config.train.max_tokens for config in configs} == {tokens}
-    leaves = {validate(config).expansion.leaves for config in configs}
-    assert leaves == {16}
+    assert {validate(config).expansion.leaves for config in configs} == leaves

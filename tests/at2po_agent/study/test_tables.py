@@ -47,6 +47,27 @@ def test_areas_costs_and_the_way(found):
     assert by_title(found, "Exact match on the way").rows[1][2].startswith("43.8 [")
 
 
+def test_scores_after_equally_many_steps(tmp_path):
+    longer = [[0] * 4, [1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1]]
+    grown = {("grpo", 1): longer, ("grpo", 2): longer[:3], ("at2po", 1): longer[:3], ("at2po", 2): longer[:3]}
+    runs = [
+        TrainedRun.read(write_run(tmp_path / f"{name}{seed}", values, seed=seed, algorithm=name))
+        for (name, seed), values in grown.items()
+    ]
+    sheet = by_title(TrainingComparison.of(by_configuration(runs)), "Exact match after equally many steps, %")
+    # The third step is of one run alone.
+    assert sheet.header == ("", "step 1", "step 2")
+    assert [cell.split()[0] for cell in sheet.rows[1][1:]] == ["25.0", "50.0"]
+
+
+def test_only_some_of_many_steps_are_shown_and_the_last_of_them_is(tmp_path):
+    runs = [
+        TrainedRun.read(write_run(tmp_path / name, [[0] * 4] * 21, seed=1, algorithm=name)) for name in ("a", "grpo")
+    ]
+    header = by_title(TrainingComparison.of(by_configuration(runs)), "Exact match after equally many steps").header
+    assert 2 <= len(header) - 1 <= 8 and header[-1] == "step 20"
+
+
 def test_what_was_equal_and_what_was_not(found):
     assert by_title(found, "Not equal").rows == (("algorithm.name", "grpo", "at2po"),)
     equal = dict(by_title(found, "Equal").rows)

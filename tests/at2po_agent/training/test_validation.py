@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from at2po_agent.packaged_configs import packaged
+from at2po_agent.config_files import packaged
 from at2po_agent.policy.base import PolicyError
 from at2po_agent.settings import ConfigError
 from at2po_agent.training.config import load_config

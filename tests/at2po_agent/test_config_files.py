@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from at2po_agent.packaged_configs import FOLDER, locate, packaged, summary
-from at2po_agent.settings import ConfigError, read_yaml
+from at2po_agent.config_files import FOLDER, locate, packaged, read_yaml, summary
+from at2po_agent.settings import ConfigError
 from at2po_agent.training.config import load_config
 
 
