@@ -86,7 +86,9 @@ def make_env(env_id: str, split: str, kwargs: Mapping[str, Any]) -> TaskEnv[Any]
         DataError: a record of its files is bad.
     """
     if "split" in kwargs:
-        raise ConfigError(f"{env_id}: split={kwargs['split']!r}: use the setting `split` instead")
+        raise ConfigError(
+            f"{env_id}: split={kwargs['split']!r}: set it as env.split for train, and as split for eval and gates"
+        )
     try:
         env = _forkable(env_id, split, **kwargs) if "fork" in kwargs else gymnasium.make(env_id, split=split, **kwargs)
         env = env.unwrapped

@@ -92,7 +92,8 @@ def load(
     try:
         for key in sorted(OmegaConf.missing_keys(merged)):
             place = ", ".join(map(str, paths)) or "the configuration"
-            raise ConfigError(f"{place}: {key} is not set; add it to the file or pass {key}=VALUE")
+            begin = "" if paths else "; or begin with a packaged one, such as --cfg quickstart"
+            raise ConfigError(f"{place}: {key} is not set; add it to the file or pass {key}=VALUE{begin}")
         config = cast(Schema, OmegaConf.to_object(merged))
     except ConfigError:
         raise

@@ -27,7 +27,7 @@ navigation = {
     ],
     "Training": ["training", "settings", "metrics", "algorithms", "own_components", "models", "token_drift"],
     "Scale": ["sglang", "multi_process", "gpu", "benchmarks"],
-    "Judging and studies": ["judging", "studies", "paper_results", "results/*"],
+    "Judging and studies": ["judging", "studies", "results", "results/*", "paper_results"],
     "Integrations": [
         "integrations/trainers",
         *(f"integrations/{name}" for name in ("verl", "skyrl", "trl", "slime", "prime_rl")),

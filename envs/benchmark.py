@@ -202,7 +202,7 @@ class FileBenchmark:
             "Three ways to get it: (1) `at2po-agent data "
             f"pull {self.name}`, from the Hugging Face hub; (2) Download {self.download} ({self.license}) and run "
             f"`at2po-agent data import FILE`; (3) put a file named {names} in DIR/{self.name} and pass data_dir=DIR or "
-            "set AT2PO_DATA=DIR. To try the environment without data: split='demo' asks about a fictional world, "
+            "set AT2PO_DATA=DIR. To try the environment without data, the split demo asks about a fictional world, "
             "and AT2PO-MicroWiki-v0 generates one to train in.",
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from at2po_agent.commands.options import complete, env_words
@@ -12,7 +13,10 @@ from at2po_agent.terminal import say
 
 if TYPE_CHECKING:
     from at2po_agent.policy.loading import Device
+    from at2po_agent.rollouts.evaluate import Episode
     from at2po_agent.training.config import TrainConfig
+
+_TELL_EVERY = 100  # tasks that a policy has played
 
 
 def add_parser(commands: Any) -> None:
@@ -85,6 +89,12 @@ def _scores(config: TrainConfig, ids: Sequence[str]) -> dict[str, float]:
     from at2po_agent.training.session import open_session
 
     with closing(open_session(config, note=lambda line: say(line, error=True))) as session:
-        evaluation = run(evaluate(session.eval_env, ids, session.actor.greedy()))
+        played = count(1)
+
+        def tell(episode: Episode) -> None:
+            if (number := next(played)) % _TELL_EVERY == 0:
+                say(f"the policy has played {number} of {len(ids)} tasks", error=True, progress=True)
+
+        evaluation = run(evaluate(session.eval_env, ids, session.actor.greedy(), on_episode=tell))
         first = session.eval_env.metrics[0].name
     return {episode.question_id: episode.metrics[first] for episode in evaluation.episodes}

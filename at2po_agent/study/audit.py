@@ -131,10 +131,12 @@ def audit(run: Path, step: int, trees: int, forks: int, note: Callable[[str], No
 
     known = auditable(run)
     if step not in known:
-        listed = ", ".join(map(str, known)) or "none"
+        more = "checkpoint.every=1 checkpoint.keep=N log.trees_every=1 keep more"
+        if not known:
+            raise RunDirError(f"{run} stores the trees and the policy that sampled them of no step; {more}")
         raise RunDirError(
-            f"{run} has no stored trees and policy of step {step}; steps that have both: {listed} "
-            "(checkpoint.every=1 checkpoint.keep=N log.trees_every=1 keep more)"
+            f"{run} does not store the trees of step {step} and the policy that sampled them; steps that it can audit: "
+            f"{', '.join(map(str, known))} ({more})"
         )
     if step > 1:
         checkpoints.load(Path(known[step]).parent)

@@ -47,6 +47,11 @@ def notes(found: TrainingComparison) -> list[str]:
         said.append(
             "differences: intervals that hold together with 95 % (Bonferroni), p-values adjusted by Holm's procedure"
         )
+    for variant, compared in zip(found.variants[1:], _compared(found), strict=True):
+        if compared is None:
+            said.append(
+                f"{variant.name} and {found.variants[0].name} have no seed in common, so no difference is shown"
+            )
     said.append("curves and areas end where the cheapest run ends; between evaluations they are straight lines")
     said.append("seconds, also of processors, depend on what else the machine did")
     for run in found.runs:

@@ -76,10 +76,14 @@ class CheckpointConfig:
 class LogConfig:
     """Settings of logging besides metrics.jsonl."""
 
-    trees_every: int = at_least(1, 0)  # steps between stored rollouts: 1 keeps every tree, 0 none
+    trees_every: int = at_least(1, 0)  # steps between stored trees, those of step 1 too; 1 stores all, 0 none
     tensorboard: bool = False  # write event files into the run directory
     wandb_project: str | None = None  # log to this W&B project; a resumed run continues the same W&B run
     examples_every: int = at_least(20, 0)  # steps between trees sent to TensorBoard and W&B as text; 0: none
+
+    def stores_trees(self, step: int) -> bool:
+        """Whether the trees of a step, counted from 1, are stored."""
+        return bool(self.trees_every and (step == 1 or step % self.trees_every == 0))
 
 
 @dataclass(frozen=True)

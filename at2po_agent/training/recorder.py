@@ -124,9 +124,9 @@ class RunRecorder(Recorder):
         return [{name: value for name, value in line.items() if name != "time"} for line in lines]
 
     def trees(self, step: int, records: Callable[[], Iterable[Mapping[str, Any]]]) -> None:
-        """Stored every ``log.trees_every`` steps; every ``log.examples_every``, from step 1 on, the loggers get one."""
+        """Stored as ``log.trees_every`` says; every ``log.examples_every``, from step 1 on, the loggers get one."""
         log = self.run.config.log
-        stored = bool(log.trees_every and step % log.trees_every == 0)
+        stored = log.stores_trees(step)
         shown = bool(self._loggers and self._is_example(step))
         made = list(records()) if stored or shown else []
         if stored:

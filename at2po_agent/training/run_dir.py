@@ -242,6 +242,19 @@ def tree_files(path: Path) -> list[Path]:
     return _step_files(path / "trees", ".jsonl.zst")
 
 
+def some_tree_files(run: Path) -> list[Path]:
+    """``tree_files`` of a run that has some.
+
+    Raises:
+        RunDirError: it has none.
+    """
+    if files := tree_files(run):
+        return files
+    raise RunDirError(
+        f"{run} has no stored trees: they are stored after step 1 and every log.trees_every steps, unless that is 0"
+    )
+
+
 def evaluation_files(path: Path) -> list[Path]:
     """The files with the scores of a run's evaluations, in the order of their steps."""
     return _step_files(path / "evaluations", ".json")

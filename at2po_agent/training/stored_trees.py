@@ -12,7 +12,7 @@ from rich.tree import Tree
 
 from at2po_agent.method.tree import ROOT, TurnNode, TurnTree
 from at2po_agent.terminal import SafeConsole, visible
-from at2po_agent.training.run_dir import RunDirError, read_trees, step_of, tree_files
+from at2po_agent.training.run_dir import RunDirError, read_trees, some_tree_files, step_of
 from at2po_env.tasks import Task
 
 
@@ -61,9 +61,7 @@ def find_tree(
     """
     if not run.is_dir():
         raise RunDirError(f"there is no run directory {run}")
-    files = {step_of(file): file for file in tree_files(run)}
-    if not files:
-        raise RunDirError(f"{run} has no stored trees (log.trees_every=0 stores none)")
+    files = {step_of(file): file for file in some_tree_files(run)}
     if step is not None and step not in files:
         raise RunDirError(f"{run} has no trees of step {step}; it has steps {ranges(sorted(files))}")
     for at in [step] if step is not None else sorted(files, reverse=True):

@@ -178,7 +178,7 @@ def cut(episode: EpisodeRecord) -> bool:
     return any(turn.action.get("kind") == "malformed" and turn.finish == "length" for turn in episode.turns)
 
 
-Verdict = Literal["correct", "wrong", "malformed", "error"]
+Verdict = Literal["correct", "wrong", "malformed", "cut", "error"]
 
 FILTERS: Mapping[str, Callable[[EpisodeRecord], bool]] = {
     "correct": lambda episode: episode.score == 1,
@@ -196,4 +196,6 @@ def verdict(episode: EpisodeRecord) -> Verdict:
         return "error"
     if episode.score == 1:
         return "correct"
-    return "malformed" if episode.ended == "malformed" else "wrong"
+    if episode.ended != "malformed":
+        return "wrong"
+    return "cut" if episode.turns and episode.turns[-1].finish == "length" else "malformed"

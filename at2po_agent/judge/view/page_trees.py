@@ -11,7 +11,14 @@ from at2po_agent.glossary import EPISODES, TIME, Entry, logged
 from at2po_agent.judge.view.page import Heading
 from at2po_agent.method.tree import ROOT, TurnTree
 from at2po_agent.training.metrics import Scores
-from at2po_agent.training.run_dir import RunDirError, evaluation_files, read_metrics, read_trees, step_of, tree_files
+from at2po_agent.training.run_dir import (
+    RunDirError,
+    evaluation_files,
+    read_metrics,
+    read_trees,
+    some_tree_files,
+    step_of,
+)
 from at2po_agent.training.stored_files import read_value
 from at2po_agent.training.stored_types import check_scores
 from at2po_env.dialects import NATIVE, TAGS
@@ -37,9 +44,7 @@ def chosen_steps(run: Path, most: int) -> list[Path]:
     Raises:
         RunDirError: the run has stored no trees.
     """
-    stored = tree_files(run)
-    if not stored:
-        raise RunDirError(f"{run} has no stored trees (log.trees_every=0 stores none)")
+    stored = some_tree_files(run)
     fits = max(1, most // max(1, len(read_trees(stored[-1]))))
     if fits >= len(stored):
         return stored

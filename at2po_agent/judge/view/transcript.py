@@ -14,7 +14,7 @@ from at2po_agent.judge.episodes.records import EpisodeRecord, TurnRecord, verdic
 from at2po_agent.judge.view.passages import Shown, shown_passages
 from at2po_agent.terminal import amount, visible
 
-STYLES = {"correct": "green", "wrong": "red", "malformed": "yellow", "error": "magenta"}
+STYLES = {"correct": "green", "wrong": "red", "malformed": "yellow", "cut": "yellow", "error": "magenta"}
 
 
 _ROOM = 110  # columns of a terminal that has room for more than question and prediction

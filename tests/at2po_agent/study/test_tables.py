@@ -91,6 +91,16 @@ def test_a_run_that_goes_on_after_its_last_evaluation_is_named(tmp_path):
     assert "cut: its last evaluation is after step 1 of 2" in notes(found)
 
 
+def test_variants_without_a_common_seed_have_no_difference_and_the_page_says_so(tmp_path):
+    runs = [
+        TrainedRun.read(write_run(tmp_path / name, [[0] * 4, [1] * 4], seed=seed, algorithm=name))
+        for name, seed in (("at2po", 0), ("grpo", 1))
+    ]
+    assert "grpo and at2po have no seed in common, so no difference is shown" in notes(
+        TrainingComparison.of(by_configuration(runs))
+    )
+
+
 def test_one_seed_is_said_to_be_one(tmp_path):
     runs = [TrainedRun.read(write_run(tmp_path / name, [[0, 1], [1, 1]], algorithm=name)) for name in ("grpo", "gspo")]
     found = TrainingComparison.of(by_configuration(runs))

@@ -85,8 +85,8 @@ def test_everything_is_in_the_directory_on_the_screen_and_with_the_loggers(
     assert wandb.finished == 1
     assert set(example) == {"examples/tree", "examples/best_path", "examples/worst_path", "train/step"}
     assert "At 1?" in example["examples/tree"].page
-    # Every second step is stored.
-    assert [[tree["question"] for tree in read_trees(file)] for file in tree_files(run.path)] == [["At 2?"]]
+    stored = [[tree["question"] for tree in read_trees(file)] for file in tree_files(run.path)]
+    assert stored == [["At 1?"], ["At 2?"]]
     first, second, phase, line = out.getvalue().splitlines()
     assert first.startswith("step 1/4  EM 25.0%") and second.startswith("step 2/4  EM 50.0%")
     assert phase == "evaluation …" and line.startswith("evaluation after step 2: EM 50.0%")
@@ -145,3 +145,8 @@ def test_any_other_process_leaves_nothing(tmp_path: Path, capsys: pytest.Capture
     recorder.close()
     assert not recorder.is_evaluated(2)
     assert list(tmp_path.iterdir()) == [] and capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("every", "stored"), [(0, []), (1, [1, 2, 3, 4, 5, 6]), (3, [1, 3, 6]), (10, [1])])
+def test_the_trees_of_the_first_step_are_stored_unless_none_are(every: int, stored: list[int]) -> None:
+    assert [step for step in range(1, 7) if LogConfig(trees_every=every).stores_trees(step)] == stored

@@ -54,6 +54,7 @@ const ICONS = {
   correct: "M3 8.5l3.2 3.2L13 5",
   wrong: "M4 4l8 8M12 4l-8 8",
   malformed: "M8 3.5v5.5M8 12.2v.3",
+  cut: "M3 8h6M12 3v10",
   error: "M9 2L5 8.5h6L7 14",
   mixed: "M3.5 6h9M8 2v8M3.5 13.5h9",
   search: "M7 3a4 4 0 1 0 0 8a4 4 0 1 0 0-8M10 10l3.5 3.5",

@@ -1,6 +1,6 @@
 // An evaluation: its numbers, its questions, and every transcript turn by turn.
 
-const VERDICTS = { correct: "correct", wrong: "wrong", malformed: "malformed", error: "error" };
+const VERDICTS = { correct: "correct", wrong: "wrong", malformed: "malformed", cut: "cut at the token limit", error: "error" };
 const ENDS = { malformed: "a turn had no usable action", search_limit: "it went on searching after the last search", turn_limit: "no turns left",
                length_limit: "no room left to generate" };
 const SHARES = { em: "Exact match", f1: "F1", contains: "Contains gold", recall: "Gold titles found", malformed: "Malformed", cut: "Cut at the token limit" };

@@ -68,6 +68,9 @@ def test_filters_may_overlap_and_a_verdict_is_one_word():
     assert (names(answered("a")), verdict(answered("a"))) == (["correct"], "correct")
     assert (names(answered("a", "Rom")), verdict(answered("a", "Rom"))) == (["wrong"], "wrong")
     assert (names(malformed("a")), verdict(malformed("a"))) == (["wrong", "malformed"], "malformed")
+    (turn,) = malformed("a").turns[-1:]
+    too_long = replace(malformed("a"), turns=(*malformed("a").turns[:-1], replace(turn, finish="length")))
+    assert (names(too_long), verdict(too_long)) == (["wrong", "cut"], "cut")
     assert (names(failed("a")), verdict(failed("a"))) == (["error"], "error")
 
 
