@@ -87,8 +87,7 @@ def make_env(env_id: str, split: str, kwargs: Mapping[str, Any]) -> TaskEnv[Any]
     """
     if "split" in kwargs:
         raise ConfigError(
-            f"{env_id}: split={kwargs['split']!r}: the split has a setting of its own: env.split of train, split of "
-            "eval and gates"
+            f"{env_id}: split={kwargs['split']!r}: set it as env.split for train, and as split for eval and gates"
         )
     try:
         env = _forkable(env_id, split, **kwargs) if "fork" in kwargs else gymnasium.make(env_id, split=split, **kwargs)

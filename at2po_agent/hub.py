@@ -55,7 +55,7 @@ def pull(source: FileSource, split: str, data_dir: Path, *, revision: str = "mai
     try:
         promised = get_hf_file_metadata(url, token=False, endpoint=endpoint)
         if promised.etag is None or promised.size is None:
-            raise HubError(f"{url}: the hub says neither size nor digest of the file; is {endpoint} a hub?")
+            raise HubError(f"{url}: the server gives neither size nor digest of the file; is {endpoint} a hub?")
         if target.is_file() and _digest(target, promised.etag) == promised.etag:
             return None
         with writing(target):
@@ -63,10 +63,10 @@ def pull(source: FileSource, split: str, data_dir: Path, *, revision: str = "mai
         partial = target.with_name(f".part-{promised.etag[:16]}-{target.name}")
         _fetch(promised.location, partial, promised.size)
     except _network_errors() as error:
-        kept = f" {partial.stat().st_size:,} bytes are kept." if partial and partial.exists() else ""
+        kept = f" {partial.stat().st_size:,} bytes are there already." if partial and partial.exists() else ""
         raise HubError(
-            f"{address} could not be fetched from {endpoint}: {_first_line(error)}.{kept} The same command goes on "
-            f"from where it stopped; HF_ENDPOINT names another hub. Or fetch {url} elsewhere, and run "
+            f"{address} could not be fetched from {endpoint}: {_first_line(error)}.{kept} Run the same "
+            f"command again to continue; HF_ENDPOINT names another hub. Or download {url} elsewhere, and run "
             f"`at2po-agent data import FILE --as {source.name}/{split}`"
         ) from error
     return _accept(partial, promised.etag, target, source, split, data_dir)
@@ -89,7 +89,7 @@ def _accept(partial: Path, etag: str, target: Path, source: FileSource, split: s
     if found != etag:
         partial.unlink()
         raise HubError(
-            f"{target.name} of {source.name} came with the digest {found}, the hub promised {etag}: try again"
+            f"{target.name} of {source.name} has the digest {found}, but the hub announced {etag}: try again"
         )
     try:
         dataset = source.load_file(partial, split)

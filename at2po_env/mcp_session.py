@@ -168,7 +168,7 @@ class Session:
         except mcp.MCPError as error:
             raise ToolFault(f"{what}: {error.message}"[:_MOST_ERROR]) from error
         except (RuntimeError, ValueError) as error:
-            raise ToolFault(f"{what}: a result that is none: {' '.join(str(error).split())}"[:500]) from error
+            raise ToolFault(f"{what}: an invalid result: {' '.join(str(error).split())}"[:500]) from error
         finally:
             asking.cancel()
         await self._lose(sessions, link)

@@ -258,8 +258,8 @@ class SearchQAEnv(TaskEnv[EpisodeState]):
         for turn in snapshot.turns():
             if self.dialect.parse(turn.text) != turn.action:
                 raise SnapshotError(
-                    f"the snapshot of question {snapshot.question.id!r} says of the turn {turn.text!r:.80} that it is "
-                    f"{turn.action}, which it is not: it was changed"
+                    f"the snapshot of question {snapshot.question.id!r} was modified: it records the turn "
+                    f"{turn.text!r:.80} as {turn.action}, which it is not"
                 )
         return dataclasses.replace(snapshot, played=True)
 

@@ -275,7 +275,7 @@ class TaskEnv(ForkableEnv[SnapshotT]):
             return self.tasks[int(self.np_random.integers(len(self.tasks)))]
         if self._first is None:
             raise ValueError(
-                f"copies={self.copies} share the {self.task_word}s: reset(seed=…) says whose share is whose"
+                f"copies={self.copies} share the {self.task_word}s: reset(seed=…) decides which share is whose"
             )
         share = range(self._first, len(self.tasks), self.copies)
         self._taken += 1

@@ -94,12 +94,12 @@ class ToolEnv(EpisodeEnv):
 
     def _check(self, tasks: Sequence[ToolTask], tools: Sequence[str]) -> None:
         if len(self._by_id) < len(tasks):
-            raise DataError(f"{self.name} {self.split}: two tasks have one id")
+            raise DataError(f"{self.name} {self.split}: two tasks have the same id")
         dialect = self.rules.dialect
         if taken := {name for name in tools if tools.count(name) > 1} | {*tools} & {dialect.answer, dialect.think}:
-            raise ValueError(f"no tool can be called {sorted(taken)}: another tool or a tag of the dialect is")
+            raise ValueError(f"tool names {sorted(taken)} are taken by another tool or by a tag of the dialect")
         if unknown := set(self.rules.ends) - set(self.tools):
-            raise ValueError(f"ends names tools that there are not: {sorted(unknown)}; there are {sorted(self.tools)}")
+            raise ValueError(f"ends names unknown tools {sorted(unknown)}; the tools are {sorted(self.tools)}")
         try:
             described = [[task.id, task.text, task.group, list(task.answers), dict(task.state)] for task in tasks]
             self._tasks_digest = chain("tasks", json.dumps(described, sort_keys=True, allow_nan=False))
@@ -315,8 +315,8 @@ class ToolEnv(EpisodeEnv):
             read = self.rules.dialect.parse(episode.turn.text, self.tools)
             if action_json(read.to_json()) != episode.turn.action:
                 raise SnapshotError(
-                    f"the snapshot of task {snapshot.task_id!r} says of the turn {episode.turn.text!r:.80} that it is "
-                    f"{episode.turn.action}, which it is not: it was changed"
+                    f"the snapshot of task {snapshot.task_id!r} was modified: it records the turn "
+                    f"{episode.turn.text!r:.80} as {episode.turn.action}, which it is not"
                 )
         return replace(snapshot, played=True)
 

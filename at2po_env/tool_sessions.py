@@ -81,8 +81,8 @@ def check_forkable(hosts: Iterable[ToolHost]) -> None:
     """
     if kept := _kept(hosts):
         raise ForkError(
-            f"{kept}: an episode cannot be forked, nor continued from a snapshot, as the server may keep a state of "
-            "it: say stateless=True where its calls change nothing, or how='replay' where every session starts anew"
+            f"{kept}: an episode cannot be forked, nor continued from a snapshot, because the server may have "
+            "state: pass stateless=True if its calls change nothing, or how='replay' if every session starts fresh"
         )
 
 
@@ -94,8 +94,8 @@ def check_not_lost(hosts: Iterable[ToolHost]) -> None:
     """
     if kept := _kept(hosts):
         raise ToolUnavailable(
-            f"{kept}: the session of this episode is lost, with what the server knew of it: begin the episode again; "
-            "stateless=True (calls change nothing) or how='replay' lets episodes go on"
+            f"{kept}: the session of this episode is lost, and the server's state with it: begin the episode again; "
+            "with stateless=True (calls change nothing) or how='replay', episodes can continue"
         )
 
 

@@ -110,7 +110,7 @@ class Tool:
             raise TypeError(f"a tool is a function with a name, got {function!r}")
         description = inspect.getdoc(function)
         if not description:
-            raise TypeError(f"tool {name} has no docstring: it is what the model is told")
+            raise TypeError(f"tool {name} has no docstring, which describes it to the model")
         fields: dict[str, Any] = {}
         takes_state = False
         for parameter in inspect.signature(function, eval_str=True).parameters.values():

@@ -218,7 +218,7 @@ def configured(component: Any, name: str, settings: Mapping[str, Any], at: str) 
     """
     if not dataclasses.is_dataclass(component):
         if inspect.isclass(component):
-            raise ComponentError(f"{at}: {name} is a class but no dataclass, so that its settings cannot be checked")
+            raise ComponentError(f"{at}: {name} is a class but not a dataclass, so its settings cannot be checked")
         if settings:
             raise ComponentError(f"{at}.{next(iter(settings))}: {name} has no settings")
         return component

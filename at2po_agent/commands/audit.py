@@ -21,20 +21,20 @@ def add_parser(commands: Any) -> None:
     audit = commands.add_parser(
         "audit",
         help="compare the credit of stored trees with fresh rollouts from the same turns",
-        description="Replays the turns of stored trees, samples new episodes after each with the policy of that step, "
-        "and compares V(n) and A(n) of every form with their mean reward. Writes audit.json, audit.html and audit.md. "
+        description="Replay the turns of stored trees, sample new episodes after each with the policy of that step, "
+        "and compare V(n) and A(n) of every form with their mean reward. Write audit.json, audit.html and audit.md. "
         "See docs/studies.md.",
     )
     audit.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="directory of a training run")
-    audit.add_argument("--list", action="store_true", help="list the steps that can be audited, and stop")
+    audit.add_argument("--list", action="store_true", help="list the steps that can be audited, and exit")
     audit.add_argument("--step", type=int, metavar="N", help="default: the last one that can be audited")
-    audit.add_argument("--trees", type=int, default=16, metavar="N", help="stored trees of the step (16)")
-    audit.add_argument("--forks", type=int, default=16, metavar="N", help="fresh rollouts of every turn (16)")
+    audit.add_argument("--trees", type=int, default=16, metavar="N", help="how many stored trees of the step (16)")
+    audit.add_argument("--forks", type=int, default=16, metavar="N", help="fresh rollouts per turn (16)")
     audit.add_argument(
         "--join",
         action="store_true",
-        help="sample nothing: put finished audits of one step, such as those of several seeds, on one page in --out; "
-        "the RUNs are their directories",
+        help="sample nothing: write the finished audits of one step, such as those of several seeds, to one page in "
+        "--out; the RUNs are their directories",
     )
     audit.add_argument("--out", type=Path, metavar="DIR", help="default: RUN/audit/step_N")
     audit.set_defaults(command=_audit)

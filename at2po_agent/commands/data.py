@@ -17,32 +17,32 @@ if TYPE_CHECKING:
 
 def add_parser(commands: Any) -> None:
     """Add ``data status | pull | import | export`` to the subparsers of the command."""
-    data = commands.add_parser("data", help="benchmark files: what is installed, pull from the hub, import from disk")
+    data = commands.add_parser("data", help="show, download, import and export benchmark files")
     what = data.add_subparsers(required=True, metavar="WHAT")
 
     status = what.add_parser(
-        "status", help="every installed split: counts, digest, what it searches; files that are not read"
+        "status", help="list the installed splits: counts, digest, where they search; and files that are not used"
     )
     status.set_defaults(command=_status)
 
-    pull = what.add_parser("pull", help="fetch FlashRAG's files from the Hugging Face hub; goes on where it stopped")
+    pull = what.add_parser("pull", help="download FlashRAG's files from the Hugging Face hub; rerun to continue")
     pull.add_argument("names", nargs="*", metavar="BENCHMARK[/SPLIT]", help="default: all of them")
-    pull.add_argument("--revision", default="main", help="of the hub's repository; default: main")
+    pull.add_argument("--revision", default="main", help="revision of the hub's repository; default: main")
     pull.set_defaults(command=_pull)
 
     take = what.add_parser("import", help="install original files; their layout is recognised")
-    packed = "a data file, a folder of them, or a .zip, .tar, .tar.gz or .gz that holds them"
+    packed = "a data file, a folder, or a .zip, .tar, .tar.gz or .gz archive"
     take.add_argument("files", nargs="+", type=Path, metavar="FILE", help=packed)
-    take.add_argument("--as", dest="stated", metavar="BENCHMARK[/SPLIT]", help="what they are, if they do not tell")
+    take.add_argument("--as", dest="stated", metavar="BENCHMARK[/SPLIT]", help="what they are, if not recognised")
     take.set_defaults(command=_import)
 
     export = what.add_parser(
-        "export", help="write an environment's tasks as Search-R1's Parquet file, which verl reads"
+        "export", help="write an environment's tasks as a Parquet file in Search-R1's layout, which verl reads"
     )
     export.add_argument("env", metavar="ENV_ID", help="a Gymnasium id, e.g. AT2PO-HotpotQA-v0")
     export.add_argument("--split", default="train", help="default: train")
     export.add_argument("--out", type=Path, required=True, metavar="FILE.parquet")
-    export.add_argument("overrides", nargs="*", metavar="key=value", help="of the environment: dialect=search_r1")
+    export.add_argument("overrides", nargs="*", metavar="key=value", help="of the environment, e.g. dialect=search_r1")
     export.set_defaults(command=_export)
 
     for command in (status, pull, take):
@@ -114,7 +114,9 @@ def _import(arguments: argparse.Namespace) -> int:
     from at2po_env.dataset import DataError
 
     if len(arguments.files) > 1 and "/" in (arguments.stated or ""):
-        raise DataError(f"--as {arguments.stated} names one split: import its file alone, the next would replace it")
+        raise DataError(
+            f"--as {arguments.stated} names one split: import a single file, because the next would replace it"
+        )
     importing = _Import(_folder(arguments), arguments.stated)
     for path in arguments.files:
         importing.take(path)
@@ -171,14 +173,14 @@ class _Import:
         try:
             source, split = identify(file.path, self.stated, file.origin)
             if not alone and source.split_of(file.path.name) not in (None, split):
-                raise NoQuestions(f"{file.path}: its name says that it is none of --as {self.stated}")
+                raise NoQuestions(f"{file.path}: its name does not fit --as {self.stated}")
             done = install(file.path, source, split, self.folder, keep=self._taken)
         except DataError as error:
             problem = str(error).replace(str(file.path), str(file.origin))
             if alone or not (source is None or isinstance(error, NoQuestions)):
                 self._fail(problem)
             else:
-                say(f"passed over: {problem}", error=True)
+                say(f"skipped: {problem}", error=True)
             return
         self._taken.add(done.path)
         say(_line(done))

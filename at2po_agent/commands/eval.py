@@ -14,25 +14,25 @@ def add_parser(commands: Any) -> None:
     """Add ``eval`` to the subparsers of the command."""
     parser = commands.add_parser("eval", help="judge a model on one, several or all benchmarks")
     add = parser.add_argument
-    which = "id or group: multi-hop, single-hop, all; repeatable"
+    which = "Gymnasium id, benchmark, or group (multi-hop, single-hop, all); repeatable"
     complete(add("-e", "--env", dest="envs", action="append", metavar="ENV", help=which), env_words)
-    add("-m", "--model", metavar="MODEL", help="its name at the endpoint, an alias, builtin:NAME, a directory or a run")
-    add("-b", "--base-url", metavar="URL", help="of an OpenAI-compatible endpoint, up to and with /v1")
-    add("-k", "--key-var", metavar="KEY_VAR", help="the environment variable that holds the endpoint's key")
-    add("-n", "--questions", type=int, metavar="N", help="the first N of the split; default: all")
-    add("-r", "--samples", type=int, metavar="R", help="episodes of every question; default: 1")
+    add("-m", "--model", metavar="MODEL", help="name at the endpoint, alias, builtin:NAME, model directory or run")
+    add("-b", "--base-url", metavar="URL", help="address of an OpenAI-compatible endpoint, ending in /v1")
+    add("-k", "--key-var", metavar="KEY_VAR", help="the environment variable with the endpoint's key")
+    add("-n", "--questions", type=int, metavar="N", help="use the first N of the split; default: all")
+    add("-r", "--samples", type=int, metavar="R", help="episodes per question; default: 1")
     add("-c", "--concurrency", type=int, metavar="C", help="episodes at a time; default: 64")
     add("-T", "--temperature", type=float, metavar="T", help="default: 0, greedy")
-    add("--seed", type=int, metavar="S", help="of the samples; default: 0")
-    add("--split", metavar="SPLIT", help="default: test where the benchmark has one, else dev")
+    add("--seed", type=int, metavar="S", help="seed of sampling; default: 0")
+    add("--split", metavar="SPLIT", help="default: test if the benchmark has one, else dev")
     add("--search", metavar="URI", help="where to search; default: the passages that come with the questions")
-    add("--wait", type=float, metavar="SECONDS", help="for an endpoint that still starts; default: 10")
-    tree = "grow AT2PO's tree for every question beside chains at equal generated tokens; -T 1 if not given"
+    add("--wait", type=float, metavar="SECONDS", help="wait for an endpoint that is still starting; default: 10")
+    tree = "compare AT2PO's tree with chains at equal generated tokens for every question; -T 1 unless given"
     add("--tree", action="store_true", help=tree)
-    resume = "go on with RUN; without RUN with the newest evaluation of the same model, if there is one"
+    resume = "continue RUN; without RUN, the newest evaluation of the same model, if there is one"
     add("--resume", nargs="?", const="", metavar="RUN", help=resume)
-    add("--start", action="store_true", help="of a run: also the policy that it began with, compared before to after")
-    add("--dry-run", action="store_true", help="print plan, first prompt and an upper bound of tokens; ask nothing")
+    add("--start", action="store_true", help="with -m RUN: also evaluate its starting policy, and compare")
+    add("--dry-run", action="store_true", help="print plan, first prompt and an upper bound on tokens; send nothing")
     add_configuration(parser, example="env.k=5 limits.max_turn_tokens=4096")
     parser.set_defaults(command=_eval)
 
@@ -79,7 +79,9 @@ def _eval(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.resume:
         if arguments.start:
-            raise ConfigError("--start goes with -m RUN: --resume RUN goes on with one evaluation")
+            raise ConfigError(
+                "--start needs -m RUN and cannot be combined with --resume, which continues a single evaluation"
+            )
         return go_on(Path(arguments.resume), overrides, dry_run=arguments.dry_run)
     return evaluate_all(
         arguments.cfg,

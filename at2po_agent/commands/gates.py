@@ -25,9 +25,16 @@ def add_parser(commands: Any) -> None:
     which = "a Gymnasium id, e.g. AT2PO-MicroWiki-v0"
     complete(parser.add_argument("env", metavar="ENV_ID", help=which), env_words)
     parser.add_argument("--policy", metavar="PATH", help="measure this policy too, e.g. builtin:microwiki")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="of the policy (auto)")
     parser.add_argument(
-        "--import", dest="imports", action="append", default=[], metavar="MODULE", help="import it first"
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the policy runs (auto)"
+    )
+    parser.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a module to import first, which registers ids",
     )
     what = "questions=500, split=test, or anything that gymnasium.make is to pass on"
     parser.add_argument("overrides", nargs="*", metavar="key=value", help=what)

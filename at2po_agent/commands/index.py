@@ -22,45 +22,45 @@ def add_parser(commands: Any) -> None:
     index = commands.add_parser("index", help="build, describe or search an index of passages")
     actions = index.add_subparsers(required=True, metavar="ACTION")
 
-    build = actions.add_parser("build", help="index passages; an interrupted load into Elasticsearch goes on")
+    build = actions.add_parser("build", help="index passages; continues an interrupted load into Elasticsearch")
     build.add_argument("uri", metavar="URI", help="embedded:DIR, or elasticsearch://HOST[:PORT]/NAME")
     what = "passages: .jsonl or .tsv, also .gz or .zst; or a folder in BEIR's layout (corpus.jsonl)"
     build.add_argument("files", nargs="*", type=Path, metavar="FILE", help=what)
-    build.add_argument("--benchmark", metavar="NAME", help="instead of files: the contexts of a benchmark's questions")
+    build.add_argument("--benchmark", metavar="NAME", help="instead of files: contexts of a benchmark's questions")
     build.add_argument(
         "--split",
         action="append",
         default=[],
         metavar="SPLIT",
-        help="of the benchmark; repeatable; default: all that are installed",
+        help="split of the benchmark; repeatable; default: all that are installed",
     )
     build.add_argument("--data-dir", type=Path, metavar="DIR", help="where the benchmark's files are")
     build.add_argument(
         "--analyzer",
         default="standard",
         choices=["standard", "english", "multilingual"],
-        help="words as they are (standard), stemmed, or without accents and with Chinese, Japanese, … spelled out",
+        help="words as written (standard), stemmed, or without accents and with Chinese, Japanese, … in characters",
     )
-    build.add_argument("--title-boost", type=int, default=3, metavar="N", help="counted titles (3)")
-    build.add_argument("--shards", type=int, default=1, metavar="N", help="of an index on a server")
-    build.add_argument("--replicas", type=int, default=0, metavar="N", help="of an index on a server")
-    build.add_argument("--memory-mb", type=int, default=512, metavar="MB", help="for sorting (512)")
+    build.add_argument("--title-boost", type=int, default=3, metavar="N", help="how often the title counts (3)")
+    build.add_argument("--shards", type=int, default=1, metavar="N", help="shards of an index on a server (1)")
+    build.add_argument("--replicas", type=int, default=0, metavar="N", help="replicas of an index on a server (0)")
+    build.add_argument("--memory-mb", type=int, default=512, metavar="MB", help="memory for sorting (512)")
     build.set_defaults(command=_build)
 
     info = actions.add_parser("info", help="print the manifest: passages, digests, analyzer, parameters")
     info.add_argument("uri", metavar="URI")
     info.set_defaults(command=_info)
 
-    search = actions.add_parser("search", help="print what queries find")
+    search = actions.add_parser("search", help="print the hits of queries")
     search.add_argument("uri", metavar="URI")
     search.add_argument("queries", nargs="+", metavar="QUERY")
-    search.add_argument("-k", type=int, default=3, metavar="K", help="hits of a query (3)")
+    search.add_argument("-k", type=int, default=3, metavar="K", help="hits per query (3)")
     search.set_defaults(command=_search)
 
-    loads = actions.add_parser("loads", help="list what was loaded under a name on a server; remove what is superseded")
+    loads = actions.add_parser("loads", help="list the loads of an index on a server; delete superseded ones")
     loads.add_argument("uri", metavar="URI", help="elasticsearch://HOST[:PORT]/NAME")
     loads.add_argument(
-        "--remove-superseded", action="store_true", help="delete the indexes that the name no longer stands for"
+        "--remove-superseded", action="store_true", help="delete the loads that a newer one has replaced"
     )
     loads.set_defaults(command=_loads)
 
@@ -72,7 +72,7 @@ def _build(arguments: argparse.Namespace) -> int:
     rate = manifest.passages / seconds
     say(f"{manifest.passages:,} passages in {seconds:,.1f} s ({rate:,.0f}/s)")
     if again := read.count - manifest.passages:
-        say(f"left out: {again:,} that came again, alike in id, title and text")
+        say(f"left out: {again:,} duplicates, equal in id, title and text")
     if arguments.analyzer != "multilingual":
         for warning in read.warnings():
             say(f"warning: {warning}; build it with --analyzer multilingual to find them", error=True)

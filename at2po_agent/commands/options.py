@@ -17,11 +17,15 @@ def add_configuration(parser: argparse.ArgumentParser, *, example: str, required
         example: of overrides.
         required: whether there is nothing to do without a file.
     """
-    files = "YAML file, or the name of a packaged one (at2po-agent configs); repeatable, later ones over earlier ones"
+    files = (
+        "YAML file, or the name of a packaged one (at2po-agent configs); repeatable, later ones override earlier ones"
+    )
     option = parser.add_argument("--cfg", action="append", required=required, metavar="CFG", help=files)
     complete(option, packaged)
     parser.add_argument("--print-config", action="store_true", help="print the whole configuration and stop")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help=f"laid over the files, e.g. {example}")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help=f"settings that override the files, e.g. {example}"
+    )
 
 
 def complete(option: argparse.Action, words: Callable[[], Any]) -> None:

@@ -19,8 +19,8 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**options)
         loudness = self.add_mutually_exclusive_group()
         for letter, name, what in (
-            ("q", Loudness.QUIET, "say results and errors only"),
-            ("v", Loudness.VERBOSE, "also the log lines of libraries, and where an error comes from"),
+            ("q", Loudness.QUIET, "print only results and errors"),
+            ("v", Loudness.VERBOSE, "also print the log lines of libraries, and the traceback of an error"),
         ):
             # Suppressed, so that a command does not set back what stands before its name.
             loudness.add_argument(

@@ -21,8 +21,10 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "plan", help="print the memory and the tokens that a run will need, and whether it fits"
     )
-    parser.add_argument("--memory", type=float, metavar="GIB", help="of each device; default: of this machine's")
-    parser.add_argument("--processes", type=int, default=1, metavar="N", help="that torchrun starts (1)")
+    parser.add_argument(
+        "--memory", type=float, metavar="GIB", help="memory of each device; default: that of this machine"
+    )
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="processes that torchrun will start (1)")
     add_configuration(parser, example="lora.rank=16")
     parser.set_defaults(command=_plan)
 

@@ -24,37 +24,38 @@ if TYPE_CHECKING:
 
 def add_parser(commands: Any) -> None:
     """Add the three to the subparsers of the command."""
-    compare = commands.add_parser(
-        "compare", help="evaluations, or training runs, side by side, with paired differences"
-    )
+    compare = commands.add_parser("compare", help="compare evaluations, or training runs, with paired differences")
+    compare.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run; the first one is the baseline")
     compare.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUN", help="the first one's model, or training, is the baseline"
-    )
-    compare.add_argument(
-        "--metric", metavar="NAME", help="such as f1, turns or completion_tokens; default: the tasks' first"
+        "--metric", metavar="NAME", help="e.g. f1, turns or completion_tokens; default: the tasks' first metric"
     )
     compare.add_argument("--format", choices=("rich", "markdown", "latex"), default="rich")
-    compare.add_argument("--trees", action="store_true", help="of eval --tree: chains, votes and trees against tokens")
-    page = "of training runs, or with --trees: "
-    compare.add_argument("--html", type=Path, metavar="FILE", help=page + "one file with their curves")
-    compare.add_argument("--markdown", type=Path, metavar="FILE", help=page + "the same tables, with the command")
-    compare.add_argument("--anyway", action="store_true", help="compare also what differs in what matters, and say so")
+    compare.add_argument(
+        "--trees", action="store_true", help="of eval --tree: compare chains, votes and trees against tokens"
+    )
+    page = "for training runs, or with --trees: "
+    compare.add_argument("--html", type=Path, metavar="FILE", help=page + "write one file with their curves")
+    compare.add_argument("--markdown", type=Path, metavar="FILE", help=page + "write the same tables, with the command")
+    compare.add_argument("--anyway", action="store_true", help="compare even if data or settings differ, and note it")
     compare.set_defaults(command=_compare)
 
     rescore = commands.add_parser(
-        "rescore", help="score an evaluation's stored answers, or turns, again without a model"
+        "rescore", help="score the stored answers or turns of an evaluation again, without a model"
     )
     rescore.add_argument("run", type=Path, metavar="RUN", help="the directory of an evaluation")
     rescore.set_defaults(command=_rescore)
 
     traces = commands.add_parser(
-        "export-traces", help="episodes as chat-format JSON lines, for fine-tuning, or as a log of Inspect"
+        "export-traces", help="write episodes as chat-format JSON lines for fine-tuning, or as an Inspect log"
     )
     traces.add_argument("run", type=Path, metavar="RUN", help="the directory of an evaluation")
-    traces.add_argument("--only", choices=FILTERS, help="default: every episode that was scored")
+    traces.add_argument("--only", choices=FILTERS, help="which episodes; default: all that were scored")
     traces.add_argument("--format", choices=("chat", "inspect"), default="chat", help="default: chat")
     traces.add_argument(
-        "--out", type=Path, metavar="FILE", help="default: RUN/traces.jsonl, or RUN/traces-ONLY.jsonl; .eval of Inspect"
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="default: RUN/traces.jsonl, or RUN/traces-ONLY.jsonl; for Inspect, .eval",
     )
     traces.set_defaults(command=_export_traces)
 
@@ -73,8 +74,8 @@ def _compare(arguments: argparse.Namespace) -> int:
         return _compare_training(arguments, SafeConsole(width=wide))
     if arguments.html or arguments.markdown:
         raise ConfigError(
-            "--html and --markdown are of training runs, and of evaluations with --trees; `view RUN --html FILE` "
-            "writes the page of an evaluation"
+            "--html and --markdown need training runs, or evaluations with --trees; `view RUN --html FILE` writes the "
+            "page of a single evaluation"
         )
     runs = [Finished.read(path, texts=False) for path in arguments.runs]
     comparison = compare(runs, arguments.metric, anyway=arguments.anyway)
@@ -90,7 +91,7 @@ def _compare_training(arguments: argparse.Namespace, console: Console) -> int:
     runs = [TrainedRun.read(path) for path in arguments.runs]
     found = TrainingComparison.of(by_configuration(runs), anyway=arguments.anyway)
     if arguments.metric not in (None, found.measured.metric):
-        raise ConfigError(f"--metric: training runs store {found.measured.metric} question by question, and no other")
+        raise ConfigError(f"--metric: training runs store only {found.measured.metric} for each question")
     return _show(arguments, console, report(Page(f"{found.measured.source}: training runs"), found))
 
 
@@ -99,7 +100,9 @@ def _compare_trees(arguments: argparse.Namespace, console: Console) -> int:
     from at2po_agent.study.black_box_page import tree_report
 
     if arguments.metric is not None:
-        raise ConfigError("--metric: with --trees the tasks' first metric is compared, as paths vote on it")
+        raise ConfigError(
+            "--metric: leave it out with --trees, which compares the tasks' first metric, as paths vote on it"
+        )
     return _show(arguments, console, tree_report(read_evaluations(arguments.runs)))
 
 

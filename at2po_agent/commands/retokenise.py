@@ -24,21 +24,23 @@ BAR = 24  # characters of a share of 1
 def add_parser(commands: Any) -> None:
     """Add the command to the parser's subparsers."""
     parser = commands.add_parser(
-        "retokenise", help="measure how often re-encoded histories differ from what was sampled, and the ratios' error"
+        "retokenise", help="measure how often re-encoding changes the sampled tokens, and what that does to the ratios"
     )
     parser.add_argument("policy", metavar="POLICY", help="a Hugging Face model directory, or builtin:microwiki")
     which = "a Gymnasium id, e.g. AT2PO-MicroWiki-v0"
     complete(parser.add_argument("env", metavar="ENV_ID", help=which), env_words)
-    parser.add_argument("--questions", type=int, default=64, metavar="N", help="the first of the split (64)")
-    parser.add_argument("--chains", type=int, default=4, metavar="N", help="paths of a question (4)")
-    parser.add_argument("--split", default="dev", help="of the questions (dev)")
-    parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help="of the sampling (1)")
-    parser.add_argument("--max-turn-tokens", type=int, default=512, metavar="N", help="(512)")
+    parser.add_argument("--questions", type=int, default=64, metavar="N", help="use the first N of the split (64)")
+    parser.add_argument("--chains", type=int, default=4, metavar="N", help="paths per question (4)")
+    parser.add_argument("--split", default="dev", help="which questions (dev)")
+    parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help="temperature of sampling (1)")
+    parser.add_argument("--max-turn-tokens", type=int, default=512, metavar="N", help="most tokens per turn (512)")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="of the policy (auto)")
-    parser.add_argument("--svg", type=Path, metavar="FILE", help="write the plot there too")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every turn's numbers there")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="anything that gymnasium.make is to pass on")
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the policy runs (auto)"
+    )
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="also write the plot to FILE")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers of every turn to FILE")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="arguments of gymnasium.make")
     parser.set_defaults(command=_retokenise)
 
 

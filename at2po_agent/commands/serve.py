@@ -24,17 +24,46 @@ def add_parser(commands: Any) -> None:
     add = parser.add_argument
     which = "a Gymnasium id, e.g. AT2PO-HotpotQA-v0"
     complete(add("-e", "--env", required=True, metavar="ENV_ID", help=which), env_words)
-    add("--split", dest="splits", action="append", metavar="SPLIT", help="may be repeated; default: train")
-    add("--import", dest="imports", action="append", default=[], metavar="MODULE", help="import it first")
-    add("--host", default="127.0.0.1", help="default: 127.0.0.1; any other needs --token-var")
-    add("--port", type=int, default=8000, help="default: 8000; 0 takes a free one")
-    add("--token-var", metavar="VAR", help="the environment variable that holds the token that clients must send")
+    add("--split", dest="splits", action="append", metavar="SPLIT", help="repeatable; default: train")
+    add(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a module to import first, which registers ids",
+    )
+    add(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on; any other than the default 127.0.0.1 needs --token-var",
+    )
+    add("--port", type=int, default=8000, help="default: 8000; 0 picks a free one")
+    add("--token-var", metavar="VAR", help="the environment variable with the token that clients must send")
     add("--sessions", type=int, default=256, metavar="N", help="clients at a time; default: 256")
-    add("--idle", type=float, default=600.0, metavar="SECONDS", help="until a silent client is let go; default: 600")
-    add("--max-bytes", type=int, default=1 << 20, metavar="N", help="of a message; default: 1048576")
-    add("--snapshots", type=int, default=100_000, metavar="N", help="kept for forks at most; default: 100000")
-    add("--expire", type=float, default=3600.0, metavar="SECONDS", help="of an unused snapshot; default: 3600")
-    add("overrides", nargs="*", metavar="key=value", help="anything that gymnasium.make is to pass on: k=5 search=URI")
+    add(
+        "--idle",
+        type=float,
+        default=600.0,
+        metavar="SECONDS",
+        help="drop a client that has been silent this long; default: 600",
+    )
+    add("--max-bytes", type=int, default=1 << 20, metavar="N", help="largest size of a message; default: 1048576")
+    add(
+        "--snapshots",
+        type=int,
+        default=100_000,
+        metavar="N",
+        help="most snapshots that are stored for forks; default: 100000",
+    )
+    add(
+        "--expire",
+        type=float,
+        default=3600.0,
+        metavar="SECONDS",
+        help="delete a snapshot that was not used this long; default: 3600",
+    )
+    add("overrides", nargs="*", metavar="key=value", help="arguments of gymnasium.make, e.g. k=5 search=URI")
     parser.set_defaults(command=_serve)
 
 

@@ -14,12 +14,12 @@ def add_parser(commands: Any) -> None:
     """Add ``show-tree`` to the subparsers of the command."""
     parser = commands.add_parser("show-tree", help="print a stored tree: turns, entropy, value, advantage, reward")
     parser.add_argument("run", type=Path, metavar="RUN", help="a run directory")
-    parser.add_argument("--step", type=int, metavar="N", help="default: the last that was stored")
+    parser.add_argument("--step", type=int, metavar="N", help="step of the tree; default: the last one stored")
     parser.add_argument("--index", type=int, metavar="I", help="which tree of the step, from 0; default: the first")
     parser.add_argument("--question", metavar="ID", help="the tree of this question")
-    parser.add_argument("--full", action="store_true", help="do not cut long texts")
-    parser.add_argument("--svg", type=Path, metavar="FILE", help="draw the tree into this file")
-    parser.add_argument("--dark", action="store_true", help="of the drawing: for dark pages")
+    parser.add_argument("--full", action="store_true", help="print long texts in full")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="also draw the tree to FILE")
+    parser.add_argument("--dark", action="store_true", help="draw for a dark background")
     parser.set_defaults(command=_show_tree)
 
 

@@ -21,10 +21,10 @@ def add_parser(commands: Any) -> None:
     study = commands.add_parser(
         "study",
         help="train variants × seeds at one budget, and compare them on one page",
-        description="Trains every variant of a study with every seed, several at a time, and writes page.html and "
-        "page.md into its folder. Run again, it goes on where it was ended. See docs/studies.md.",
+        description="Train every variant of a study with every seed, several at a time, and write page.html and "
+        "page.md into its folder. Run the same command again to continue. See docs/studies.md.",
     )
-    study.add_argument("--only-page", action="store_true", help="train nothing; write the page of what is finished")
+    study.add_argument("--only-page", action="store_true", help="train nothing; write the page of the finished runs")
     add_configuration(study, example="seeds=[1,2] jobs=4", required=True)
     study.set_defaults(command=_study)
 
@@ -55,7 +55,7 @@ def _study(arguments: argparse.Namespace) -> int:
                 states = run(run_cells(study, partial(say, progress=True)))
                 status = int(any(state.state != "finished" for state in states.values()))
             except Interrupted as error:
-                say(f"stopped; go on with: {command}")
+                say(f"stopped; continue with: {command}")
                 states, status = states_of(study), 128 + error.number
         _write(study, states, command)
     return status

@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
 def add_parser(commands: Any) -> None:
     """Add ``train`` to the commands of a parser."""
-    train = commands.add_parser("train", help="train a policy, or go on with a run")
-    train.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run from its last checkpoint")
+    train = commands.add_parser("train", help="train a policy, or resume a run")
+    train.add_argument("--resume", type=Path, metavar="RUN", help="continue a run from its last checkpoint")
     train.add_argument(
-        "--accept-change", metavar="KINDS", help="go on although these have changed: data, index, config, with commas"
+        "--accept-change",
+        metavar="KINDS",
+        help="continue although these have changed: data, index, config, separated by commas",
     )
     add_configuration(train, example="train.steps=10")
     train.set_defaults(command=_train)
@@ -54,12 +56,14 @@ def _open_run(arguments: argparse.Namespace) -> RunDirectory:
     from at2po_agent.training.validation import validate
 
     if arguments.resume and arguments.cfg:
-        raise ConfigError("give --cfg for a new run or --resume to go on with one: a run keeps its own configuration")
+        raise ConfigError(
+            "give either --cfg for a new run, or --resume for an existing one, which has its own configuration"
+        )
     if arguments.resume:
         accept = arguments.accept_change.split(",") if arguments.accept_change else ()
         return RunDirectory.resume(arguments.resume, arguments.overrides, accept)
     if arguments.accept_change:
-        raise ConfigError("--accept-change is for a run that goes on: give it with --resume RUN")
+        raise ConfigError("--accept-change needs --resume RUN")
     config = load_config(arguments.cfg, arguments.overrides)
     validate(config)
     return RunDirectory.create(config)
@@ -80,12 +84,12 @@ def _lead(run: RunDirectory, processes: Processes) -> int:
         result = train_together(run.config, RunRecorder(run, display), stop, processes)
     display.console.print(summary(result))
     if received or result.stopped:
-        display.note(f"stopped after step {result.steps}; go on with: at2po-agent train --resume {run.path}")
+        display.note(f"stopped after step {result.steps}; continue with: at2po-agent train --resume {run.path}")
         return 128 + (received or [signal.SIGTERM])[0]
     if result.collapsed:
         display.note(
-            f"stopped after step {result.steps}, because train.stop_on_collapse is set: {result.collapsed}; go on all "
-            f"the same with: at2po-agent train --resume {run.path}"
+            f"stopped after step {result.steps}, because train.stop_on_collapse is set: {result.collapsed}; "
+            f"continue anyway with: at2po-agent train --resume {run.path}"
         )
         return 1
     return 0

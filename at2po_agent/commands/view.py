@@ -23,13 +23,15 @@ def add_parser(commands: Any) -> None:
     """Add ``view`` to the subparsers of the command."""
     view = commands.add_parser("view", help="read a run's episodes, or write them as one HTML file")
     view.add_argument(
-        "run", type=Path, metavar="RUN", help="directory of an evaluation; with --html also of a training"
+        "run", type=Path, metavar="RUN", help="directory of an evaluation; with --html also of a training run"
     )
-    view.add_argument("--html", type=Path, metavar="FILE", help="one file with everything in it; needs no network")
-    view.add_argument("--trees", type=int, default=2000, metavar="N", help="of a training run, about (2000)")
+    view.add_argument("--html", type=Path, metavar="FILE", help="write everything into one file that needs no network")
+    view.add_argument(
+        "--trees", type=int, default=2000, metavar="N", help="of a training run: about how many trees to include (2000)"
+    )
     view.add_argument("--filter", choices=FILTERS, help="only these episodes")
     view.add_argument("--question", metavar="ID", help="only the episodes of this question, turn by turn")
-    view.add_argument("--full", action="store_true", help="with the texts of the passages")
+    view.add_argument("--full", action="store_true", help="print the texts of the passages too")
     view.set_defaults(command=_view)
 
 

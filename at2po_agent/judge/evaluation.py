@@ -197,13 +197,13 @@ class _Evaluation:
                     self._run_missing(done, display)
             except signals.Interrupted as ended:
                 display.note(
-                    f"stopped with {len(directory.records()):,} of {total:,} episodes recorded; go on with: "
+                    f"stopped with {len(directory.records()):,} of {total:,} episodes recorded; continue with: "
                     f"at2po-agent eval --resume {directory.path}"
                 )
                 return 128 + ended.number
             except Exception:
                 if not directory.discard_if_empty():
-                    display.note(f"after that is put right, go on with: at2po-agent eval --resume {directory.path}")
+                    display.note(f"once that is fixed, continue with: at2po-agent eval --resume {directory.path}")
                 raise
             return conclude_tree(config, directory, display, self.measured) if config.tree else self._conclude(display)
 

@@ -68,4 +68,4 @@ def _check_chat(env: TaskEnv[Any], config: JudgeConfig) -> None:
             f"needs one that shows them as messages: {' or '.join(DIALECT_OF.values())}"
         )
     if bool(env.chat.tools) != (config.format == "native"):
-        raise ConfigError(f"format is {config.format!r}, and env.dialect {dialect!r} is of the other one")
+        raise ConfigError(f"format is {config.format!r}, and env.dialect {dialect!r} belongs to the other format")

@@ -63,7 +63,7 @@ def _find(name: str) -> tuple[Path, Path | None]:
     except PolicyError as error:
         known = " or ".join(map(str, alias_files()))
         raise ConfigError(
-            f"model.name (-m): {name!r} is no endpoint's alias ({known}) and no local model ({error}). A model at an "
+            f"model.name (-m): {name!r} is neither an alias in {known} nor a local model ({error}). A model at an "
             "endpoint needs its address: -b http://HOST/v1"
         ) from error
 
@@ -105,7 +105,7 @@ def starting_policy(model: ModelConfig) -> ModelConfig:
     if model.base_url is not None or path.name != _MODEL or not run.is_file():
         raise ConfigError(
             f"--start compares a training run with the policy that it began with, and model.name (-m), {model.name!r}, "
-            "is no run: give a directory such as runs/quickstart-…"
+            "is not a run: give a directory such as runs/quickstart-…"
         )
     name = load_config(run).policy.path
     resolve_policy(name)

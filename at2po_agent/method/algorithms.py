@@ -86,7 +86,7 @@ class Algorithm:
         for kind in KINDS:
             component = getattr(self, kind.name)
             if not dataclasses.is_dataclass(component) or isinstance(component, type):
-                raise ConfigError(f"algorithm.{kind.name}: {component!r} is no dataclass with its settings")
+                raise ConfigError(f"algorithm.{kind.name}: {component!r} is not a dataclass")
             try:
                 kind.check(component, f"algorithm.{kind.name}: {type(component).__qualname__}")
             except ComponentError as error:

@@ -71,7 +71,7 @@ def refuse_unusable(config: PreTrainedConfig) -> None:
     if reads_both_ways and not getattr(config, "is_decoder", False):
         raise PolicyError(f"a {kind} model is an encoder, which reads in both directions and writes nothing: {other}")
     if config.get_text_config() is not config:
-        raise PolicyError(f"a {kind} model has other parts beside its language model: choose one of language alone")
+        raise PolicyError(f"a {kind} model has other parts besides its language model: choose a text-only model")
     for name in _SIZES:
         size = getattr(config, name, None)
         if not isinstance(size, int) or size < 1:

@@ -231,4 +231,4 @@ def _generation_eos(path: Path) -> tuple[int, ...]:
         given = eos if isinstance(eos, list) else [] if eos is None else [eos]
         return tuple(count(id_, "eos_token_id") for id_ in given)
     except (OSError, Unusable) as error:
-        raise EncodingError(f"{path}: {error}; put the model's own file back") from error
+        raise EncodingError(f"{path}: {error}; restore the model's own file") from error

@@ -28,26 +28,26 @@ class LaunchConfig:
     # Starts one server.
     command: str = "{python} -m sglang.launch_server --model-path {model} --host {host} --port {port}"
     arguments: tuple[str, ...] = ()  # added to the command, such as --mem-fraction-static and 0.5
-    stop: str = ""  # where the command puts its server into the background: what ends it
-    environment: dict[str, str] = field(default_factory=dict)  # such as CUDA_VISIBLE_DEVICES: "{index}"
-    host: str = "127.0.0.1"  # that the servers listen on
-    port: int = at_least(30000, 1)  # of the first server; the others follow
-    start_seconds: float = above(900.0, 0)  # until the first token
+    stop: str = ""  # command that ends the server, if `command` puts it into the background
+    environment: dict[str, str] = field(default_factory=dict)  # variables, such as CUDA_VISIBLE_DEVICES: "{index}"
+    host: str = "127.0.0.1"  # address that the servers listen on
+    port: int = at_least(30000, 1)  # port of the first server; the others follow
+    start_seconds: float = above(900.0, 0)  # longest time until a server answers with its first token
 
 
 @dataclass(frozen=True)
 class EngineConfig:
     """The engine that samples the turns of a run."""
 
-    kind: Literal["local", "sglang"] = "local"  # local: the trained module itself, in this process
-    cuda_graphs: bool = True  # of the local engine on a GPU: decode steps are captured, which spares their launches
-    urls: tuple[str, ...] = ()  # SGLang servers that run already; none: the run starts its own
-    router: str = ""  # URL of SGLang's own router before all of urls, which then decides where a turn is sampled
+    kind: Literal["local", "sglang"] = "local"  # local: the trained model itself, in this process
+    cuda_graphs: bool = True  # capture decode steps of the local engine on a GPU, which saves launches
+    urls: tuple[str, ...] = ()  # SGLang servers that are already running; none: the run starts its own
+    router: str = ""  # URL of SGLang's router in front of all urls; it decides where a turn is sampled
     launch: LaunchConfig = field(default_factory=LaunchConfig)
     sync: Literal["disk", "tensors", "distributed"] = "disk"  # how weights reach the servers after each step
-    sync_address: str = "127.0.0.1"  # this host as the servers reach it, for sync=distributed
-    release_memory: bool = False  # give the servers' memory up while the model is updated: both are on one GPU
-    patience: float = above(600.0, 0)  # seconds that a step waits for a server where none answers
+    sync_address: str = "127.0.0.1"  # address at which the servers reach this host, for sync=distributed
+    release_memory: bool = False  # free the servers' memory during the update, if both share a GPU
+    patience: float = above(600.0, 0)  # seconds that a step waits if no server answers
     timeout: float = above(600.0, 0)  # seconds without an answer after which a server counts as dead
 
     @property

@@ -27,7 +27,7 @@ class PolicyConfig:
 
     path: str = MISSING  # builtin:NAME or a Hugging Face model directory
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the weights
-    device: Device = "auto"  # auto: a GPU where there is one
+    device: Device = "auto"  # auto: a GPU if there is one
 
 
 def load_model(config: PolicyConfig) -> tuple[PreTrainedModel, Codec]:
@@ -91,7 +91,7 @@ def load_policy(path: str | Path, dtype: str | torch.dtype = "float32") -> tuple
         raise PolicyError(f"the model in {path} cannot be loaded: {in_one_line(error)}") from error
     if missing := sorted(report["missing_keys"]):
         raise PolicyError(
-            f"the model in {path} lacks {len(missing)} of its weights, {missing[0]} first: it is not whole"
+            f"the model in {path} is incomplete: it lacks {len(missing)} of its weights, such as {missing[0]}"
         )
     return model, codec
 
@@ -117,7 +117,7 @@ def resolve_policy(path: str | Path, data: Path = DATA) -> Path:
         carried = sorted(config.parent.name for config in data.glob("*/config.json"))
         if name not in carried:
             known = ", ".join(BUILTIN + other for other in carried) or "none"
-            raise PolicyError(f"there is no policy {text!r} in this installation; it carries: {known}")
+            raise PolicyError(f"there is no policy {text!r} in this installation; it has {known}")
         return data / name
     directory = Path(text).expanduser()
     if not (directory / "config.json").is_file():

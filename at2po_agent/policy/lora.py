@@ -35,8 +35,8 @@ _PREFIX = "base_model.model."  # PEFT's, of every name in the file
 class LoraConfig:
     """Low-rank adapters (LoRA, arXiv 2106.09685) that are trained in place of the weights."""
 
-    rank: int = at_least(0, 0)  # 0: none, all weights are trained
-    alpha: float = above(32.0, 0)  # what they add is scaled by alpha / rank
+    rank: int = at_least(0, 0)  # rank of the adapters; 0: none, all weights are trained
+    alpha: float = above(32.0, 0)  # the adapters' output is scaled by alpha / rank
     targets: tuple[str, ...] = (ALL_LINEAR,)  # or names of linear layers, such as q_proj
 
 
@@ -175,7 +175,7 @@ def base_of(folder: Path) -> Path | None:
     base = Path(_peft().PeftConfig.from_pretrained(folder).base_model_name_or_path)
     if not (base / "config.json").is_file():
         raise PolicyError(
-            f"{folder} holds LoRA adapters of the model in {base}, which is not there: put it back, or write its new "
+            f"{folder} has LoRA adapters for the model in {base}, which is not there: restore it, or write its new "
             f"place as base_model_name_or_path in {folder / _CONFIG}"
         )
     return base

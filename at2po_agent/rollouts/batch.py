@@ -20,12 +20,16 @@ from at2po_env.core import ForkableEnv
 class RolloutConfig(TokenLimits):
     """Settings of rollouts."""
 
-    questions: int = at_least(64, 1)  # per step, one tree each
-    temperature: float = above(1.0, 0)  # the log-probabilities that training uses are of this distribution
-    tokens: Literal["exact", "retokenise"] = "exact"  # retokenise: the policy reads re-encoded text, to see the cost
-    # Of a turn whose search or engine failed, from its snapshot; then its path is pruned.
+    questions: int = at_least(64, 1)  # questions per step, with one tree each
+    temperature: float = above(1.0, 0)  # of sampling; log-probabilities in training are of this distribution too
+    tokens: Literal["exact", "retokenise"] = (
+        "exact"  # retokenise: the policy reads re-encoded text, to measure the cost
+    )
+    # Retries of a turn whose search or engine failed, from its snapshot; after the last one its path is dropped.
     retries: int = at_least(10, 0)
-    retry_seconds: float = at_least(2.0, 0)  # before the first retry; doubles each time, up to 15: two minutes in all
+    retry_seconds: float = at_least(
+        2.0, 0
+    )  # wait before the first retry; doubles each time, up to 15: two minutes in all
     max_batch: int = at_least(256, 1)  # requests that the engine runs together
 
     def limits(self, max_context_tokens: int | None) -> Limits:

@@ -50,9 +50,9 @@ class Encoder(Protocol):
 class TokenLimits:
     """Limits of an episode in tokens, the paper's; the settings that training and evaluation share."""
 
-    max_prompt_tokens: int = at_least(2000, 1)  # of the first prompt
-    max_response_tokens: int = at_least(6192, 1)  # of a whole path: generated and observed
-    max_turn_tokens: int = at_least(512, 1)  # generated in a turn
+    max_prompt_tokens: int = at_least(2000, 1)  # most tokens of the first prompt
+    max_response_tokens: int = at_least(6192, 1)  # most tokens of a whole path, generated and observed
+    max_turn_tokens: int = at_least(512, 1)  # most tokens generated in a turn
 
 
 @dataclass(frozen=True)

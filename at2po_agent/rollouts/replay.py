@@ -45,8 +45,8 @@ async def replay(env: ForkableEnv[Any], actor: Actor, stored: TurnTree) -> tuple
         _, reward, terminated, truncated, _ = await _step(own, actor, tree[parent].snapshot, text)
         if terminated or truncated or tuple(codec.observation(own.observation())) != node.observation:
             raise ReplayError(
-                f"question {stored.question_id!r}: turn {old} of its stored tree is answered otherwise now: the data, "
-                "the index or the environment has changed since"
+                f"question {stored.question_id!r}: turn {old} of its stored tree has another observation now: the "
+                "data, the index or the environment has changed"
             )
         again = TurnNode(parent, node.group, tree[parent].depth + 1, node.action, node.logp, node.observation)
         again.snapshot = own.snapshot()

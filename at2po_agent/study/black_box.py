@@ -107,7 +107,7 @@ class TreeEvaluation:
         whole = sampled(run.episodes, shape)
         if not whole:
             raise ConfigError(
-                f"{run.path} has no question with a whole tree; go on with: at2po-agent eval --resume {run.path}"
+                f"{run.path} has no question with a complete tree; continue with: at2po-agent eval --resume {run.path}"
             )
         begun = {episode.question_id for episode in run.episodes}
         ways = Ways.of(list(whole.values()), shape, [_without_tree(other, list(whole)) for other in others])

@@ -95,8 +95,8 @@ def check_cells(study: Study) -> None:
             continue
         if changed := list(differences(_settings(made), _settings(config))):
             raise RunDirError(
-                f"{cell.path} was made with other settings than the study has now: {'; '.join(changed)}. Put them "
-                "back, or give the study another `out`"
+                f"{cell.path} was made with other settings than the study has now: {'; '.join(changed)}. Restore "
+                "them, or give the study another `out`"
             )
 
 
@@ -144,7 +144,7 @@ async def run_cells(study: Study, note: Callable[[str], None]) -> dict[str, Cell
 
 async def _make(cell: Cell, study: Study, note: Callable[[str], None]) -> CellState:
     resumed = (cell.path / "config.yaml").is_file()
-    note(f"{cell.name}: {'goes on' if resumed else 'begins'}")
+    note(f"{cell.name}: {'resumed' if resumed else 'started'}")
     if resumed:
         await _wait_for(cell.path)
     words = ["--resume", str(cell.path)] if resumed else ["--cfg", str(cell.cfg), *cell.overrides]

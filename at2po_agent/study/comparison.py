@@ -53,7 +53,7 @@ class TrainingComparison:
         unlike = tuple(_unlike(runs))
         if unlike and not anyway:
             raise ConfigError(
-                "these runs do not measure the same: " + "; ".join(unlike) + ". --anyway compares them and says so"
+                "these runs do not measure the same: " + "; ".join(unlike) + ". --anyway compares them and notes it"
             )
         common = set.intersection(*(set(scores.ids) for run in runs for scores in run.evaluations))
         first = runs[0].evaluations[-1]

@@ -48,16 +48,16 @@ class Budget:
 class StudyConfig:
     """A study's file."""
 
-    config: str = MISSING  # the training configuration of every run: a file, from the study's own, or packaged
+    config: str = MISSING  # training configuration of every run: packaged, or a file relative to the study's
     variants: dict[str, list[str]] = field(default_factory=dict)  # name: overrides, such as algorithm.name=grpo
     seeds: list[int] = field(default_factory=lambda: [1, 2, 3])  # every variant is trained with each
     budget: Budget = field(default_factory=Budget)
-    overrides: list[str] = field(default_factory=list)  # of every run, laid under those of its variant
+    overrides: list[str] = field(default_factory=list)  # overrides of every run; those of its variant come after them
     reference: str | None = None  # the variant that the others are compared with; default: the first
-    name: str = "study"  # in its page's title and its folder
-    out: str | None = None  # folder of its runs and its page; default: runs/studies/NAME
-    jobs: int = at_least(0, 0)  # runs at a time; 0: one for as many cores as a run has threads
-    threads: int = at_least(1, 1)  # of a run
+    name: str = "study"  # appears in the title of the page and in the folder
+    out: str | None = None  # folder of the runs and the page; default: runs/studies/NAME
+    jobs: int = at_least(0, 0)  # runs at a time; 0: as many as the cores allow at `threads` each
+    threads: int = at_least(1, 1)  # threads per run
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ class TrainedRun:
         try:
             evaluations = tuple(read_value(file, check_scores) for file in evaluation_files(path))
         except Unusable as error:
-            raise RunDirError(f"{error}; put the file back, or remove it") from error
+            raise RunDirError(f"{error}; restore the file, or remove it") from error
         spent, unknown = _spent(path)
         session = next(iter(read_sessions(path)[-1:]), {})
         return cls(path, plain_json(load_config(path / "config.yaml")), session, evaluations, spent, unknown)

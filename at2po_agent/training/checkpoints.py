@@ -80,10 +80,12 @@ class Checkpoint:
                 )
                 model.load_state_dict(saved.state_dict())
         except (RuntimeError, PolicyError) as error:
-            raise CheckpointError(f"{self.path} is of another model: {' '.join(str(error).split())[:300]}") from error
+            raise CheckpointError(
+                f"{self.path} belongs to another model: {' '.join(str(error).split())[:300]}"
+            ) from error
         except (OSError, ValueError, SafetensorError) as error:
             why = " ".join(str(error).split())[:300]
-            raise CheckpointError(f"{self.path / 'model'} holds no model that can be loaded: {why}") from error
+            raise CheckpointError(f"{self.path / 'model'} has no model that can be loaded: {why}") from error
         file = self.path / "state.pt"
         try:
             # Mapped, because of several processes each one needs no more than its share.
@@ -102,8 +104,8 @@ class Checkpoint:
         ) as error:
             why = " ".join(str(error).split())[:200]
             raise CheckpointError(
-                f"{file} is no state that this version wrote ({type(error).__name__}: {why}); remove {self.path} to go "
-                "on from the checkpoint before it"
+                f"{file} was not written by this version ({type(error).__name__}: {why}); remove {self.path} to "
+                "continue from the checkpoint before it"
             ) from error
 
 
@@ -198,7 +200,7 @@ def latest(directory: Path, warn: Callable[[str], None]) -> Checkpoint | None:
             problems.append(str(error))
             continue
         for problem in problems:
-            warn(f"{problem}; going on from {path.name} instead")
+            warn(f"{problem}; continuing from {path.name} instead")
         return found
     if problems:
         raise CheckpointError("no checkpoint can be used: " + "; ".join(problems))

@@ -36,10 +36,10 @@ class Spent:
 class TrainLimits:
     """Limits of training: it ends after the step that reaches the first of these, or on a collapse."""
 
-    steps: int = at_least(240, 0)  # rollout batches, each ceil(questions / mini_batch) optimiser steps an epoch
-    max_seconds: float | None = at_least(None, 0)  # of training itself; evaluation and loading are not counted
-    max_cpu_seconds: float | None = at_least(None, 0)  # likewise, of all processors
-    max_tokens: int | None = at_least(None, 0)  # generated in training
+    steps: int = at_least(240, 0)  # training steps, each of ceil(questions / mini_batch) optimiser steps per epoch
+    max_seconds: float | None = at_least(None, 0)  # seconds of training, without evaluation and loading
+    max_cpu_seconds: float | None = at_least(None, 0)  # processor seconds of training, over all processors
+    max_tokens: int | None = at_least(None, 0)  # tokens generated in training
     max_calls: int | None = at_least(None, 0)  # searches and tool calls in training
     stop_on_collapse: bool = False  # stop with a checkpoint and exit code 1 when collapse.SYMPTOMS begin
 
@@ -55,21 +55,21 @@ class TrainLimits:
 class EvalConfig:
     """Greedy evaluation on questions that are never trained on."""
 
-    split: str = "dev"  # of the questions
-    questions: int = at_least(500, 0)  # the first of the split; 0 turns evaluation off
-    every: int = at_least(20, 0)  # steps; 0: only at the start and the end
-    at_start: bool = True  # before the first step
-    at_end: bool = True  # after the last step
+    split: str = "dev"  # which questions
+    questions: int = at_least(500, 0)  # how many, from the first of the split; 0 turns evaluation off
+    every: int = at_least(20, 0)  # steps between evaluations; 0: only at the start and the end
+    at_start: bool = True  # evaluate before the first step
+    at_end: bool = True  # evaluate after the last step
     batch: int = at_least(256, 1)  # episodes that run together
-    kwargs: dict[str, Any] = field(default_factory=dict)  # laid over env.kwargs
+    kwargs: dict[str, Any] = field(default_factory=dict)  # arguments that override env.kwargs
 
 
 @dataclass(frozen=True)
 class CheckpointConfig:
     """How often checkpoints are written. A last one is always written when a run stops."""
 
-    every: int = at_least(20, 0)  # steps; 0: only when the run stops
-    keep: int = at_least(2, 1)  # checkpoints, the last ones
+    every: int = at_least(20, 0)  # steps between checkpoints; 0: only when the run stops
+    keep: int = at_least(2, 1)  # how many of the last checkpoints to keep
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,9 @@ class LogConfig:
     """Settings of logging besides metrics.jsonl."""
 
     trees_every: int = at_least(1, 0)  # steps between stored trees, those of step 1 too; 1 stores all, 0 none
-    tensorboard: bool = False  # event files in the run directory
-    wandb_project: str | None = None  # a resumed run goes on in the same W&B run
-    examples_every: int = at_least(20, 0)  # steps between trees and transcripts sent to these two; 0: none
+    tensorboard: bool = False  # write event files into the run directory
+    wandb_project: str | None = None  # log to this W&B project; a resumed run continues the same W&B run
+    examples_every: int = at_least(20, 0)  # steps between trees sent to TensorBoard and W&B as text; 0: none
 
     def stores_trees(self, step: int) -> bool:
         """Whether the trees of a step, counted from 1, are stored."""
@@ -90,11 +90,13 @@ class LogConfig:
 class TrainConfig:
     """The root of a training configuration. The numbers are those of the paper's runs."""
 
-    name: str = "at2po"  # of the run, in the name of its directory
-    run_dir: str | None = None  # default: runs/NAME-TIMESTAMP
-    seed: int = at_least(0, 0)  # of questions, sampling and everything else that is random
-    deterministic: bool = True  # repeat a run bit for bit; false: paths go on as soon as they can, which is faster
-    threads: int = at_least(0, 0)  # of torch; 0: every core
+    name: str = "at2po"  # name of the run, and the beginning of its directory's name
+    run_dir: str | None = None  # directory of the run; default: runs/NAME-TIMESTAMP
+    seed: int = at_least(0, 0)  # seed of the questions, of sampling and of everything else that is random
+    deterministic: bool = (
+        True  # make runs repeat bit for bit; false: paths continue as soon as they can, which is faster
+    )
+    threads: int = at_least(0, 0)  # threads of torch; 0: one per core
     env: EnvConfig = field(default_factory=EnvConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)

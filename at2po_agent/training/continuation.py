@@ -46,8 +46,8 @@ def check_unchanged(run: Path, before: Session, now: Session, accept: Collection
         named = "; ".join(f"{kind} ({', '.join(changed[kind])})" for kind in refused)
         every = ",".join(kind for kind, texts in changed.items() if texts)
         raise RunDirError(
-            f"{run} cannot go on, what it trains on has changed: {named}. Put it back, or go on all the same with "
-            f"--resume {run} --accept-change {every}"
+            f"{run} cannot be resumed, because what it trains on has changed: {named}. Restore it, or continue "
+            f"anyway with --resume {run} --accept-change {every}"
         )
     return [f"{kind}: {text}" for kind, texts in changed.items() for text in texts]
 

@@ -194,8 +194,8 @@ class Wandb:
             )
         except self._wandb.Error as error:
             raise ConfigError(
-                f"log.wandb_project={project}: W&B does not open the run: {error}. Log in with `wandb login`, set "
-                f"WANDB_MODE=offline, take {run / WANDB} away to begin another W&B run, or leave it out"
+                f"log.wandb_project={project}: W&B did not open the run: {error}. Log in with `wandb login`, set "
+                f"WANDB_MODE=offline, remove {run / WANDB} to start a new W&B run, or leave this setting out"
             ) from error
         self._run.define_metric("train/step")
         self._run.define_metric("*", step_metric="train/step")
@@ -240,7 +240,7 @@ def _wandb_id(run: Path, project: str | None) -> str:
     except FileNotFoundError:
         pass
     except (Unusable, KeyError) as error:
-        raise ConfigError(f"{file} cannot be read ({error}): take it away to begin another W&B run") from error
+        raise ConfigError(f"{file} cannot be read ({error}): remove it to start a new W&B run") from error
     made = uuid.uuid4().hex[:12]
     write_text(file, json.dumps({"project": project, "id": made}) + "\n")
     return made

@@ -93,9 +93,9 @@ class RunRecorder(Recorder):
         before, now = sessions[-1], describe_session(manifest, self.run.config)
         self.accepted = [*before.get("accepted", ()), *check_unchanged(self.path, before, now, self.run.accept)]
         for text in self.accepted:
-            self.note(f"going on with an accepted change of {text}")
+            self.note(f"continuing with an accepted change of {text}")
         if code := changed_code(before, now):
-            self.note(f"other code than in the session before: {', '.join(code)}")
+            self.note(f"the code differs from the previous session: {', '.join(code)}")
 
     def session(self, manifest: Mapping[str, Any], step: int) -> None:
         """One more entry of ``manifest.json``."""
@@ -156,7 +156,7 @@ class RunRecorder(Recorder):
     def left(self, step: int) -> None:
         """A line in place of the progress bar."""
         self.display.end_phase()
-        self.note(f"the evaluation after step {step} was left; it is made when the run goes on")
+        self.note(f"the evaluation after step {step} was interrupted; it is repeated when the run is resumed")
 
     def is_evaluated(self, step: int) -> bool:
         """As ``metrics.jsonl`` says."""

@@ -220,7 +220,7 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
     try:
         yield from read_lines(file, check_metrics, "a line of metrics")
     except Unusable as error:
-        raise RunDirError(f"{error}; put the file back, or remove this line") from error
+        raise RunDirError(f"{error}; restore the file, or remove this line") from error
 
 
 def read_sessions(path: Path) -> list[dict[str, Any]]:
@@ -234,7 +234,7 @@ def read_sessions(path: Path) -> list[dict[str, Any]]:
     except FileNotFoundError:
         return []
     except Unusable as error:
-        raise RunDirError(f"{error}; put it back or remove it") from error
+        raise RunDirError(f"{error}; restore or remove it") from error
 
 
 def tree_files(path: Path) -> list[Path]:
@@ -286,9 +286,9 @@ def read_trees(file: Path, most: int = MOST_FILE) -> list[dict[str, Any]]:
                     raise EOFError(f"they unpack to more than {most:,} bytes")
         return list(parse_lines(file, bytes(unpacked).splitlines(), check_tree, "a stored tree"))
     except (OSError, EOFError, zstandard.ZstdError) as error:
-        raise RunDirError(f"{file}: the stored trees cannot be read ({error}): put it back, or remove it") from error
+        raise RunDirError(f"{file}: the stored trees cannot be read ({error}): restore it, or remove it") from error
     except Unusable as error:
-        raise RunDirError(f"{error}; put the file back, or remove it") from error
+        raise RunDirError(f"{error}; restore the file, or remove it") from error
 
 
 def take_lock(path: Path) -> io.TextIOWrapper:

@@ -75,8 +75,8 @@ def train(
             return train(config, run=created, display=display, stop=stop, algorithm=algorithm)
     if algorithm is not None and plain_json(run.config.algorithm) != plain_json(config.algorithm):
         raise ConfigError(
-            f"{run.path} has another algorithm in its config.yaml than the one that was given: go on with that, or "
-            "make the run with algorithm=AlgorithmConfig.of(algorithm) in its configuration"
+            f"{run.path} has another algorithm in its config.yaml than the argument: pass that one, or create the run "
+            "with algorithm=AlgorithmConfig.of(algorithm) in its configuration"
         )
     display = display or Display(config.train.steps, console=Console(quiet=True))
     return train_together(config, RunRecorder(run, display), stop or Event(), ONE, algorithm)
@@ -264,7 +264,7 @@ class _Trainer:
 
     def _update(self, credited: Sequence[Credited]) -> dict[str, float]:
         if not credited:
-            self.recorder.note(f"step {self.at.step + 1}: no tree to learn from, nothing to update on")
+            self.recorder.note(f"step {self.at.step + 1}: no tree to learn from, so no update")
             return {}
         self.session.engine.release()
         updated = self.updater.update(credited)
@@ -325,7 +325,7 @@ class _Trainer:
             self.at = fitting(found.position, _Position)
         except Unusable as error:
             raise RunDirError(
-                f"{found.path / 'position.json'}: {error}; remove {found.path} to go on from the checkpoint before it"
+                f"{found.path / 'position.json'}: {error}; remove {found.path} to continue from the one before it"
             ) from error
         _check_tape(self.at.tape, self.session.tape_position(), found.path)
         found.restore(self.session.model, self.updater)
@@ -335,7 +335,7 @@ class _Trainer:
             self.collapse.see(metrics)
         self.saved, self.saved_step = found.path, self.at.step
         self.processes.lead(lambda: checkpoints.remove_superseded(found.path, self.config.checkpoint.keep))
-        self.recorder.note(f"going on from step {self.at.step} ({found.path})")
+        self.recorder.note(f"continuing from step {self.at.step} ({found.path})")
 
 
 def _check_tape(needed: int | None, here: int | None, checkpoint: Path) -> None:
@@ -343,5 +343,5 @@ def _check_tape(needed: int | None, here: int | None, checkpoint: Path) -> None:
     if needed is not None and (here is None or here < needed):
         raise RunDirError(
             f"{checkpoint} was written with {needed} bytes of search results on its tape, and the tape has {here or 0} "
-            "now: put the tape back that env.kwargs.search names"
+            "now: restore the tape that env.kwargs.search names"
         )

@@ -49,8 +49,8 @@ def _check_engine(engine: EngineConfig, deterministic: bool) -> None:
         return
     if deterministic:
         raise ConfigError(
-            "engine.kind=sglang cannot repeat a run bit for bit, because what a server computes depends on what else "
-            "it runs: set deterministic=false"
+            "engine.kind=sglang cannot repeat a run bit for bit, because a server's results depend on the other "
+            "requests that it handles: set deterministic=false"
         )
     if engine.router and not engine.urls:
-        raise ConfigError("engine.router needs the servers behind it in engine.urls, which get the weights")
+        raise ConfigError("engine.router needs engine.urls: the servers behind it, which receive the weights")

@@ -35,7 +35,7 @@ def check_rewards(trees: Sequence[TurnTree], env: TaskEnv[Any]) -> None:
                 where = f"{what} to {env.task_word} {tree.question_id!r}"
                 raise TrainingError(
                     f"the reward is {leaf.reward} for {where}: {env.reward_name} must return a finite number. "
-                    "Nothing was updated on it; put that right, and go on with --resume"
+                    "It was not trained on; fix the reward, and continue with --resume"
                 )
 
 

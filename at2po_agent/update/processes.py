@@ -120,7 +120,7 @@ def joined() -> Iterator[Processes]:
         if isinstance(error, RuntimeError) and any(word in str(error) for word in _LOST):
             said = str(error).splitlines()[0]
             raise ProcessLost(
-                f"another process of the run is gone{_names(others)} ({said}); go on from the last checkpoint with "
+                f"another process of the run is gone{_names(others)} ({said}); continue from the last checkpoint with "
                 "--resume"
             ) from error
         raise

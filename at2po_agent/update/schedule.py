@@ -15,16 +15,22 @@ class UpdateConfig:
 
     lr: float = at_least(1e-6, 0)  # learning rate of AdamW
     weight_decay: float = at_least(0.01, 0)  # of AdamW
-    grad_clip: float = at_least(1.0, 0)  # of the gradient's norm
+    grad_clip: float = at_least(1.0, 0)  # largest norm of the gradient
     schedule: Literal["constant", "linear", "cosine"] = "constant"  # after the warm-up, over train.steps
-    warmup_steps: int = at_least(0, 0)  # optimiser steps
+    warmup_steps: int = at_least(0, 0)  # optimiser steps with a rising learning rate
     mini_batch: int = at_least(8, 1)  # questions per optimiser step
     max_tokens: int = at_least(8192, 1)  # packed tokens per forward pass
     epochs: int = at_least(1, 1)  # passes over the batch
-    old_logprobs: Literal["rollout", "recompute"] = "rollout"  # as the engine sampled, or computed again before it
-    precision: Literal["weights", "bfloat16"] = "weights"  # of the forward; bfloat16 leaves the weights as they are
-    attention: Literal["auto", "flex", "blocks"] = "auto"  # along trees; auto: FlexAttention on a GPU, blocks elsewhere
-    gradient_checkpointing: bool = False  # keep a layer's input only and compute the rest again in the backward
+    old_logprobs: Literal["rollout", "recompute"] = (
+        "rollout"  # as sampled by the engine, or computed again before the update
+    )
+    precision: Literal["weights", "bfloat16"] = "weights"  # of the forward pass; bfloat16 does not change the weights
+    attention: Literal["auto", "flex", "blocks"] = (
+        "auto"  # how attention runs along trees; auto: flex on a GPU, else blocks
+    )
+    gradient_checkpointing: bool = (
+        False  # store only each layer's input, and compute the rest again in the backward pass
+    )
 
 
 def learning_rate(config: UpdateConfig, step: int, total_steps: int) -> float:

@@ -203,7 +203,7 @@ def _check_straddling(trees: Sequence[Credited]) -> None:
             if node.straddles:
                 raise PolicyError(
                     f"tree {tree.question_id!r}: the weights changed while turn {index} was sampled, so its "
-                    "log-probabilities are those of no one policy: set update.old_logprobs=recompute"
+                    "log-probabilities come from two policies: set update.old_logprobs=recompute"
                 )
 
 

@@ -48,20 +48,22 @@ TEACHER = Kind("teacher", Teacher, {})
 class StartConfig:
     """The model to fit: an existing one, or a new tiny one."""
 
-    path: str | None = None  # a model directory or builtin:NAME; null: a fresh one, as below
-    device: Device = "auto"  # auto: a GPU where there is one
+    path: str | None = None  # model directory or builtin:NAME; null: a new model, as below
+    device: Device = "auto"  # auto: a GPU if there is one
     tiny: TinyConfig = field(default_factory=TinyConfig)
-    text_env: dict[str, Any] = field(default_factory=dict)  # over env.kwargs: whose texts the tokenizer is trained on
-    text_episodes: int = at_least(4000, 1)  # of those texts
+    text_env: dict[str, Any] = field(
+        default_factory=dict
+    )  # overrides env.kwargs for the texts that train the tokenizer
+    text_episodes: int = at_least(4000, 1)  # episodes that give those texts
 
 
 @dataclass(frozen=True)
 class WarmEvalConfig:
     """Settings of the evaluation, on questions that the teacher never played."""
 
-    split: str = "dev"  # of the questions
-    questions: int = at_least(500, 0)  # the first of the split; 0: no evaluation
-    kwargs: dict[str, Any] = field(default_factory=dict)  # laid over env.kwargs
+    split: str = "dev"  # which questions
+    questions: int = at_least(500, 0)  # how many, from the first of the split; 0: no evaluation
+    kwargs: dict[str, Any] = field(default_factory=dict)  # arguments that override env.kwargs
     temperatures: tuple[float, ...] = (0.0, 1.0)  # one evaluation at each; 0 is greedy
 
 
@@ -69,15 +71,19 @@ class WarmEvalConfig:
 class WarmStartConfig:
     """The root of a warm-start configuration."""
 
-    output: str = MISSING  # the model directory that is made
-    seed: int = at_least(0, 0)  # of the teacher, the new weights and the order of demonstrations
-    threads: int = at_least(0, 0)  # of torch; 0: every core
+    output: str = MISSING  # model directory to write
+    seed: int = at_least(0, 0)  # seed of the teacher, the new weights and the order of demonstrations
+    threads: int = at_least(0, 0)  # threads of torch; 0: one per core
     env: EnvConfig = field(default_factory=EnvConfig)
-    variants: tuple[dict[str, Any], ...] = ({},)  # each laid over env.kwargs; the episodes are shared out over them
-    teacher: dict[str, Any] = field(default_factory=dict)  # faults of the environment's own, or of one that it names
+    variants: tuple[dict[str, Any], ...] = ({},)  # each overrides env.kwargs; the episodes are divided among them
+    teacher: dict[str, Any] = field(
+        default_factory=dict
+    )  # faults of the environment's teacher, or of the one that `name` gives
     model: StartConfig = field(default_factory=StartConfig)
-    episodes: int = at_least(20000, 1)  # that the teacher plays
-    context_weight: float = at_least(0.3, 0)  # of the loss of what the policy reads; what it writes weighs 1
+    episodes: int = at_least(20000, 1)  # episodes that the teacher plays
+    context_weight: float = at_least(
+        0.3, 0
+    )  # weight of the loss on text that the policy reads; its own text has weight 1
     fit: FitConfig = field(default_factory=FitConfig)
     eval: WarmEvalConfig = field(default_factory=WarmEvalConfig)
 

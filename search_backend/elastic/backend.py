@@ -55,7 +55,7 @@ class ElasticsearchBackend:
             if found is None:
                 raise CorpusError(f"{address}: there is no such index; build it with: at2po-agent index build")
             if not found.complete:
-                raise CorpusError(f"{address}: the index is not loaded to its end; build it again, it goes on")
+                raise CorpusError(f"{address}: the index is only partly loaded; run index build again to finish it")
             count = layout.passages(client, address, found.name)
         if count != found.manifest.passages:
             raise CorpusError(

@@ -23,7 +23,7 @@ def test_it_makes_what_gymnasium_knows_without_wrappers():
         ("AT2PO-MicroWiki-v0", "dev", {"worlds": "tiny"}, "has no argument 'worlds'.*world"),
         ("AT2PO-MicroWiki-v0", "night", {"world": "tiny"}, "night"),
         ("AT2PO-MicroWiki-v0", "dev", {"world": "tiny", "dialect": "latin"}, "dialect: there is no 'latin'"),
-        ("AT2PO-MicroWiki-v0", "dev", {"world": "tiny", "split": "test"}, "the split has a setting of its own"),
+        ("AT2PO-MicroWiki-v0", "dev", {"world": "tiny", "split": "test"}, "set it as env.split for train"),
     ],
 )
 def test_what_is_wrong_is_one_error_without_gymnasiums_tail(env_id, split, kwargs, message):

@@ -96,14 +96,14 @@ def test_a_hub_that_gives_nothing_keeps_what_came_and_says_how_to_go_on(hub, tmp
         pull(file_source("nq"), "test", tmp_path)
     message = str(caught.value)
     assert message.startswith(f"nq/test.jsonl could not be fetched from {hub.url}: ")
-    assert "0 bytes are kept" in message and "import FILE --as nq/test" in message
+    assert "0 bytes are there already" in message and "import FILE --as nq/test" in message
     assert file_source("nq").find("test", tmp_path) is None
 
 
 def test_other_bytes_than_promised_are_not_installed(hub, tmp_path):
     hub.lies = set(hub.files)
     for name in ("nq", "popqa"):
-        with pytest.raises(HubError, match=r"came with the digest [0-9a-f]+, the hub promised [0-9a-f]+: try again"):
+        with pytest.raises(HubError, match=r"has the digest [0-9a-f]+, but the hub announced [0-9a-f]+: try again"):
             pull(file_source(name), "test", tmp_path)
     assert files(tmp_path) == []
 

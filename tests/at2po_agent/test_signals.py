@@ -173,7 +173,7 @@ def test_a_signal_ends_it_with_nothing_half_and_says_how_to_go_on(serve, tmp_pat
     records = list(read_episodes(run))
     assert 3 <= len(records) < N * R and all(record.error is None for record in records)
     assert f"stopped with {len(records)} of {N * R} episodes recorded" in out
-    assert f"go on with: at2po-agent eval --resume runs/{run.name}" in out
+    assert f"continue with: at2po-agent eval --resume runs/{run.name}" in out
 
 
 def test_two_processes_cannot_share_a_run(serve, tmp_path):

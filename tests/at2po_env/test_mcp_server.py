@@ -336,7 +336,7 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
 
 
 def test_two_tools_of_one_name_are_refused(stateless: McpServer) -> None:
-    with pytest.raises(ValueError, match=r"no tool can be called \['twice'\]"):
+    with pytest.raises(ValueError, match=r"tool names \['twice'\] are taken"):
         ToolEnv([*stateless.tools("twice"), *stateless.tools("twice")], TASKS, reached)
 
 

@@ -186,9 +186,9 @@ def test_bad_environments_are_refused() -> None:
     task = ToolTask("t", "?")
     with pytest.raises(DataError, match="no tasks"):
         ToolEnv([greet], [], len)
-    with pytest.raises(DataError, match="one id"):
+    with pytest.raises(DataError, match="the same id"):
         ToolEnv([greet], [task, task], len)
     with pytest.raises(DataError, match="JSON values"):
         ToolEnv([greet], [ToolTask("t", "?", state={"n": object()})], len)
-    with pytest.raises(ValueError, match=r"ends names tools that there are not: \['fly'\]"):
+    with pytest.raises(ValueError, match=r"ends names unknown tools \['fly'\]"):
         ToolEnv([greet], [task], len, ToolRules.of(ends=("fly",)))

@@ -33,8 +33,8 @@ def test_every_setting_has_a_meaning(schema: type) -> None:
 
 def test_a_table_has_type_default_and_meaning() -> None:
     assert settings.table(CheckpointConfig, "checkpoint.").splitlines()[2:] == [
-        "| `checkpoint.every` | whole number, ≥ 0 | `20` | steps; 0: only when the run stops |",
-        "| `checkpoint.keep` | whole number, ≥ 1 | `2` | checkpoints, the last ones |",
+        "| `checkpoint.every` | whole number, ≥ 0 | `20` | steps between checkpoints; 0: only when the run stops |",
+        "| `checkpoint.keep` | whole number, ≥ 1 | `2` | how many of the last checkpoints to keep |",
     ]
 
 

@@ -122,7 +122,7 @@ def test_two_packages_with_one_name_are_refused(own: Path, monkeypatch: pytest.M
         ("expansion", {"name": "own_parts:Mine", "n": 0}, r"algorithm\.expansion: n is 0"),
         ("expansion", {"name": "own_parts:Needs"}, r"expansion\.size is not set, and own_parts:Needs has no default"),
         ("expansion", {"name": "own_parts:Half"}, r"is no Expansion: its propose does not take \(tree, rng\)"),
-        ("expansion", {"name": "own_parts:Loose"}, r"is a class but no dataclass"),
+        ("expansion", {"name": "own_parts:Loose"}, r"is a class but not a dataclass"),
         ("credit", {"name": "own_parts:Half"}, r"credit: own_parts:Half is no Credit: it has no __call__"),
         ("credit", {"name": "own_parts:reward"}, r"is no Credit: its __call__ does not take \(tree, rewards\)"),
         ("groups", {"name": "own_parts:Sync"}, r"is no Groups: its collect is no async function"),

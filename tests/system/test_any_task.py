@@ -146,7 +146,7 @@ def test_rescore_takes_the_stored_turns_again(runs: dict[str, Path], capsys: pyt
     assert [record.score for record in Finished.read(run).episodes].count(1.0) == REACHED
     path.write_text(stored.replace("\\n10\\n", "\\n11\\n", 1))
     assert main(["rescore", str(run)]) == 2
-    assert "turn 1 of to-15 brings something else than when it was played" in capsys.readouterr().err
+    assert "turn 1 of to-15 has another result than when it was played" in capsys.readouterr().err
     path.write_text(stored.replace('"question_id": "to-15"', '"question_id": "to-16"'))
     assert main(["rescore", str(run)]) == 2
     assert "there is no task 'to-16' any more" in capsys.readouterr().err

@@ -64,4 +64,4 @@ def test_a_tree_of_a_server_with_a_state_is_refused_in_one_line(
     small = ["rollout.questions=2", "update.mini_batch=2", "train.steps=1", "eval.questions=0"]
     assert main(["train", f"env.id={SESSIONS}", *policy, *small, f"run_dir={tmp_path / 'run'}"]) == 2
     said = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "an episode cannot be forked" in said and "say stateless=True" in said and "how='replay'" in said
+    assert "an episode cannot be forked" in said and "pass stateless=True" in said and "how='replay'" in said

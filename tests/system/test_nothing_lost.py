@@ -112,7 +112,7 @@ def test_a_run_that_is_terminated_goes_on_as_if_it_had_not_been(undisturbed, tmp
     assert exit_status(process) == 143
     output = (tmp_path / "output.txt").read_text()
     assert output.count("stopping after this step, with a checkpoint; once more to end at once") == 1
-    assert f"go on with: at2po-agent train --resume {path}" in output and "Traceback" not in output
+    assert f"continue with: at2po-agent train --resume {path}" in output and "Traceback" not in output
     finish(path)
     assert record(path) == undisturbed[0]
 
@@ -122,7 +122,7 @@ def test_a_second_ctrl_c_ends_a_run_at_once_and_loses_nothing(undisturbed, tmp_p
     path = tmp_path / "run"
     status, output = command(path, *new_run(path), prepare=[Signalled(9, signals)])
     assert status == 130
-    assert output.count("once more to end at once") == 1 and "go on with" not in output and "Traceback" not in output
+    assert output.count("once more to end at once") == 1 and "continue with" not in output and "Traceback" not in output
     finish(path)
     assert record(path) == undisturbed[0]
 
@@ -174,8 +174,8 @@ def test_a_checkpoint_that_was_truncated_is_passed_over_and_said(undisturbed, fi
     status, output = command(path, "train", "--resume", str(path))
     assert status == 0
     damaged = f"{weights.parents[1]} is damaged: model/model.safetensors is not what was written"
-    assert f"{damaged}; going on from step_000003 instead\n" in output
-    assert f"going on from step 3 ({path / 'checkpoints' / 'step_000003'})\n" in output
+    assert f"{damaged}; continuing from step_000003 instead\n" in output
+    assert f"continuing from step 3 ({path / 'checkpoints' / 'step_000003'})\n" in output
     names = "names"  # the checkpoint of the step that was made again has another one
     assert {**record(path), names: None} == {**undisturbed[0], names: None}
 

@@ -193,8 +193,8 @@ class ChatEndpoint:
         if error.asked > limit:
             raise EndpointError(
                 f"{self.model.base_url} asks for a pause of {error.asked:,.0f} s ({error}), longer than "
-                f"limits.max_retry_after_seconds={limit:g}. Go on after that with --resume, or wait for it with a "
-                "higher limit"
+                f"limits.max_retry_after_seconds={limit:g}. Continue later with --resume, or raise the limit to "
+                "wait for it"
             ) from None
         if error.asked > PATIENCE_SECONDS:
             self._outages.paused(self.model.base_url or "", error, error.asked)
@@ -232,7 +232,7 @@ class ChatEndpoint:
             unreached = type(error.__cause__).__name__ in _UNREACHED
             self._reached |= not unreached
             if isinstance(error, TimeoutError | openai.APITimeoutError) and not unreached:
-                raise _Again(f"no whole answer within {self.limits.request_seconds:g} s") from None
+                raise _Again(f"no complete answer within {self.limits.request_seconds:g} s") from None
             raise _Again(f"the connection failed ({self._cause(error)})") from None
         except Unusable as error:
             self._reached = True

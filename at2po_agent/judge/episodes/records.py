@@ -151,7 +151,7 @@ def read_episodes(run: Path) -> Iterator[EpisodeRecord]:
     except FileNotFoundError:
         raise RecordError(f"{run} has no {EPISODES}: it is not the directory of an evaluation") from None
     except Unusable as error:
-        raise RecordError(f"{error}; put the file back, or take this line out to run that episode again") from error
+        raise RecordError(f"{error}; restore the file, or remove this line to run that episode again") from error
     yield from found.values()
 
 

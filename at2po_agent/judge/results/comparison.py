@@ -72,7 +72,7 @@ def compare(runs: Sequence[Finished], measure: str | None = None, *, anyway: boo
         columns.append((benchmark, members))
     if unlike and not anyway:
         raise ConfigError(
-            "these runs do not measure the same: " + "; ".join(unlike) + ". --anyway compares them and says so"
+            "these runs do not measure the same: " + "; ".join(unlike) + ". --anyway compares them and notes it"
         )
     made = [_column(benchmark, members, measure, measured.measures[measure]) for benchmark, members in columns]
     models = Counter(run.model for members in rows.values() for run in list(members.values())[:1])

@@ -62,8 +62,8 @@ class JudgeDirectory:
         changed = changes(read_manifest(path), manifest)
         if changed:
             raise RunDirError(
-                f"{path} cannot go on, what it evaluates has changed: {'; '.join(changed)}. Put it back, or start a "
-                "new evaluation without --resume"
+                f"{path} cannot be resumed, because what it evaluates has changed: {'; '.join(changed)}. Restore "
+                "it, or start a new evaluation without --resume"
             )
         directory = cls(path)
         try:
@@ -156,7 +156,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise RunDirError(f"{path} is not the directory of an evaluation: it has no {MANIFEST}") from None
     except Unusable as error:
-        raise RunDirError(f"{error}; put the file back, or begin a new evaluation") from error
+        raise RunDirError(f"{error}; restore the file, or start a new evaluation") from error
 
 
 def write_summary(path: Path, summary: Summary) -> None:

@@ -96,7 +96,7 @@ def _played_again(run: Finished) -> list[EpisodeRecord]:
 
 
 def _taken(env: TaskEnv[Any], episode: EpisodeRecord, run: Path) -> EpisodeRecord:
-    changed = "its environment was changed, and a new evaluation has to play it"
+    changed = "its environment has changed, so run a new evaluation"
     try:
         _, info = env.reset(options={"task_id": episode.question_id})
     except KeyError as error:
@@ -105,7 +105,7 @@ def _taken(env: TaskEnv[Any], episode: EpisodeRecord, run: Path) -> EpisodeRecor
         if "ended" not in info:
             info = env.step(turn.text)[4]
         if len(env.transcript(env.snapshot())) < number or _seen(env) != turn.observation:
-            what = f"turn {number} of {episode.question_id} brings something else than when it was played"
+            what = f"turn {number} of {episode.question_id} has another result than when it was played"
             raise RunDirError(f"{run}: {what}: {changed}")
     if "ended" not in info:
         try:

@@ -44,7 +44,7 @@ def check_tree(config: JudgeConfig) -> None:
     if config.temperature == 0:
         raise ConfigError("--tree samples a question's turns several times: give it a temperature above 0 (-T 1)")
     if config.samples != 1:
-        raise ConfigError("--tree has samples of its own (expansion.chains): leave -r out")
+        raise ConfigError("--tree sets the number of samples itself (expansion.chains): leave -r out")
 
 
 def check_votes(env: TaskEnv[Any]) -> None:

@@ -170,7 +170,7 @@ def _evaluations(run: Path) -> list[Scores]:
     try:
         return [read_value(file, check_scores) for file in evaluation_files(run)]
     except Unusable as error:
-        raise RunDirError(f"{error}; put the file back, or remove it") from error
+        raise RunDirError(f"{error}; restore the file, or remove it") from error
 
 
 def _result(evaluations: Sequence[Scores]) -> dict[str, Any] | None:

@@ -136,5 +136,5 @@ def _read(answer: HTTPResponse | HTTPError, most: int, deadline: float) -> bytes
     while len(body) < most and (part := answer.read1(min(most - len(body), 64 * 1024))):
         body += part
         if time.monotonic() > deadline:
-            raise TimeoutError("no whole answer in time")
+            raise TimeoutError("no complete answer in time")
     return bytes(body)

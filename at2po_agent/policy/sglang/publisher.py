@@ -87,7 +87,7 @@ class Publisher:
                 self._closing.wait(_LOOK_S)
             self._released = False
             for error in missing.values():
-                self._servers.note(f"{error}; going on without it until it is back")
+                self._servers.note(f"{error}; continuing without it until it is back")
             return self._label
 
     def release(self) -> None:

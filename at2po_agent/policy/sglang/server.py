@@ -164,7 +164,9 @@ class Server:
                 raise ValueError(f"enable_deterministic_inference but {shown(seeds)}")
             return ServerInfo(version, count(told["max_req_input_len"], "max_req_input_len"), seeds)
         except (KeyError, TypeError, ValueError) as error:
-            raise PolicyError(f"{self.url} is no SGLang server that this version knows: it says no {error}") from error
+            raise PolicyError(
+                f"{self.url} is not an SGLang server that this version knows: its answer has no {error}"
+            ) from error
 
     async def weight_version(self) -> str:
         """The version of the weights that the server has now.

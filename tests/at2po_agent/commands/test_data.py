@@ -94,7 +94,7 @@ def test_what_cannot_be_imported_is_one_line(capsys, tmp_path):
     status, _, err = run(capsys, "import", file, "--as", "squad/dev", "--data-dir", tmp_path / "data")
     assert status == 2 and "no benchmark with files is named 'squad'" in err
     status, _, err = run(capsys, "import", file, file, "--as", "nq/test", "--data-dir", tmp_path / "data")
-    assert status == 2 and "--as nq/test names one split: import its file alone" in err
+    assert status == 2 and "--as nq/test names one split: import a single file" in err
     assert not (tmp_path / "data").exists()
     status, out, _ = run(capsys, "import", file, "--as", "nq/test", "--data-dir", tmp_path / "data")
     assert status == 0 and out.startswith("nq test: 1 questions, SHA-256 ")
@@ -183,7 +183,7 @@ def test_import_takes_what_a_folder_or_an_archive_holds(capsys, tmp_path, data_d
         f"{rc}/wikipedia-test-without-answers.json",
         f"{unfiltered}/unfiltered-web-test-without-answers.json",
     ]
-    assert all(line.startswith("passed over: ") for line in err.splitlines())
+    assert all(line.startswith("skipped: ") for line in err.splitlines())
     for name in ("bamboogle/bamboogle.csv", "hotpotqa/hotpot_train_v1.1.json"):
         assert (tmp_path / "data" / name).read_bytes() == (data_dir / name).read_bytes()
 
@@ -236,7 +236,7 @@ def test_a_stated_split_takes_of_a_folder_only_what_can_be_of_it(capsys, tmp_pat
     for name in ("train", "test"):
         (folder / f"{name}.jsonl").write_text(json.dumps(ROW | {"id": name}))
     status, out, err = run(capsys, "import", folder, "--as", "nq/test", "--data-dir", tmp_path / "data")
-    assert status == 0 and out.count("\n") == 1 and "train.jsonl: its name says that it is none of --as nq/test" in err
+    assert status == 0 and out.count("\n") == 1 and "train.jsonl: its name does not fit --as nq/test" in err
     assert json.loads((tmp_path / "data" / "nq" / "test.jsonl").read_text())["id"] == "test"
 
 

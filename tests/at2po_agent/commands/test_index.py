@@ -66,7 +66,7 @@ def test_files_that_overlap_are_one_corpus(tmp_path, file, capsys):
     more.write_text("".join(json.dumps(line) + "\n" for line in [*LINES, {"id": "3", "title": "T", "text": "new"}]))
     assert main(["index", "build", f"embedded:{tmp_path / 'index'}", str(file), str(more)]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("3 passages in ") and "left out: 2 that came again, alike in id, title and text" in out
+    assert out.startswith("3 passages in ") and "left out: 2 duplicates, equal in id, title and text" in out
     more.write_text(json.dumps({**LINES[0], "text": "changed"}))
     assert main(["index", "build", f"embedded:{tmp_path / 'other'}", str(file), str(more)]) == 2
     assert "two different passages have the id '1': number 1 (title 'Tivaro') and number 3" in capsys.readouterr().err

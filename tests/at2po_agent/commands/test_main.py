@@ -54,7 +54,7 @@ def test_help_loads_nothing_heavy():
         (["train", "--cfg", "{file}", "engine.kind=sglang"], "set deterministic=false"),
         (["warm-start", "--cfg", "{file}"], "there is no key 'policy'"),
         (["train", "--resume", "{tmp}/nothing"], "is not a run directory"),
-        (["train", "--resume", "{tmp}", "--cfg", "{file}"], "--cfg for a new run or --resume"),
+        (["train", "--resume", "{tmp}", "--cfg", "{file}"], "--cfg for a new run, or --resume"),
         (["train", "--cfg", "{file}", "run_dir={tmp}"], "already exists; continue it with --resume"),
         (["show-tree", "{tmp}"], "has no stored trees"),
         (["show-tree", "{tmp}/nothing"], "there is no run directory {tmp}/nothing"),

@@ -72,6 +72,6 @@ def test_training_runs_side_by_side(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "| grpo | 1 | 100.0 |" in out and "**Difference from grpo, points**" in out and page.exists()
     assert main(["compare", *runs, "--metric", "f1"]) == 2
-    assert "training runs store em question by question" in capsys.readouterr().err
+    assert "training runs store only em for each question" in capsys.readouterr().err
     assert main(["compare", runs[0], str(tmp_path)]) == 2
     assert "not the directory of a training run" in capsys.readouterr().err

@@ -48,7 +48,7 @@ def test_a_run_is_trained_and_gone_on_with(file: Path, tmp_path: Path, capsys: p
     assert err == "loading builtin:microwiki …\n"
     assert out.startswith(f"run directory: {run}\n") and "1 steps" in out
     assert main(["train", "--resume", str(run), "train.steps=2"]) == 0
-    assert "going on from step 1" in capsys.readouterr().out
+    assert "continuing from step 1" in capsys.readouterr().out
     assert [line["step"] for line in read_metrics(run) if "reward" in line] == [1, 2]
 
 
@@ -87,7 +87,7 @@ def test_the_first_signal_stops_cleanly_and_says_how_to_go_on(tmp_path: Path, nu
     out, err = process.communicate(timeout=60)
     assert process.returncode == status, err
     assert "3 steps" in out
-    assert f"go on with: at2po-agent train --resume {tmp_path / 'run'}" in out
+    assert f"continue with: at2po-agent train --resume {tmp_path / 'run'}" in out
     assert "Traceback" not in err
 
 

@@ -53,7 +53,7 @@ def test_flags_overrides_and_a_file_give_the_same_object(tmp_path: Path, monkeyp
         ("limits.max_turn_tokens=0", "limits.max_turn_tokens is 0, it must be at least 1"),
         ("expansion.chains=0", "override 'expansion.chains=0': expansion.chains is 0, it must be at least 1"),
         ("expansion.top_logprobs=1", "there is no key 'expansion.top_logprobs'"),
-        ("model.price_prompt=1", "given together"),
+        ("model.price_prompt=1", "set both"),
     ],
 )
 def test_what_is_wrong_is_told_by_its_key(override: str, message: str):

@@ -73,7 +73,7 @@ def test_what_is_said_beside_it_and_the_nearer_file_come_first():
         ('[mini]\nbase_url = "http://h"\nkey = "sk-secret-123"', "no 'key'; there are base_url, model, key_var"),
         ('[mini]\nbase_url = "http://h"\nkey_var = "sk-secret-123"', "name of an environment variable"),
         ('[mini]\nbase_url = "http://h"\nprice_prompt = "sk-secret-123"', "price_prompt is of the wrong type"),
-        ('[mini]\nbase_url = "http://h"\nprice_prompt = 3', "together"),
+        ('[mini]\nbase_url = "http://h"\nprice_prompt = 3', "set both"),
         ('[mini]\nbase_url = "h"', "give an address"),
     ],
 )

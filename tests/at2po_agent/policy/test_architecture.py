@@ -11,7 +11,7 @@ from at2po_agent.policy.base import PolicyError
 UNUSABLE = [
     (BertConfig(), "an encoder, which reads in both directions"),
     (T5Config(), "an encoder and a decoder"),
-    (FuyuConfig(), "other parts beside its language model"),
+    (FuyuConfig(), "other parts besides its language model"),
     (JambaConfig(), "linear_attention, which the local engine does not have"),
     (LlamaConfig(vocab_size=0), "vocab_size is 0"),
 ]

@@ -83,7 +83,7 @@ def test_what_is_not_whole_is_one_error(folder: Path, damage: Callable[[Path], o
 
 def test_weights_that_are_missing_are_never_made_up(folder: Path) -> None:
     changed(num_hidden_layers=3, layer_types=["full_attention"] * 3)(folder)
-    with pytest.raises(PolicyError, match=r"lacks 11 of its weights, model\.layers\.2\."):
+    with pytest.raises(PolicyError, match=r"lacks 11 of its weights, such as model\.layers\.2\."):
         load_policy(folder)
 
 

@@ -53,7 +53,7 @@ def test_an_environment_that_answers_otherwise_is_refused():
     tree = grown(1)
     inner = tree.inner_turns()[0]
     tree[inner].observation = (1, 2, 3)
-    with pytest.raises(ReplayError, match=f"question 'q': turn {inner} of its stored tree is answered otherwise now"):
+    with pytest.raises(ReplayError, match=f"question 'q': turn {inner} of its stored tree has another observation now"):
         again(tree)
     tree[ROOT].observation = (1,)
     with pytest.raises(ReplayError, match="another prompt"):

@@ -110,5 +110,5 @@ def test_an_evaluation_that_asked_something_else_is_refused(tmp_path, records, c
 
 def test_an_evaluation_without_a_whole_tree_is_refused(tmp_path):
     run = write_run(tmp_path / "run", [failed("q1")], tree={"chains": 2, "per_round": 2, "rounds": 1, "alpha": 0.05})
-    with pytest.raises(ConfigError, match="no question with a whole tree; go on with: at2po-agent eval --resume"):
+    with pytest.raises(ConfigError, match="no question with a complete tree; continue with: at2po-agent eval --resume"):
         read_evaluations([run])

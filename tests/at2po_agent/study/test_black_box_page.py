@@ -51,6 +51,6 @@ def test_what_cannot_be_compared_is_one_line(tmp_path, capsys):
     assert cli.main(["compare", "--trees", str(run)]) == 2
     assert "was made without --tree" in capsys.readouterr().err
     assert cli.main(["compare", "--trees", str(trees(tmp_path / "trees")), "--metric", "f1"]) == 2
-    assert "--metric: with --trees" in capsys.readouterr().err
+    assert "--metric: leave it out with --trees" in capsys.readouterr().err
     assert cli.main(["compare", str(run), "--markdown", "x.md"]) == 2
-    assert "--html and --markdown are of training runs" in capsys.readouterr().err
+    assert "--html and --markdown need training runs" in capsys.readouterr().err

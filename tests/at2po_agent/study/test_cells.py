@@ -57,7 +57,7 @@ def test_changed_settings_are_refused_by_name(tmp_path):
     (folder / "config.yaml").write_text(to_yaml(made.cells[0].training()))
     check_cells(study(tmp_path, "seeds=[1,2]", "jobs=7"))
     with pytest.raises(
-        RunDirError, match=r"grpo-seed1 was made with other settings .*: train.steps: 2 → 3\. Put them back"
+        RunDirError, match=r"grpo-seed1 was made with other settings .*: train.steps: 2 → 3\. Restore them"
     ):
         check_cells(study(tmp_path, "budget.steps=3"))
 
@@ -124,7 +124,7 @@ def test_a_killed_study_goes_on_and_writes_its_page(tmp_path):
     second = run_study(tmp_path)
     said, _ = second.communicate()
     assert second.returncode == 0, said
-    assert re.search(r"grpo-seed1: (goes on|finished)", said) or "1 finished" in said
+    assert re.search(r"grpo-seed1: (resumed|finished)", said) or "1 finished" in said
     page = (made.out / "page.md").read_text()
     assert "| grpo | 1 |" in page and "| at2po | 1 |" in page and (made.out / "page.html").exists()
     assert {CellState.of(cell).state for cell in made.cells} == {"finished"}

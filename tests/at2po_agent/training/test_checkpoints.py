@@ -107,7 +107,7 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path):
     Trainee(tied=False).save(tmp_path, 1)
     other = Trainee()
     other.model.resize_token_embeddings(8)
-    with pytest.raises(CheckpointError, match=r"step_000001 is of another model: .*size mismatch"):
+    with pytest.raises(CheckpointError, match=r"step_000001 belongs to another model: .*size mismatch"):
         load(tmp_path / "step_000001").restore(other.model, other)
 
 
@@ -171,7 +171,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(tmp_path: Path, file: str,
     assert found.step == 1
     assert len(said) == 1
     assert "step_000002 is damaged: " in said[0]
-    assert said[0].endswith("; going on from step_000001 instead")
+    assert said[0].endswith("; continuing from step_000001 instead")
 
 
 def test_without_a_whole_checkpoint(tmp_path: Path):

@@ -54,7 +54,7 @@ def edit_config(old: str, new: str) -> None:
 def test_a_run_of_which_nothing_changed_says_nothing(task: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert go_on("eval.kwargs={max_searches: 0}", "eval.questions=1", "checkpoint.keep=1") == 0
     out = capsys.readouterr().out
-    assert "change" not in out and "other code" not in out and "has no" not in out
+    assert "change" not in out and "the code differs" not in out and "has no" not in out
     assert [session["from_step"] for session in sessions()] == [0, 2]
 
 
@@ -90,18 +90,18 @@ def test_a_change_is_refused_by_name_and_accepted_for_good(
     others = ",".join({"data", "index", "config"} - {kind})
     assert go_on() == go_on("--accept-change", others) == 2
     err = capsys.readouterr().err
-    assert len(re.findall(f"run cannot go on, what it trains on has changed: {named}", err)) == 2
+    assert len(re.findall(f"run cannot be resumed, because what it trains on has changed: {named}", err)) == 2
     assert err.endswith(f"--accept-change {kind}\n")
     assert Path("run/metrics.jsonl").read_bytes() == metrics and len(sessions()) == 1
 
     assert go_on("--accept-change", kind) == 0
-    assert f"going on with an accepted change of {kind}: " in capsys.readouterr().out
+    assert f"continuing with an accepted change of {kind}: " in capsys.readouterr().out
     accepted = sessions()[-1]["accepted"]
     assert accepted and all(text.startswith(f"{kind}: ") for text in accepted)
 
     assert main(["train", "--resume", "run", "train.steps=4"]) == 0
     out = capsys.readouterr().out
-    assert out.count("going on with an accepted change of ") == len(accepted)
+    assert out.count("continuing with an accepted change of ") == len(accepted)
     assert out.count("\nwith an accepted change of ") == len(accepted)  # below the table of before and after
     assert sessions()[-1]["accepted"] == accepted
 
@@ -118,7 +118,7 @@ def test_all_that_changed_is_said_at_once_and_accepted_at_once(task: Path, capsy
     ("words", "message"),
     [
         (["--resume", "run", "--accept-change", "weights"], "no change of 'weights' to accept"),
-        (["--accept-change", "data", "env.id=X"], "give it with --resume RUN"),
+        (["--accept-change", "data", "env.id=X"], "--accept-change needs --resume RUN"),
     ],
 )
 def test_what_cannot_be_accepted(
@@ -140,7 +140,7 @@ def test_other_code_is_a_line(task: Path, capsys: pytest.CaptureFixture[str]) ->
     change_session(packages=packages, git={"commit": "0" * 40, "clean": True})
     assert go_on() == 0
     out = capsys.readouterr().out
-    assert "other code than in the session before: packages.numpy: 0.1 → " in out and "git.commit" in out
+    assert "the code differs from the previous session: packages.numpy: 0.1 → " in out and "git.commit" in out
 
 
 def test_a_run_of_a_version_that_kept_no_configuration_goes_on(task: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -169,7 +169,7 @@ def test_other_folders_beside_the_checkpoints_are_ignored(task: Path, capsys: py
     for name in copies:
         shutil.copytree(checkpoints / "step_000002", checkpoints / name)
     assert go_on() == 0
-    assert "going on from step 2" in capsys.readouterr().out
+    assert "continuing from step 2" in capsys.readouterr().out
     assert {path.name for path in checkpoints.iterdir()} == copies | {"step_000002", "step_000003"}
     assert main(["export", "run", "exported"]) == 0
     assert main(["show-tree", "run"]) == 0

@@ -185,14 +185,14 @@ def test_a_resumed_run_goes_on_in_the_same_wandb_run(tmp_path: Path, wandb: Wand
 @pytest.mark.fault("item 20: one W&B run for a resumed run")
 def test_a_run_that_wandb_does_not_open_is_one_line(tmp_path: Path, wandb: WandbDouble):
     wandb.refusal = "No API key configured. Use `wandb login` to log in."
-    with pytest.raises(ConfigError, match=r"log\.wandb_project=search: W&B does not open the run: No API key"):
+    with pytest.raises(ConfigError, match=r"log\.wandb_project=search: W&B did not open the run: No API key"):
         open_loggers(config(wandb_project="search"), tmp_path, 1)
 
 
 @pytest.mark.parametrize("stored", ["{", "[]", "{}"])
 def test_a_damaged_id_is_one_line(tmp_path: Path, wandb: WandbDouble, stored: str):
     (tmp_path / "wandb.json").write_text(stored)
-    with pytest.raises(ConfigError, match=r"wandb\.json cannot be read .* take it away"):
+    with pytest.raises(ConfigError, match=r"wandb\.json cannot be read .* remove it"):
         open_loggers(config(wandb_project="search"), tmp_path, 1)
 
 

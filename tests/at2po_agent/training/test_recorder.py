@@ -133,7 +133,7 @@ def test_an_evaluation_that_was_left_is_said(run: RunDirectory, logged: WandbDou
     recorder, out = recorder_of(run)
     recorder.evaluating(2)
     recorder.left(3)
-    assert "the evaluation after step 3 was left; it is made when the run goes on" in out.getvalue()
+    assert "the evaluation after step 3 was interrupted; it is repeated when the run is resumed" in out.getvalue()
     assert run.metrics() == []
 
 

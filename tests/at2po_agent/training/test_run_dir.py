@@ -143,7 +143,7 @@ def test_rewind_to_before_the_start_forgets_everything(run: RunDirectory):
 def test_a_damaged_line_in_the_middle_is_named(run: RunDirectory):
     (run.path / "metrics.jsonl").write_text('{"step": 1}\nnot json\n{"step": 2}\n')
     with pytest.raises(
-        RunDirError, match=r"metrics.jsonl:2: not a line of metrics: .*; put the file back, or remove this line"
+        RunDirError, match=r"metrics.jsonl:2: not a line of metrics: .*; restore the file, or remove this line"
     ):
         run.metrics()
 
@@ -250,6 +250,6 @@ def test_an_evaluation_that_is_made_again_is_logged_once(run: RunDirectory):
 @pytest.mark.parametrize("text", ['{"sessions": [', "{}", "[]", '{"sessions": [1]}'])
 def test_a_damaged_manifest_is_named(run: RunDirectory, text: str):
     (run.path / "manifest.json").write_text(text)
-    with pytest.raises(RunDirError, match=r"manifest.json: .*; put it back or remove it"):
+    with pytest.raises(RunDirError, match=r"manifest.json: .*; restore or remove it"):
         run.add_session({})
     assert (run.path / "manifest.json").read_text() == text

@@ -295,7 +295,7 @@ def test_a_run_goes_on_only_with_the_search_results_that_it_was_trained_on(tmp_p
     assert 0 < used <= tape.stat().st_size
     assert run(tmp_path / "run", "train.steps=2", resume=True).steps == 2
     tape.unlink()
-    with pytest.raises(RunDirError, match="put the tape back"):
+    with pytest.raises(RunDirError, match="restore the tape"):
         run(tmp_path / "run", "train.steps=3", resume=True)
 
 

@@ -40,7 +40,7 @@ def test_what_is_right_passes(changes: list[str]) -> None:
         (["env.id=AT2PO-Nothing-v0"], ConfigError, "env.id: .*AT2PO-Nothing"),
         (["env.id=no_such_module:X-v0"], ConfigError, "no_such_module"),
         (["env.imports=[no_such_module]"], ConfigError, "no_such_module"),
-        (["policy.path=builtin:nothing"], PolicyError, "builtin:nothing.*it carries: .*builtin:microwiki"),
+        (["policy.path=builtin:nothing"], PolicyError, "builtin:nothing.*it has .*builtin:microwiki"),
         (["policy.path=/nowhere"], PolicyError, "/nowhere.*is not a directory"),
         (["engine.kind=sglang"], ConfigError, "set deterministic=false"),
         (["engine={kind: sglang, router: http://x}", "deterministic=false"], ConfigError, "engine.router needs"),

@@ -186,7 +186,7 @@ def test_an_answer_that_does_not_end_is_cut_at_the_limit(serve, fault):
     started = time.monotonic()
     # Long enough for a busy machine to have sent the request by then.
     limits = LimitConfig(retries=1, retry_seconds=0.01, request_seconds=1.5)
-    with pytest.raises(PolicyUnavailable, match=r"no whole answer within 1\.5 s"):
+    with pytest.raises(PolicyUnavailable, match=r"no complete answer within 1\.5 s"):
         ask(server, limits=limits)
     assert time.monotonic() - started < 10
     assert server.count == 2
@@ -243,7 +243,7 @@ def test_a_pause_beyond_the_limit_ends_the_run_with_what_to_do(serve):
     started = time.monotonic()
     with pytest.raises(EndpointError, match=r"asks for a pause of 7,200 s \(HTTP 429: slow down\)") as caught:
         ask(server, HELLO, HELLO)
-    assert "limits.max_retry_after_seconds=300. Go on after that with --resume" in str(caught.value)
+    assert "limits.max_retry_after_seconds=300. Continue later with --resume" in str(caught.value)
     assert time.monotonic() - started < 5 and server.count == 2
 
 

@@ -237,7 +237,7 @@ def test_an_error_that_trickles_ends_at_the_deadline(serve):
     limits = LimitConfig(retries=0, request_seconds=0.5)
     records: list[EpisodeRecord] = []
     play(server, records.append, limits)
-    assert "no whole answer within 0.5 s" in records[0].error
+    assert "no complete answer within 0.5 s" in records[0].error
 
 
 def test_of_an_error_64_kb_are_read(serve):

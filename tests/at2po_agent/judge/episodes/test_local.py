@@ -61,9 +61,9 @@ def test_before_is_evaluated_against_after_in_one_command(trained, tmp_path, cap
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["-e", "microwiki", "-m", "builtin:microwiki"], "'builtin:microwiki', is no run: give a directory"),
-        (["-e", "microwiki", "-m", "x", "-b", "http://127.0.0.1:1/v1"], "'x', is no run"),
-        (["--resume", "somewhere"], "--start goes with -m RUN"),
+        (["-e", "microwiki", "-m", "builtin:microwiki"], "'builtin:microwiki', is not a run: give a directory"),
+        (["-e", "microwiki", "-m", "x", "-b", "http://127.0.0.1:1/v1"], "'x', is not a run"),
+        (["--resume", "somewhere"], "--start needs -m RUN"),
     ],
 )
 def test_only_a_run_has_a_start(words, message, capsys):

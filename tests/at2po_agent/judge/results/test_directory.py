@@ -71,7 +71,10 @@ def test_a_damaged_line_or_manifest_is_told(config):
         directory.append([record("a"), record("b")])
     file = directory.path / "episodes.jsonl"
     file.write_bytes(b"{}\n" + file.read_bytes())
-    with JudgeDirectory.resume(directory.path, MANIFEST) as again, pytest.raises(RunDirError, match=r"jsonl:1: .*take"):
+    with (
+        JudgeDirectory.resume(directory.path, MANIFEST) as again,
+        pytest.raises(RunDirError, match=r"jsonl:1: .*restore"),
+    ):
         again.records()
     (directory.path / "manifest.json").write_text("{")
     with pytest.raises(RunDirError, match=r"manifest\.json: not JSON"):

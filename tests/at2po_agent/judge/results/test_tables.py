@@ -167,7 +167,7 @@ def test_a_terminal(runs, capsys):
 
 def test_refused_without_anyway(runs, capsys):
     assert main(["compare", *runs]) == 2
-    assert "limits.k: 3 → 5. --anyway compares them and says so" in capsys.readouterr().err
+    assert "limits.k: 3 → 5. --anyway compares them and notes it" in capsys.readouterr().err
 
 
 SUMMARY = Summary(

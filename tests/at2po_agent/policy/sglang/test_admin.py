@@ -98,7 +98,7 @@ def test_a_refusal_is_told_from_trouble_that_passes(server: Plain, status: int, 
 @pytest.mark.parametrize("status", [200, 503])
 def test_an_answer_that_trickles_in_has_a_deadline(server: Plain, status: int) -> None:
     started = time.monotonic()
-    with pytest.raises(PolicyUnavailable, match="no whole answer in time" if status == 200 else "answered 503"):
+    with pytest.raises(PolicyUnavailable, match="no complete answer in time" if status == 200 else "answered 503"):
         SglangAdmin(server.url, timeout=0.5).call(f"/trickle/{status}")
     assert time.monotonic() - started < 5
 

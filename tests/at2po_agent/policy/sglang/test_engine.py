@@ -103,7 +103,7 @@ def test_a_server_that_is_away_holds_nobody_up(tmp_path) -> None:
             change(model)
             engine.publish(model, 1)
             assert here.version.endswith("-1") and there.version.endswith("-0")
-            assert any("going on without it" in note for note in notes)
+            assert any("continuing without it" in note for note in notes)
             for key in range(6):  # some of these would be at home there
                 found = asyncio.run(engine.generate([Request((1, 2, 3), 3, (key,))], GREEDY))[0]
                 assert found.version == 1 and found.logprobs[0] == pytest.approx(expected(model), abs=1e-4)

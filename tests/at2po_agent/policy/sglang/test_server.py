@@ -180,7 +180,7 @@ def test_another_kind_of_server_is_refused_at_once() -> None:
         async def _info(self, request: web.Request) -> web.Response:
             return web.json_response({"version": "vllm"})
 
-    with serving(Other()) as other, pytest.raises(PolicyError, match="no SGLang server that this version knows"):
+    with serving(Other()) as other, pytest.raises(PolicyError, match="not an SGLang server that this version knows"):
         with_server(other.url, lambda server: server.info())
 
 
