@@ -2,7 +2,7 @@
 
 ``configs/`` has a folder for each kind: whole runs, what a run is composed of (models, tasks, algorithms, settings,
 ablations), warm starts, studies and evaluations. The name of a file is its name here, as in ``--cfg quickstart``, so it
-is unique.
+is unique. YAML and OmegaConf are imported where they are used: names are completed and listed without them.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
-
-import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from typing import TYPE_CHECKING, Any, cast
 
 from at2po_agent.errors import ConfigError
 from search_backend.outside import read_file, shown
+
+if TYPE_CHECKING:
+    import yaml
 
 FOLDER = Path(__file__).resolve().parent / "configs"
 
@@ -121,6 +120,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _read_yaml(path: Path) -> Source:
+    import yaml
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
     try:
         text = read_file(path, MOST_YAML).decode()
     except FileNotFoundError:
@@ -150,6 +153,8 @@ def _compose(text: str) -> yaml.Node | None:
     Raises:
         ValueError: they stand for more values than a configuration has.
     """
+    import yaml
+
     node = yaml.compose(text, Loader=yaml.SafeLoader)
     if node is not None and (values := _count_values(node, {})) > MOST_VALUES:
         raise ValueError(f"with its aliases it has more than {MOST_VALUES:,} values ({shown(values)})")
@@ -158,6 +163,8 @@ def _compose(text: str) -> yaml.Node | None:
 
 def _count_values(node: yaml.Node, counted: dict[int, int]) -> int:
     """Values under a node, those of an alias as often as it is used; ``counted`` are nodes by id."""
+    import yaml
+
     if id(node) not in counted:
         parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
         inner = () if isinstance(node, yaml.ScalarNode) else parts
@@ -197,6 +204,8 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _key_lines(node: yaml.MappingNode, prefix: str = "") -> Iterator[tuple[str, int]]:
+    import yaml
+
     for key, value in node.value:
         name = f"{prefix}{key.value}"
         yield name, key.start_mark.line + 1
@@ -210,6 +219,10 @@ def read_override(text: str) -> Source:
     Raises:
         ConfigError: it is no ``key=value``, or its value is not YAML.
     """
+    import yaml
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
     key, equals, value = text.partition("=")
     where = Where(f"override {text!r}", {key: 0})
     if not key.strip() or not equals:
