@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from at2po_agent.environments import EnvConfig
 from at2po_agent.method.algorithms import AlgorithmConfig
@@ -41,6 +41,7 @@ class TrainLimits:
     max_cpu_seconds: float | None = at_least(None, 0)  # likewise, of all processors
     max_tokens: int | None = at_least(None, 0)  # generated in training
     max_calls: int | None = at_least(None, 0)  # searches and tool calls in training
+    staleness: Literal[0, 1] = 0  # 1: the next step's trees are sampled while this one's update is computed
     stop_on_collapse: bool = False  # stop with a checkpoint and exit code 1 when collapse.SYMPTOMS begin
 
     def reached(self, spent: Spent) -> str | None:

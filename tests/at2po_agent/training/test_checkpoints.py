@@ -12,7 +12,8 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from at2po_agent.atomic_files import DiskError
 from at2po_agent.training import checkpoints
-from at2po_agent.training.checkpoints import CheckpointError, latest, load, remove_superseded
+from at2po_agent.training.batches import Batch
+from at2po_agent.training.checkpoints import CheckpointError, Progress, latest, load, remove_superseded
 from tests.helpers.faults import disk_with_room_for
 
 WORDS = ["<eos>", "<search>", "</search>", "river", "town", "name"]
@@ -53,17 +54,9 @@ class Trainee:
         self.optimizer.zero_grad()
         self.losses.append(float(loss.detach()))
 
-    def save(self, directory: Path, step: int, **more: Any) -> Path:
-        position = {"step": step, "seconds": 1.5}
-        return checkpoints.save(
-            directory,
-            step=step,
-            model=self.model,
-            tokenizer=self.tokenizer,
-            updater=self.state_dict(),
-            position=position,
-            **more,
-        )
+    def save(self, directory: Path, step: int, ahead: Batch | None = None, **more: Any) -> Path:
+        progress = Progress(step, {"step": step, "seconds": 1.5}, self.state_dict(), ahead)
+        return checkpoints.save(directory, progress, model=self.model, tokenizer=self.tokenizer, **more)
 
 
 def names(directory: Path) -> list[str]:

@@ -87,21 +87,21 @@ def grown(rollout: Rollout | Exception) -> list[Any]:
 
 
 def test_a_step_has_the_trees_of_the_questions_that_are_next() -> None:
-    found = workers().grow(step=0, drawn=7)
+    found = workers().grow(step=0, drawn=7).rollout
     ids = draw_questions(TASKS, 3, 7, 5)
     assert [tree.question_id for tree in found.trees] == ids and found.questions == 5
-    assert grown(workers().grow(0, 7)) == grown(found)
-    assert grown(workers().grow(1, 7)) != grown(found)  # a later step samples other turns
+    assert grown(workers().grow(0, 7).rollout) == grown(found)
+    assert grown(workers().grow(1, 7).rollout) != grown(found)  # a later step samples other turns
 
 
 def test_the_trees_of_two_processes_are_those_of_one_and_all_have_them() -> None:
-    alone = grown(workers().grow(2, 0))
+    alone = grown(workers().grow(2, 0).rollout)
     engines = {}
 
     def work(processes: Processes) -> Rollout:
         one = workers(processes)
         engines[processes.rank] = one.session.engine
-        return one.grow(2, 0)
+        return one.grow(2, 0).rollout
 
     assert list(map(grown, in_threads(work))) == [alone, alone]
     trees = {rank: {request.key[2] for request, _ in engine.completions} for rank, engine in engines.items()}
@@ -161,7 +161,7 @@ def test_an_error_in_one_process_ends_the_step_in_all() -> None:
 
     def work(processes: Processes) -> Rollout:
         env = Env(fail=broken) if processes.rank == 1 else Env()
-        return workers(processes, env=env).grow(0, 0)
+        return workers(processes, env=env).grow(0, 0).rollout
 
     first, second = in_threads(work)
     assert isinstance(first, EndedElsewhere) and isinstance(second, ZeroDivisionError)
@@ -222,7 +222,7 @@ def together_play(processes: Processes) -> Any:
         one.session.engine.clear_cache()
         trees = [
             [tree.question_id, sorted(leaf.reward for leaf in map(tree.__getitem__, tree.leaves))]
-            for tree in one.grow(2, 7).trees
+            for tree in one.grow(2, 7).rollout.trees
         ]
         evaluation = one.evaluate(TASKS[:7], Event())
         assert evaluation is not None
