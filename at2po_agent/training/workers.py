@@ -27,7 +27,7 @@ class RolloutWorkers:
 
     def __init__(self, config: TrainConfig, session: Session, processes: Processes, recorder: Recorder) -> None:
         self.config, self.session, self.recorder = config, session, recorder
-        # Exchanges of their own, as rollouts run on the engine's thread, beside an update with exchanges of its own.
+        # A rollout may run beside an update, in which the processes exchange values too.
         self.processes = processes.beside()
         self.sampler = session.sampler(config.rollout)
 
@@ -78,9 +78,9 @@ class RolloutWorkers:
             return grown
 
         started, before = perf_counter(), self.engine_stats()
-        rollout = await self.session.algorithm.groups.collect(grow_more, self.config.rollout.questions)
+        collected = await self.session.algorithm.groups.collect(grow_more, self.config.rollout.questions)
         metrics = engine_metrics(before, self.engine_stats())
-        return Batch(rollout, metrics, seconds=perf_counter() - started)
+        return Batch(collected, metrics, seconds=perf_counter() - started)
 
     def engine_stats(self) -> dict[str, int]:
         """Token counts of the engines of all processes."""

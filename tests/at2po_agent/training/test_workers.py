@@ -231,6 +231,15 @@ def together_play(processes: Processes) -> Any:
         return [trees, [episode.question_id for episode in evaluation.episodes], own, total, asked]
 
 
+def together_beside(processes: Processes) -> Any:
+    with on_a_server(processes) as (one, _, _):
+        growing = one.begin(2, 7)
+        met = [processes.gather(n) for n in range(50)]  # as in an update
+        batch = one.finish(growing)
+        assert met == [[n] * 2 for n in range(50)] and 0 <= batch.waited <= batch.seconds + 0.1
+        return [tree.question_id for tree in batch.rollout.trees]
+
+
 def together_publish(processes: Processes) -> Any:
     with on_a_server(processes) as (one, player, url):
         if player:
@@ -259,7 +268,9 @@ def together_killed(processes: Processes) -> Any:
 
 @pytest.fixture(scope="module")
 def real() -> dict[str, list[Any]]:
-    return outcomes(__name__, "together_play", "together_publish", "together_refused", "together_killed")
+    return outcomes(
+        __name__, "together_play", "together_beside", "together_publish", "together_refused", "together_killed"
+    )
 
 
 def test_every_question_is_played_once_by_one_of_the_processes_that_share_a_server(real: dict[str, list[Any]]) -> None:
@@ -269,6 +280,10 @@ def test_every_question_is_played_once_by_one_of_the_processes_that_share_a_serv
     assert episodes == list(TASKS[:7])
     assert (others, same, again) == (trees, episodes, total)
     assert own > 0 < theirs and own + theirs == total == asked
+
+
+def test_processes_exchange_trees_beside_what_they_exchange_otherwise(real: dict[str, list[Any]]) -> None:
+    assert real["together_beside"] == [draw_questions(TASKS, 3, 7, 5)] * 2
 
 
 def test_no_process_samples_before_the_servers_have_the_new_weights(real: dict[str, list[Any]]) -> None:
