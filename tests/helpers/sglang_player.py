@@ -25,6 +25,7 @@ class Player(Controlled):
     def __init__(self) -> None:
         model, codec = load_policy(resolve_policy("builtin:microwiki"))
         super().__init__(model)
+        self.longest = 1000
         self._says = [codec.observation((Segment(text, data=False),)) for text in TURNS]
         self._said = 0
         self.events: list[str] = []  # "turn VERSION" and "weights VERSION", in order
@@ -56,7 +57,7 @@ class Player(Controlled):
 
     @torch.no_grad()
     def answer(self, body: dict[str, Any], **meta: Any) -> dict[str, Any]:
-        if body["sampling_params"]["max_new_tokens"] == 1:
+        if body["sampling_params"]["max_new_tokens"] <= 1:
             return super().answer(body, **meta)
         self._said += 1
         prompt, ids = list(body["input_ids"]), self._says[self._said % len(self._says)]
