@@ -69,7 +69,8 @@ def step_timings(seconds: float, sampled: Sequence[Batch]) -> dict[str, float]:
 
     ``step = rollout + update − overlap``; only the last of them is grown beside other work.
     """
-    rollout, waited = sum(batch.seconds for batch in sampled), sum(batch.waited for batch in sampled)
+    rollout = sum((batch.seconds for batch in sampled), start=0.0)
+    waited = sum((batch.waited for batch in sampled), start=0.0)
     return {"step": seconds, "rollout": rollout, "update": seconds - waited, "overlap": max(0.0, rollout - waited)}
 
 

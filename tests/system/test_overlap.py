@@ -194,6 +194,7 @@ POINTS: list[tuple[Any, str, int]] = [  # and at which call: most sessions get o
 ]
 
 
+@pytest.mark.slow  # nine sessions
 def test_a_run_that_is_killed_at_every_point_of_a_step_loses_nothing_and_uses_nothing_twice(
     player: Player, tmp_path: Path
 ) -> None:
