@@ -4,9 +4,9 @@
     python -m benchmarks.overlap http://127.0.0.1:30000 [--steps 6] [--repeats 3] [--learn] [--set key=value …]
 
 The server has one core and the trainer, which this puts on the core of ``--core``, another, in both modes: what is
-faster is not so because it has more of the machine. The quick start's world and policy, with trees and passes over them
-such that rollout and update take about equally long (``SHAPE``). The modes take turns; a first step, in which both have
-to wait for the trees, is left out. With ``--learn``, both also train from the same start to the same number of
+faster is not so because it has more of the machine. The quick start's world, policy and trees, and as many passes over
+these (``update.epochs``) as make an update about as long as a rollout; that is measured first, unless ``--set`` has it.
+The modes take turns; the first step, in which both have to wait for the trees, and the last are left out. With ``--learn``, both also train from the same start to the same number of
 generated tokens, on each seed, and are evaluated on the same unseen questions.
 """
 
@@ -46,13 +46,26 @@ def run(url: str, mode: str, overrides: Sequence[str]) -> tuple[Result, list[dic
             return result, [line for line in directory.metrics() if "leaves" in line]
 
 
+def balance(url: str, overrides: Sequence[str]) -> list[str]:
+    """The overrides, and passes over the trees with which an update takes about as long as their rollout."""
+    if any(word.startswith("update.epochs=") for word in overrides):
+        return list(overrides)
+    _, lines = run(url, "in turn", [*short(3), *overrides])
+    rollout, update = (median(line["time"][part] for line in lines[1:]) for part in ("rollout", "update"))
+    return [*overrides, f"update.epochs={max(1, round(rollout / update))}"]
+
+
+def short(steps: int) -> list[str]:
+    """Overrides for a run of so many steps between its first and its last."""
+    return [f"train.steps={steps + 2}", "train.max_seconds=null", "eval.questions=0", "checkpoint.every=0"]
+
+
 def speed(url: str, steps: int, repeats: int, overrides: Sequence[str]) -> list[str]:
     """Seconds of a step in both modes, and what they are made of."""
-    short = [f"train.steps={steps + 2}", "train.max_seconds=null", "eval.questions=0", "checkpoint.every=0", *overrides]
     times: dict[str, list[dict[str, float]]] = {mode: [] for mode in MODES}
     for _ in range(repeats):
         for mode in MODES:
-            _, lines = run(url, mode, short)
+            _, lines = run(url, mode, [*short(steps), *overrides])
             # Not the first step, nor the last, beside which nothing is sampled.
             times[mode].append({part: median(line["time"][part] for line in lines[1:-1]) for part in PARTS})
     rows = [f"{repeats} runs of {steps} steps in each mode, in turn; medians"]
@@ -107,11 +120,12 @@ def main() -> None:
     arguments = parser.parse_args()
     for thread in os.listdir("/proc/self/task"):  # imports have started some
         os.sched_setaffinity(int(thread), {arguments.core})
-    report = [f"torch {torch.__version__}; server and trainer on a core each, {' '.join([*SHAPE, *arguments.set])}"]
-    report += speed(arguments.url, arguments.steps, arguments.repeats, arguments.set)
+    overrides = balance(arguments.url, arguments.set)
+    report = [f"torch {torch.__version__}; server and trainer on a core each; {' '.join([*SHAPE, *overrides])}"]
+    report += speed(arguments.url, arguments.steps, arguments.repeats, overrides)
     print("\n".join(report), flush=True)
     if arguments.learn:
-        learned = learning(arguments.url, arguments.seeds, arguments.tokens, arguments.set)
+        learned = learning(arguments.url, arguments.seeds, arguments.tokens, overrides)
         print("\n".join(learned))
         report += learned
     RESULTS.write_text("\n".join(report) + "\n", encoding="utf-8")
