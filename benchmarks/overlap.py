@@ -6,8 +6,10 @@
 The server has one core and the trainer, which this puts on the core of ``--core``, another, in both modes: what is
 faster is not so because it has more of the machine. The quick start's world, policy and trees, and as many passes over
 these (``update.epochs``) as make an update about as long as a rollout; that is measured first, unless ``--set`` has it.
-The modes take turns; the first step, in which both have to wait for the trees, and the last are left out. With ``--learn``, both also train from the same start to the same number of
-generated tokens, on each seed, and are evaluated on the same unseen questions.
+The modes take turns; the first step, in which both have to wait for the trees, and the last are left out.
+
+With ``--learn``, both also train from the same start to the same number of generated tokens, on each seed, and are
+evaluated on the same unseen questions.
 """
 
 from __future__ import annotations
