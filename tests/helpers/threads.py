@@ -38,7 +38,7 @@ def in_threads(work: Callable[[Processes], T], count: int = 2) -> list[T | Excep
 
     def one(rank: int) -> T | Exception:
         try:
-            return work(Threads(rank, count, meeting, values))
+            return work(Threads(rank, count, meeting=meeting, values=values))
         except Exception as error:
             return error
 
