@@ -90,6 +90,7 @@ ENGINE = _section(
     {
         "prefilled_tokens": ("Prompt tokens that the engine computed", "tokens"),
         "cached_share": ("Prompt tokens that servers took from their cache, of those that could be shared", "share"),
+        "staleness": ("Updates between the weights that sampled the step's trees and those that it updates", "updates"),
         "straddling_turns": ("Turns that were being sampled while the weights changed", "turns"),
     }
 )
@@ -122,8 +123,12 @@ UPDATE = _section(
 TIME = _section(
     {
         "step": ("Time of a training step: rollout, credit and update", "seconds"),
-        "rollout": ("Time in which the step's trees were grown", "seconds"),
-        "update": ("Time of credit and update", "seconds"),
+        "rollout": (
+            "Time of the step in which trees were grown, with train.staleness=1 those of the next one",
+            "seconds",
+        ),
+        "update": ("Time of the step without that in which it only waited for trees: credit and update", "seconds"),
+        "overlap": ("Time of the step in which trees were grown while it did something else", "seconds"),
         "cpu": ("Time of all processors and processes of the trainer in the step", "processor seconds"),
         "eval": ("Time of an evaluation", "seconds"),
         "tokens_per_second": ("Tokens sampled in the step per second of the whole step", "tokens per second"),

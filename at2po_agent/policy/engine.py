@@ -60,7 +60,8 @@ class Engine(Policy, Protocol):
     """A policy that follows a trained model.
 
     The trainer's order in every step is: ``generate`` until the trees are grown, ``release``, update the model,
-    ``publish`` it under the next version.
+    ``publish`` it under the next version. With ``train.staleness`` an engine on servers samples the next trees during
+    the update, without ``release``, and ``publish`` waits until they are grown.
 
     Every process of a run has an engine. ``release``, ``publish`` and ``clear_cache`` are called by all of them at the
     same place, and may wait for each other there; the others are a process's own.
@@ -77,7 +78,11 @@ class Engine(Policy, Protocol):
         ...
 
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """Run a coroutine that calls ``generate``, a rollout say, on the event loop that suits the engine."""
+        """Run a coroutine that calls ``generate``, a rollout say, on the event loop that suits the engine.
+
+        An engine on servers has one loop, on a thread of its own. What ``work`` leaves on it, as a task, goes on beside
+        the calling thread, until its end or ``close``.
+        """
         ...
 
     def release(self) -> None:

@@ -4,6 +4,7 @@ config         every setting of a run, composed
 trainer        ``train``: the loop of rollout, credit, update, evaluation and checkpoint
 session        what a run works with: environments, model, engine, algorithm
 engines        the engine that a configuration names
+batches        the trees of a step, and those that a checkpoint holds for the next one
 workers        the processes of a run as rollout workers
 watch          stops a run that cannot learn
 collapse       says when training begins to collapse

@@ -1,8 +1,9 @@
 """Checkpoints: everything a run needs to go on bit for bit, written as a whole or not at all.
 
 ``checkpoints/step_000020/`` holds ``model/`` (a Hugging Face folder with weights or LoRA adapters, tokenizer, configs),
-``state.pt`` (updater and random generators), ``position.json`` (the trainer's place in the run) and, written last,
-``checkpoint.json`` with the SHA-256 of every file. A folder that does not match its list is damaged and is not used.
+``state.pt`` (updater and random generators), ``position.json`` (the trainer's place in the run), ``ahead.json.zst``
+(trees that were sampled for the next step, where there are any) and, written last, ``checkpoint.json`` with the SHA-256
+of every file. A folder that does not match its list is damaged and is not used.
 """
 
 from __future__ import annotations
@@ -22,15 +23,17 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from typing_extensions import TypedDict
 
-from at2po_agent.atomic_files import new_directory, remove_directories, write_text
+from at2po_agent.atomic_files import new_directory, remove_directories, write_bytes, write_text
 from at2po_agent.errors import AgentError
 from at2po_agent.policy.base import CausalLM, PolicyError
 from at2po_agent.policy.lora import has_lora, load_adapter, save_adapter
+from at2po_agent.training.batches import Batch, read_batch
 from at2po_agent.training.stored_files import Count, read_value, unchanged
 from search_backend.outside import Unusable
 
 FORMAT = 1
 _LIST = "checkpoint.json"
+_AHEAD = "ahead.json.zst"
 _NAME = re.compile(r"step_\d{6,}(_\d+)?", re.ASCII)  # numbered where a step has a second checkpoint
 
 
@@ -53,12 +56,34 @@ class Stateful(Protocol):
 
 
 @dataclass(frozen=True)
+class Progress:
+    """A trainer's place in its run, besides the weights."""
+
+    step: int  # training steps done
+    position: Mapping[str, Any]  # plain JSON values, given back by ``latest``
+    updater: Mapping[str, Any]  # what its ``state_dict`` gave
+    ahead: Batch | None = None  # sampled for the next step
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """A checkpoint that was found whole."""
 
     path: Path
     step: int
     position: Mapping[str, Any]  # what the trainer passed to ``save``
+
+    def ahead(self) -> Batch | None:
+        """The trees that were sampled for the next step; None where there were none.
+
+        Raises:
+            CheckpointError: they are none that this version wrote.
+        """
+        file = self.path / _AHEAD
+        try:
+            return read_batch(file) if file.exists() else None
+        except Unusable as error:
+            raise CheckpointError(f"{error}; remove {self.path} to go on from the checkpoint before it") from error
 
     def restore(self, model: PreTrainedModel, updater: Stateful) -> None:
         """Put weights, updater state and random generators back in place.
@@ -111,36 +136,35 @@ class Checkpoint:
 
 def save(
     directory: Path,
+    progress: Progress,
     *,
-    step: int,
     model: CausalLM,
     tokenizer: Any,
-    updater: Mapping[str, Any],
-    position: Mapping[str, Any],
     keep: int = 2,
 ) -> Path:
     """Write a checkpoint and remove all but the last ``keep``, and those of later steps (a future that was left).
 
     Args:
         directory: the run's ``checkpoints`` folder.
-        step: training steps done.
+        progress: of the trainer.
         model: a transformers model, saved with its configuration in the dtype it has.
         tokenizer: its transformers tokenizer.
-        updater: what its ``state_dict`` gave.
-        position: plain JSON values, given back by ``latest``.
         keep: at least 1; an older checkpoint is removed only once the new one is on the disk.
 
     Raises:
         DiskError: it cannot be written; the older checkpoints are untouched and nothing is left of the new one.
     """
+    step = progress.step
     final = directory / f"step_{step:06d}"
     same_step = [again for at, again in map(_order, folders(directory)) if at == step]
     if same_step:  # it stands until this one is whole
         final = final.with_name(f"{final.name}_{max(same_step) + 1}")
     with new_directory(final) as folder:
         _save_model(model, tokenizer, folder / "model")
-        _save_tensors({"updater": updater, "rng": _get_rng()}, folder / "state.pt")
-        write_text(folder / "position.json", json.dumps(dict(position), ensure_ascii=False))
+        _save_tensors({"updater": progress.updater, "rng": _get_rng()}, folder / "state.pt")
+        write_text(folder / "position.json", json.dumps(dict(progress.position), ensure_ascii=False))
+        if progress.ahead is not None:
+            write_bytes(folder / _AHEAD, progress.ahead.pack())
         files = {path.relative_to(folder).as_posix(): sha256(path) for path in _files(folder)}
         write_text(folder / _LIST, json.dumps({"format": FORMAT, "step": step, "files": files}, indent=1))
     remove_directories(directory, (path for path in folders(directory) if _order(path) > _order(final)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from at2po_agent.config_files import Files, locate_all
 from at2po_agent.environments import EnvConfig
@@ -41,6 +41,7 @@ class TrainLimits:
     max_cpu_seconds: float | None = at_least(None, 0)  # processor seconds of training, over all processors
     max_tokens: int | None = at_least(None, 0)  # tokens generated in training
     max_calls: int | None = at_least(None, 0)  # searches and tool calls in training
+    staleness: Literal[0, 1] = 0  # 1: the next step's trees are sampled while this one's update is computed
     stop_on_collapse: bool = False  # stop with a checkpoint and exit code 1 when collapse.SYMPTOMS begin
 
     def reached(self, spent: Spent) -> str | None:

@@ -37,7 +37,7 @@ GROUPS = {
         *("trees_dropped", "leaves_dropped", "questions_dropped", "paths_lost", "groups_equal", "groups_surplus"),
         *("unused_tokens", "unique_tokens", "generated_tokens", "calls"),
     ),
-    "engine": ("prefilled_tokens", "cached_share", "straddling_turns"),
+    "engine": ("prefilled_tokens", "cached_share", "staleness", "straddling_turns"),
 }
 _GROUP_OF = {metric: group for group, metrics in GROUPS.items() for metric in metrics}
 

@@ -27,10 +27,9 @@ from at2po_agent.errors import AgentError
 from at2po_agent.settings import ConfigError, to_yaml
 from at2po_agent.training.config import TrainConfig, load_config
 from at2po_agent.training.metrics import Scores
-from at2po_agent.training.stored_files import parse_lines, read_lines, read_value, unchanged
+from at2po_agent.training.stored_files import parse_lines, read_lines, read_packed, read_value, unchanged
 from at2po_agent.training.stored_types import StoredManifest, check_metrics, check_tree
-from search_backend.outside import MOST_FILE, Unusable, open_file, read_file
-from search_backend.packed import unpack_zstd
+from search_backend.outside import MOST_FILE, Unusable, read_file
 
 _PARTS = ("trees", "checkpoints")
 RESUMABLE = ("train", "eval", "checkpoint", "log")  # sections that may change when a run goes on
@@ -278,13 +277,7 @@ def read_trees(file: Path, most: int = MOST_FILE) -> list[dict[str, Any]]:
         RunDirError: it is missing or damaged, or unpacks to more than ``most`` bytes.
     """
     try:
-        unpacked = bytearray()
-        with open_file(file) as packed:
-            for part in unpack_zstd(packed):
-                unpacked += part
-                if len(unpacked) > most:
-                    raise EOFError(f"they unpack to more than {most:,} bytes")
-        return list(parse_lines(file, bytes(unpacked).splitlines(), check_tree, "a stored tree"))
+        return list(parse_lines(file, read_packed(file, most).splitlines(), check_tree, "a stored tree"))
     except (OSError, EOFError, zstandard.ZstdError) as error:
         raise RunDirError(f"{file}: the stored trees cannot be read ({error}): restore it, or remove it") from error
     except Unusable as error:

@@ -8,7 +8,8 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, Strict, TypeAdapter, ValidationError
 
-from search_backend.outside import MOST_COUNT, Unusable, open_file, read_file, read_json, shown
+from search_backend.outside import MOST_COUNT, MOST_FILE, Unusable, open_file, read_file, read_json, shown
+from search_backend.packed import unpack_zstd
 
 T = TypeVar("T")
 
@@ -64,6 +65,23 @@ def read_lines(file: Path, check: Callable[[Any], T], what: str) -> Iterator[T]:
         raise
     except OSError as error:
         raise _unreadable(file, error) from error
+
+
+def read_packed(file: Path, most: int = MOST_FILE) -> bytes:
+    """Unpack a file that was packed with zstd.
+
+    Raises:
+        OSError: it cannot be read.
+        EOFError: it is cut off, or unpacks to more than ``most`` bytes.
+        zstandard.ZstdError: it is damaged.
+    """
+    unpacked = bytearray()
+    with open_file(file) as packed:
+        for part in unpack_zstd(packed):
+            unpacked += part
+            if len(unpacked) > most:
+                raise EOFError(f"it unpacks to more than {most:,} bytes")
+    return bytes(unpacked)
 
 
 def parse_lines(file: Path, lines: Iterable[bytes], check: Callable[[Any], T], what: str) -> Iterator[T]:

@@ -105,6 +105,26 @@ class _Tree(TypedDict):
     fresh: list[Count]
 
 
+class _Batch(TypedDict):
+    trees: list[_Tree]
+    equal: list[_Tree]
+    surplus: list[_Tree]
+    dropped: dict[str, str]
+    lost_paths: Count
+    questions: Count
+    engine: dict[str, Number | None]
+
+
+def check_batch(value: Any) -> dict[str, Any]:
+    """The trees of a step that a checkpoint holds, as they are (see ``batches.Batch.pack``).
+
+    Raises:
+        Unusable: they are none.
+    """
+    fitting(value, _Batch)
+    return dict(value)
+
+
 class _Texts(TypedDict):
     action: str
     observation: str

@@ -22,17 +22,18 @@ from at2po_agent.method.groups import Rollout
 from at2po_agent.method.tree import TurnTree
 from at2po_agent.settings import ConfigError
 from at2po_agent.training import checkpoints
+from at2po_agent.training.batches import Batch, step_timings
 from at2po_agent.training.collapse import CollapseWatch
 from at2po_agent.training.config import Spent, TrainConfig
 from at2po_agent.training.display import Display
-from at2po_agent.training.metrics import Result, Scores, engine_metrics, rollout_metrics, scores
+from at2po_agent.training.metrics import Result, Scores, rollout_metrics, scores
 from at2po_agent.training.recorder import Recorder, RunRecorder
 from at2po_agent.training.run_dir import RunDirectory, RunDirError
 from at2po_agent.training.session import Session, open_session
 from at2po_agent.training.stored_files import Count, Number, fitting
 from at2po_agent.training.stored_trees import tree_record
 from at2po_agent.training.watch import SkippedUpdates
-from at2po_agent.training.workers import RolloutWorkers
+from at2po_agent.training.workers import Growing, RolloutWorkers
 from at2po_agent.update.forwarding import RunContext
 from at2po_agent.update.packing import Credited
 from at2po_agent.update.processes import ONE, Processes
@@ -169,6 +170,7 @@ class _Trainer:
         self.collapse = CollapseWatch()
         self.collapsed: str | None = None  # why the run stops, where it shall stop on a collapse
         self.at = _Position()
+        self.ahead: Batch | None = None  # sampled for the next step; between steps nothing is being sampled
         self.saved: Path | None = None  # the last checkpoint, and the step it is of
         self.saved_step = -1
         self.eval_tasks = session.eval_env.tasks[: config.eval.questions]
@@ -221,37 +223,55 @@ class _Trainer:
         return bool(every and self.at.step % every == 0 and not self._at_limit())
 
     def _step(self) -> None:
-        """One rollout batch and the updates it allows."""
+        """One rollout batch and the updates it allows; beside them the next batch, where ``train.staleness`` is 1."""
         at = self.at
         started, cpu_started = perf_counter(), process_time()
-        self.session.engine.clear_cache()  # of the weights before; and a resumed run computes the same
-        before = self.workers.engine_stats()
-        grown = self.workers.grow(at.step, at.drawn)
-        rollout_seconds = perf_counter() - started
+        sampled: list[Batch] = []  # in this step
+        if self.ahead is None:
+            self.session.engine.clear_cache()  # of the weights before; and a resumed run computes the same
+            self.ahead = self.workers.grow(at.step, at.drawn)
+            sampled.append(self.ahead)
+        batch, grown, self.ahead = self.ahead, self.ahead.rollout, None
         # Before trees are pruned: what was spent on lost paths was spent.
         generated, calls = grown.generated_tokens, grown.calls
+        growing = self._begin_next(grown)
         credited = self._credit(grown)
         metrics = rollout_metrics(grown, credited, self.session.env.metrics)
         metrics |= {"generated_tokens": generated, "calls": calls}
-        metrics |= engine_metrics(before, self.workers.engine_stats())
-        updated = self._update(credited)
+        metrics |= {**batch.engine, "staleness": batch.staleness(at.step)}
+        updated = self._update(credited, alone=growing is None)
         metrics |= {f"update_{name}": value for name, value in updated.items()}
-        spent = self.processes.gather((perf_counter() - started, rollout_seconds, process_time() - cpu_started))
-        seconds, rollout_seconds, _ = spent[0]
-        cpu_seconds = sum(cpu for _, _, cpu in spent)
+        if growing is not None:
+            self.ahead = self.workers.finish(growing)
+            sampled.append(self.ahead)
+        # Nothing is being sampled now, so that no turn and no batch is of two versions.
+        self.session.engine.publish(self.session.model, at.step + 1)
+        spent = self.processes.gather((perf_counter() - started, process_time() - cpu_started))
+        seconds, cpu_seconds = spent[0][0], sum(cpu for _, cpu in spent)
         at.step, at.seconds, at.tokens = at.step + 1, at.seconds + seconds, at.tokens + generated
         at.calls, at.cpu_seconds = at.calls + calls, at.cpu_seconds + cpu_seconds
         at.drawn, at.trees = at.drawn + grown.questions, at.trees + len(grown.trees)
         at.dropped += len(grown.trees) - len(credited)
         self.recorder.trees(at.step, lambda: [self._tree_record(*one) for one in credited])
-        timings = {"step": seconds, "rollout": rollout_seconds, "update": seconds - rollout_seconds}
-        timings |= {"cpu": cpu_seconds, "tokens_per_second": generated / seconds}
+        timings = {**step_timings(seconds, sampled), "cpu": cpu_seconds, "tokens_per_second": generated / seconds}
         self.recorder.step(at.step, metrics, timings, at.seconds, at.tokens)
         for sentence in self.collapse.see(metrics):
             self.recorder.note(f"step {at.step}: {sentence}")
             if self.config.train.stop_on_collapse:
                 self.collapsed = self.collapsed or sentence
         self.skipped_updates.see(at.step, updated)
+
+    def _begin_next(self, grown: Rollout) -> Growing | None:
+        """Begin to sample the next step's trees with the weights from before this step's update.
+
+        None where that is not configured, or where this step's trees, ``grown``, reach a limit.
+        """
+        at, limits = self.at, self.config.train
+        tokens, calls = at.tokens + grown.generated_tokens, at.calls + grown.calls
+        if not limits.staleness or limits.reached(Spent(at.step + 1, at.seconds, at.cpu_seconds, tokens, calls)):
+            return None
+        self.session.engine.clear_cache()
+        return self.workers.begin(at.step + 1, at.drawn + grown.questions)
 
     def _credit(self, grown: Rollout) -> list[Credited]:
         """Prune what has no score, drop trees with fewer than two scored leaves, assign credit to the others."""
@@ -262,14 +282,14 @@ class _Trainer:
                 credited.append(Credited(tree, algorithm.credit(tree, algorithm.shaping(tree))))
         return credited
 
-    def _update(self, credited: Sequence[Credited]) -> dict[str, float]:
+    def _update(self, credited: Sequence[Credited], alone: bool) -> dict[str, float]:
+        """Change the weights; ``alone`` where nothing is sampled meanwhile."""
         if not credited:
             self.recorder.note(f"step {self.at.step + 1}: no tree to learn from, so no update")
             return {}
-        self.session.engine.release()
-        updated = self.updater.update(credited)
-        self.session.engine.publish(self.session.model, self.at.step + 1)
-        return updated
+        if alone:
+            self.session.engine.release()
+        return self.updater.update(credited)
 
     def _tree_record(self, tree: TurnTree, advantages: Sequence[Sequence[float]]) -> dict[str, Any]:
         algorithm, task = self.session.algorithm, self.session.env.task(tree.question_id)
@@ -301,15 +321,13 @@ class _Trainer:
         if self.saved_step == self.at.step:
             return
         self.at.tape = self.session.tape_position()
-        state = self.updater.state_dict()
+        progress = checkpoints.Progress(self.at.step, asdict(self.at), self.updater.state_dict(), self.ahead)
         self.saved = self.processes.lead(
             lambda: checkpoints.save(
                 self.recorder.path / "checkpoints",
-                step=self.at.step,
+                progress,
                 model=self.session.model,
                 tokenizer=self.session.codec.tokenizer,
-                updater=state,
-                position=asdict(self.at),
                 # One from before a collapse is kept beside that of the run as it stopped.
                 keep=self.config.checkpoint.keep + bool(self.collapsed),
             )
@@ -329,6 +347,7 @@ class _Trainer:
             ) from error
         _check_tape(self.at.tape, self.session.tape_position(), found.path)
         found.restore(self.session.model, self.updater)
+        self.ahead = found.ahead()
         self.session.engine.publish(self.session.model, self.at.step)
         self.recorder.begin(self.at.step)
         for metrics in self.processes.lead(self.recorder.steps):

@@ -32,6 +32,8 @@ def validate(config: TrainConfig, algorithm: Algorithm | None = None) -> Algorit
     import_tasks(config.env.imports)
     check_env_id(config.env.id)
     resolve_policy(config.policy.path)
+    if config.train.staleness:
+        _check_staleness(config)
     _check_engine(config.engine, config.deterministic)
     optional = (
         ("lora.rank", config.lora.rank, "peft", "lora"),
@@ -54,3 +56,26 @@ def _check_engine(engine: EngineConfig, deterministic: bool) -> None:
         )
     if engine.router and not engine.urls:
         raise ConfigError("engine.router needs engine.urls: the servers behind it, which receive the weights")
+
+
+def _check_staleness(config: TrainConfig) -> None:
+    """Refuse what cannot sample while the weights are updated."""
+    engine = config.engine
+    refused = {
+        "deterministic=true, as what is sampled beside an update depends on time: set deterministic=false": (
+            config.deterministic
+        ),
+        "engine.kind=local, which samples with the very weights that the update changes: set engine.kind=sglang": (
+            engine.kind == "local"
+        ),
+        "engine.release_memory, as servers need their memory to sample during the update: leave that out": (
+            engine.release_memory
+        ),
+        "engine.sync=distributed, which has no copy of the weights for a server that comes back during an update: set "
+        "engine.sync to disk or tensors": engine.sync == "distributed",
+        "update.old_logprobs=recompute, as the weights that sampled are gone when the update begins: set "
+        "update.old_logprobs=rollout": config.update.old_logprobs == "recompute",
+    }
+    for why, holds in refused.items():
+        if holds:
+            raise ConfigError(f"train.staleness=1 cannot be combined with {why}, or set train.staleness=0")

@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from threading import Event
+from time import perf_counter
 
 from at2po_agent.method.groups import Rollout, draw_questions
 from at2po_agent.rollouts.batch import rollout
 from at2po_agent.rollouts.evaluate import Evaluation, EvaluationStopped, evaluate
+from at2po_agent.training.batches import Batch
 from at2po_agent.training.config import TrainConfig
+from at2po_agent.training.metrics import engine_metrics
 from at2po_agent.training.recorder import Recorder
 from at2po_agent.training.session import Session
 from at2po_agent.training.watch import check_rewards
 from at2po_agent.update.processes import Processes
+
+Growing = asyncio.Task[Batch]  # trees that are being grown
 
 
 class RolloutWorkers:
     """All of them, seen from one; every process calls the same methods with the same arguments."""
 
     def __init__(self, config: TrainConfig, session: Session, processes: Processes, recorder: Recorder) -> None:
-        self.config, self.session, self.processes, self.recorder = config, session, processes, recorder
+        self.config, self.session, self.recorder = config, session, recorder
+        # A rollout may run beside an update, in which the processes exchange values too.
+        self.processes = processes.beside()
         self.sampler = session.sampler(config.rollout)
 
-    def engine_stats(self) -> dict[str, int]:
-        """Token counts of the engines of all processes."""
-        stats = self.processes.gather(asdict(self.session.engine.stats))
-        return {name: sum(part.get(name, 0) for part in stats) for name in stats[0]}
-
-    def grow(self, step: int, drawn: int) -> Rollout:
+    def grow(self, step: int, drawn: int) -> Batch:
         """The trees of one training step.
 
         Args:
@@ -38,15 +41,51 @@ class RolloutWorkers:
         Raises:
             TrainingError: a reward is not finite.
         """
+        batch = self.session.engine.run(self._grow(step, drawn))
+        return replace(batch, waited=batch.seconds)
 
-        async def grow_batch(first: int) -> Rollout:
+    def begin(self, step: int, drawn: int) -> Growing:
+        """Begin to ``grow`` on the engine's own event loop, and return at once; ``finish`` waits for the trees.
+
+        Nothing else may be sampled and no weights be published until then. Where the engine is closed before, the
+        sampling is cancelled.
+        """
+
+        async def begun() -> Growing:
+            return asyncio.create_task(self._grow(step, drawn))
+
+        return self.session.engine.run(begun())
+
+    def finish(self, growing: Growing) -> Batch:
+        """Wait for the trees that ``begin`` began.
+
+        Raises:
+            TrainingError: a reward is not finite.
+        """
+
+        async def ended() -> Batch:
+            return await growing
+
+        started = perf_counter()
+        batch = self.session.engine.run(ended())
+        return replace(batch, waited=perf_counter() - started)
+
+    async def _grow(self, step: int, drawn: int) -> Batch:
+        async def grow_more(first: int) -> Rollout:
             grown = Rollout.of(await self.processes.together(self._grow_share(step, drawn, first)))
             # Before groups compare rewards; in every process, as each has all trees.
             check_rewards(grown.trees, self.session.env)
             return grown
 
-        collected = self.session.algorithm.groups.collect(grow_batch, self.config.rollout.questions)
-        return self.session.engine.run(collected)
+        started, before = perf_counter(), self.engine_stats()
+        collected = await self.session.algorithm.groups.collect(grow_more, self.config.rollout.questions)
+        metrics = engine_metrics(before, self.engine_stats())
+        return Batch(collected, metrics, seconds=perf_counter() - started)
+
+    def engine_stats(self) -> dict[str, int]:
+        """Token counts of the engines of all processes."""
+        stats = self.processes.gather(asdict(self.session.engine.stats))
+        return {name: sum(part.get(name, 0) for part in stats) for name in stats[0]}
 
     async def _grow_share(self, step: int, drawn: int, first: int) -> Rollout:
         """This process's trees of a batch of questions, from the ``first`` one of the step on."""

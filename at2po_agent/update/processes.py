@@ -10,7 +10,7 @@ import os
 import platform
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from time import monotonic, sleep
 from typing import Any, TypeVar
@@ -38,6 +38,18 @@ class Processes:
 
     rank: int = 0
     count: int = 1
+    group: Any = None  # torch's process group that values go through; None: the one that all joined
+
+    def beside(self) -> Processes:
+        """The same processes with exchanges of their own, for another thread of each; all call this at the same place.
+
+        Exchanges meet in the order of the calls, and two threads have none between them.
+        """
+        if self.count == 1:
+            return self
+        import torch.distributed as dist
+
+        return replace(self, group=dist.new_group(timeout=_PATIENCE, backend="gloo"))
 
     @property
     def leads(self) -> bool:
@@ -55,7 +67,7 @@ class Processes:
         import torch.distributed as dist
 
         values: list[Any] = [None] * self.count
-        dist.all_gather_object(values, value)
+        dist.all_gather_object(values, value, group=self.group)
         return values
 
     def lead(self, work: Callable[[], T]) -> T:

@@ -48,7 +48,7 @@ class Controlled(Double):
         return web.json_response(
             {
                 "weight_version": self.version,
-                "max_req_input_len": 250,
+                "max_req_input_len": self.longest,
                 "enable_deterministic_inference": False,
                 "enable_memory_saver": self.memory_saver,
                 "tp_size": 2,

@@ -30,6 +30,7 @@ class Double:
         self.version = "default"
         self.raw_logprobs = False
         self.seeds = False
+        self.longest = 250  # tokens of a prompt
         self.misbehave: list[Behaviour] = []  # each takes one request to /generate
         self.flushes = 0
         self.says: str | None = None  # JSON in place of what it is
@@ -62,7 +63,7 @@ class Double:
         return web.json_response(
             {
                 "weight_version": self.version if request.path == "/model_info" else "default",  # for ever
-                "max_req_input_len": 250,
+                "max_req_input_len": self.longest,
                 "enable_deterministic_inference": self.seeds,
             }
         )

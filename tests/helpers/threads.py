@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Barrier
 from typing import Any, TypeVar
 
@@ -27,6 +27,10 @@ class Threads(Processes):
         self.meeting.wait(20)  # nobody goes on to the next value before all have read this one
         return values
 
+    def beside(self) -> Threads:
+        meeting, values = self.gather((Barrier(self.count), dict[int, Any]()))[0]
+        return replace(self, meeting=meeting, values=values)
+
 
 def in_threads(work: Callable[[Processes], T], count: int = 2) -> list[T | Exception]:
     """What ``work`` returned or raised in each of ``count`` processes, by rank."""
@@ -34,7 +38,7 @@ def in_threads(work: Callable[[Processes], T], count: int = 2) -> list[T | Excep
 
     def one(rank: int) -> T | Exception:
         try:
-            return work(Threads(rank, count, meeting, values))
+            return work(Threads(rank, count, meeting=meeting, values=values))
         except Exception as error:
             return error
 

@@ -69,6 +69,21 @@ def test_the_weights_that_sample_are_those_of_the_trainer(own_sglang_url, tmp_pa
             assert again.ids == found.ids
 
 
+@pytest.mark.timeout(600)
+def test_the_next_trees_are_sampled_while_the_policy_is_updated(own_sglang_url, tmp_path):
+    short = ["train.steps=4", "rollout.questions=4", "update.mini_batch=4", "update.epochs=2", "eval.questions=0"]
+    result = run(tmp_path / "run", own_sglang_url, *short, "log.trees_every=1", "train.staleness=1")
+    assert result.steps == 4
+    lines = metrics(tmp_path / "run")
+    assert [line["staleness"] for line in lines] == [0, 1, 1, 1]
+    assert all(line["time"]["overlap"] > 0 for line in lines[:3]) and not any(
+        line["straddling_turns"] for line in lines
+    )
+    trees = [[tree["tree"] for tree in read_trees(file)] for file in tree_files(tmp_path / "run")]
+    versions = [{node["version"] for tree in step for node in tree["nodes"][1:]} for step in trees]
+    assert versions == [{0}, {0}, {1}, {2}]
+
+
 def connections(work: subprocess.Popen[str], url: str, ended: Event) -> dict[str, int]:
     """The most connections to ``url`` that each process of a torchrun had at once, by rank, until ``ended``."""
     port, most = int(url.rsplit(":", 1)[1]), Counter[str]()

@@ -11,8 +11,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from at2po_agent.atomic_files import DiskError
+from at2po_agent.method.groups import Rollout
 from at2po_agent.training import checkpoints
-from at2po_agent.training.checkpoints import CheckpointError, latest, load, remove_superseded
+from at2po_agent.training.batches import Batch
+from at2po_agent.training.checkpoints import CheckpointError, Progress, latest, load, remove_superseded
 from tests.helpers.faults import disk_with_room_for
 
 WORDS = ["<eos>", "<search>", "</search>", "river", "town", "name"]
@@ -53,17 +55,9 @@ class Trainee:
         self.optimizer.zero_grad()
         self.losses.append(float(loss.detach()))
 
-    def save(self, directory: Path, step: int, **more: Any) -> Path:
-        position = {"step": step, "seconds": 1.5}
-        return checkpoints.save(
-            directory,
-            step=step,
-            model=self.model,
-            tokenizer=self.tokenizer,
-            updater=self.state_dict(),
-            position=position,
-            **more,
-        )
+    def save(self, directory: Path, step: int, ahead: Batch | None = None, **more: Any) -> Path:
+        progress = Progress(step, {"step": step, "seconds": 1.5}, self.state_dict(), ahead)
+        return checkpoints.save(directory, progress, model=self.model, tokenizer=self.tokenizer, **more)
 
 
 def names(directory: Path) -> list[str]:
@@ -154,12 +148,15 @@ def test_saving_a_step_again_replaces_it_and_what_came_after(tmp_path: Path):
     assert (found.path, found.step) == (third, 2)
 
 
-@pytest.mark.parametrize("file", ["model/model.safetensors", "state.pt", "position.json", "checkpoint.json"])
+FILES = ["model/model.safetensors", "state.pt", "position.json", "ahead.json.zst", "checkpoint.json"]
+
+
+@pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("how", ["truncated", "removed", "flipped"])
 def test_a_damaged_checkpoint_is_passed_over_and_said(tmp_path: Path, file: str, how: str):
     trainee = Trainee()
     trainee.save(tmp_path, 1)
-    damaged = trainee.save(tmp_path, 2) / file
+    damaged = trainee.save(tmp_path, 2, Batch(Rollout((), {}, 0, 1), {})) / file
     data = damaged.read_bytes()
     if how == "removed":
         damaged.unlink()
@@ -172,6 +169,16 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(tmp_path: Path, file: str,
     assert len(said) == 1
     assert "step_000002 is damaged: " in said[0]
     assert said[0].endswith("; continuing from step_000001 instead")
+
+
+def test_trees_of_the_next_step_are_kept_with_it_and_those_of_another_version_named(tmp_path: Path) -> None:
+    trainee, ahead = Trainee(), Batch(Rollout((), {"q": "too long"}, 3, 1), {"prefilled_tokens": 5})
+    assert load(trainee.save(tmp_path, 1)).ahead() is None
+    found = load(trainee.save(tmp_path, 2, ahead))
+    assert found.ahead() == ahead
+    (found.path / "ahead.json.zst").write_bytes(b"?")
+    with pytest.raises(CheckpointError, match=r"ahead.json.zst: not the trees .*remove .*step_000002 to go on"):
+        found.ahead()
 
 
 def test_without_a_whole_checkpoint(tmp_path: Path):

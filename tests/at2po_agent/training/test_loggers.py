@@ -230,7 +230,9 @@ def test_every_metric_has_a_group():
     names = row(1, {**dict.fromkeys(rollout, 1.0), **dict.fromkeys(engine, 1.0)}, {}).scalars
     assert len(names) == len(rollout) + len(engine)
     assert [name for name in names if name.startswith("other/")] == []
-    assert {*rollout, *engine, "generated_tokens", "calls"} == {metric for group in GROUPS.values() for metric in group}
+    assert {*rollout, *engine, "generated_tokens", "calls", "staleness"} == {
+        metric for group in GROUPS.values() for metric in group
+    }
 
 
 HOSTILE = "```\n</pre><script>alert(1)</script> <b>x</b>"

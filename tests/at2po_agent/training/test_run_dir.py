@@ -194,7 +194,7 @@ def test_damaged_trees_are_named(run: RunDirectory, damage: bytes | None):
 def test_trees_unpack_to_no_more_than_they_may(run: RunDirectory):
     path = run.save_trees(7, [stored_tree() | {"question": "x" * 10_000}])
     assert path.stat().st_size < 1_000 and read_trees(path, most=20_000)
-    with pytest.raises(RunDirError, match=r"step_000007.jsonl.zst:.*unpack to more than 9,000 bytes"):
+    with pytest.raises(RunDirError, match=r"step_000007.jsonl.zst:.*unpacks to more than 9,000 bytes"):
         read_trees(path, most=9_000)
 
 

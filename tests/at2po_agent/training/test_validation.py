@@ -15,6 +15,7 @@ from at2po_agent.training.validation import validate
 from tests.helpers.paper_rows import rows
 from tests.helpers.places import EXAMPLES, ROOT
 
+STALE = ["train.staleness=1", "engine.kind=sglang", "deterministic=false"]
 SMALL = ["policy.path=builtin:microwiki", "env.id=AT2PO-MicroWiki-v0"]
 
 
@@ -25,6 +26,7 @@ SMALL = ["policy.path=builtin:microwiki", "env.id=AT2PO-MicroWiki-v0"]
         ["env.id=at2po_env:AT2PO-MicroWiki-v0"],
         ["env.id=AT2PO-MicroWiki"],
         ["engine.kind=sglang", "deterministic=false"],
+        STALE,
         ["algorithm={name: grpo, expansion: {n: 8}}", "lora.rank=8"],
     ],
 )
@@ -44,6 +46,11 @@ def test_what_is_right_passes(changes: list[str]) -> None:
         (["policy.path=/nowhere"], PolicyError, "/nowhere.*is not a directory"),
         (["engine.kind=sglang"], ConfigError, "set deterministic=false"),
         (["engine={kind: sglang, router: http://x}", "deterministic=false"], ConfigError, "engine.router needs"),
+        (["train.staleness=1"], ConfigError, "train.staleness=1 .*deterministic=true.*set deterministic=false"),
+        ([*STALE, "engine.kind=local"], ConfigError, "train.staleness=1 .*engine.kind=local.*set engine.kind=sglang"),
+        ([*STALE, "engine.release_memory=true"], ConfigError, "train.staleness=1 .*engine.release_memory"),
+        ([*STALE, "engine.sync=distributed"], ConfigError, "train.staleness=1 .*engine.sync to disk or tensors"),
+        ([*STALE, "update.old_logprobs=recompute"], ConfigError, "train.staleness=1 .*old_logprobs=rollout"),
     ],
 )
 def test_what_is_wrong_is_named(changes: list[str], kind: type[Exception], message: str) -> None:

@@ -87,21 +87,21 @@ def grown(rollout: Rollout | Exception) -> list[Any]:
 
 
 def test_a_step_has_the_trees_of_the_questions_that_are_next() -> None:
-    found = workers().grow(step=0, drawn=7)
+    found = workers().grow(step=0, drawn=7).rollout
     ids = draw_questions(TASKS, 3, 7, 5)
     assert [tree.question_id for tree in found.trees] == ids and found.questions == 5
-    assert grown(workers().grow(0, 7)) == grown(found)
-    assert grown(workers().grow(1, 7)) != grown(found)  # a later step samples other turns
+    assert grown(workers().grow(0, 7).rollout) == grown(found)
+    assert grown(workers().grow(1, 7).rollout) != grown(found)  # a later step samples other turns
 
 
 def test_the_trees_of_two_processes_are_those_of_one_and_all_have_them() -> None:
-    alone = grown(workers().grow(2, 0))
+    alone = grown(workers().grow(2, 0).rollout)
     engines = {}
 
     def work(processes: Processes) -> Rollout:
         one = workers(processes)
         engines[processes.rank] = one.session.engine
-        return one.grow(2, 0)
+        return one.grow(2, 0).rollout
 
     assert list(map(grown, in_threads(work))) == [alone, alone]
     trees = {rank: {request.key[2] for request, _ in engine.completions} for rank, engine in engines.items()}
@@ -161,7 +161,7 @@ def test_an_error_in_one_process_ends_the_step_in_all() -> None:
 
     def work(processes: Processes) -> Rollout:
         env = Env(fail=broken) if processes.rank == 1 else Env()
-        return workers(processes, env=env).grow(0, 0)
+        return workers(processes, env=env).grow(0, 0).rollout
 
     first, second = in_threads(work)
     assert isinstance(first, EndedElsewhere) and isinstance(second, ZeroDivisionError)
@@ -222,13 +222,22 @@ def together_play(processes: Processes) -> Any:
         one.session.engine.clear_cache()
         trees = [
             [tree.question_id, sorted(leaf.reward for leaf in map(tree.__getitem__, tree.leaves))]
-            for tree in one.grow(2, 7).trees
+            for tree in one.grow(2, 7).rollout.trees
         ]
         evaluation = one.evaluate(TASKS[:7], Event())
         assert evaluation is not None
         own, total = one.session.engine.stats.generated_tokens, one.engine_stats()["generated_tokens"]
         asked = sum(len(player.answer(body)["output_ids"]) for body in player.turns) if player else None
         return [trees, [episode.question_id for episode in evaluation.episodes], own, total, asked]
+
+
+def together_beside(processes: Processes) -> Any:
+    with on_a_server(processes) as (one, _, _):
+        growing = one.begin(2, 7)
+        met = [processes.gather(n) for n in range(50)]  # as in an update
+        batch = one.finish(growing)
+        assert met == [[n] * 2 for n in range(50)] and 0 <= batch.waited <= batch.seconds + 0.1
+        return [tree.question_id for tree in batch.rollout.trees]
 
 
 def together_publish(processes: Processes) -> Any:
@@ -259,7 +268,9 @@ def together_killed(processes: Processes) -> Any:
 
 @pytest.fixture(scope="module")
 def real() -> dict[str, list[Any]]:
-    return outcomes(__name__, "together_play", "together_publish", "together_refused", "together_killed")
+    return outcomes(
+        __name__, "together_play", "together_beside", "together_publish", "together_refused", "together_killed"
+    )
 
 
 def test_every_question_is_played_once_by_one_of_the_processes_that_share_a_server(real: dict[str, list[Any]]) -> None:
@@ -269,6 +280,10 @@ def test_every_question_is_played_once_by_one_of_the_processes_that_share_a_serv
     assert episodes == list(TASKS[:7])
     assert (others, same, again) == (trees, episodes, total)
     assert own > 0 < theirs and own + theirs == total == asked
+
+
+def test_processes_exchange_trees_beside_what_they_exchange_otherwise(real: dict[str, list[Any]]) -> None:
+    assert real["together_beside"] == [draw_questions(TASKS, 3, 7, 5)] * 2
 
 
 def test_no_process_samples_before_the_servers_have_the_new_weights(real: dict[str, list[Any]]) -> None:
