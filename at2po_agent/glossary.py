@@ -127,7 +127,7 @@ TIME = _section(
             "Time of the step in which trees were grown, with train.staleness=1 those of the next one",
             "seconds",
         ),
-        "update": ("Time of the step without that in which it only waited for trees: credit and update", "seconds"),
+        "update": ("Time of credit and update: of the step, what was not waiting for trees", "seconds"),
         "overlap": ("Time of the step in which trees were grown while it did something else", "seconds"),
         "cpu": ("Time of all processors and processes of the trainer in the step", "processor seconds"),
         "eval": ("Time of an evaluation", "seconds"),

@@ -225,10 +225,12 @@ def configured(component: Any, name: str, settings: Mapping[str, Any], at: str) 
     fields = {field.name: field for field in dataclasses.fields(component) if field.init}
     for key in settings:
         if key not in fields:
-            raise ComponentError(
-                f"{at}.{key}: {name!r} has no such setting; {choices(str(key), fields)}. If a file sets it for "
-                f"another choice, replace all of them: {at}={{…}}"
+            known = choices(str(key), fields)
+            # Where nothing is spelled alike, a file may have set it for what was chosen before.
+            other = (
+                "" if "did you mean" in known else f". If a file sets it for another one, replace all: {at}={{…}}"
             )
+            raise ComponentError(f"{at}.{key}: {name!r} has no such setting; {known}{other}")
     values = _typed(component, name, settings, at)
     for key, value in values.items():
         if wrong := out_of_range(fields[key], value):

@@ -195,7 +195,7 @@ def test_missing_data_says_how_to_get_it(monkeypatch, tmp_path):
     with pytest.raises(
         at2po_env.DataNotFound,
         match=r"\(1\) `at2po-agent data pull hotpotqa`.*\(2\) Download http.*`at2po-agent data import FILE`.*"
-        r"\(3\) .*data_dir=DIR or set AT2PO_DATA=DIR.*split='demo'.*MicroWiki",
+        r"\(3\) .*data_dir=DIR or set AT2PO_DATA=DIR.*the split demo.*MicroWiki",
     ):
         gymnasium.make(HOTPOTQA)
     monkeypatch.setenv("AT2PO_DATA", str(tmp_path))

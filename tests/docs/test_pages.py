@@ -49,4 +49,7 @@ def test_every_relative_link_of_a_page_leads_somewhere() -> None:
 
 
 def test_the_glossary_has_a_row_for_every_metric() -> None:
-    assert "| `update` | Time of credit and update | seconds |" in pages.glossary_tables()
+    assert (
+        "| `update` | Time of credit and update: of the step, what was not waiting for trees | seconds |"
+        in pages.glossary_tables()
+    )
