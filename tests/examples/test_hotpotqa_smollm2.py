@@ -99,7 +99,6 @@ def test_the_quick_mode_converts_teaches_trains_and_reports(tmp_path: Path, data
         "after the warm start",
         "after AT²PO",
         "95 % paired interval",
-        "comparison",
         "packed tokens/s",
     ):
         assert row in report
