@@ -238,7 +238,9 @@ class _Trainer:
         credited = self._credit(grown)
         metrics = rollout_metrics(grown, credited, self.session.env.metrics)
         metrics |= {"generated_tokens": generated, "calls": calls}
-        metrics |= {**batch.engine, "staleness": batch.staleness(at.step)}
+        metrics |= batch.engine
+        if self.config.train.staleness:
+            metrics["staleness"] = batch.staleness(at.step)
         updated = self._update(credited, alone=growing is None)
         metrics |= {f"update_{name}": value for name, value in updated.items()}
         if growing is not None:
