@@ -227,9 +227,7 @@ def configured(component: Any, name: str, settings: Mapping[str, Any], at: str) 
         if key not in fields:
             known = choices(str(key), fields)
             # Where nothing is spelled alike, a file may have set it for what was chosen before.
-            other = (
-                "" if "did you mean" in known else f". If a file sets it for another one, replace all: {at}={{…}}"
-            )
+            other = "" if "did you mean" in known else f". If a file sets it for another one, replace all: {at}={{…}}"
             raise ComponentError(f"{at}.{key}: {name!r} has no such setting; {known}{other}")
     values = _typed(component, name, settings, at)
     for key, value in values.items():
