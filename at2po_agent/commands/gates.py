@@ -8,7 +8,7 @@ from contextlib import closing
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from at2po_agent.commands.options import complete, env_words
+from at2po_agent.commands.options import add_imports, complete, env_words
 from at2po_agent.terminal import say
 
 if TYPE_CHECKING:
@@ -28,14 +28,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the policy runs (auto)"
     )
-    parser.add_argument(
-        "--import",
-        dest="imports",
-        action="append",
-        default=[],
-        metavar="MODULE",
-        help="a module to import first, which registers ids",
-    )
+    add_imports(parser)
     what = "questions=500, split=test, or anything that gymnasium.make is to pass on"
     parser.add_argument("overrides", nargs="*", metavar="key=value", help=what)
     parser.set_defaults(command=_gates)

@@ -28,6 +28,18 @@ def add_configuration(parser: argparse.ArgumentParser, *, example: str, required
     )
 
 
+def add_imports(parser: argparse.ArgumentParser) -> None:
+    """Add ``--import MODULE``, repeatable, for commands that take an id and no configuration."""
+    parser.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a module to import first, which registers ids",
+    )
+
+
 def complete(option: argparse.Action, words: Callable[[], Any]) -> None:
     """Let a shell complete an option's value with words, or with names of files."""
 

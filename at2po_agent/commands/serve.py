@@ -10,7 +10,7 @@ import socket
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
-from at2po_agent.commands.options import complete, env_words
+from at2po_agent.commands.options import add_imports, complete, env_words
 from at2po_agent.errors import ConfigError
 from at2po_agent.terminal import say
 
@@ -25,14 +25,7 @@ def add_parser(commands: Any) -> None:
     which = "a Gymnasium id, e.g. AT2PO-HotpotQA-v0"
     complete(add("-e", "--env", required=True, metavar="ENV_ID", help=which), env_words)
     add("--split", dest="splits", action="append", metavar="SPLIT", help="repeatable; default: train")
-    add(
-        "--import",
-        dest="imports",
-        action="append",
-        default=[],
-        metavar="MODULE",
-        help="a module to import first, which registers ids",
-    )
+    add_imports(parser)
     add(
         "--host",
         default="127.0.0.1",

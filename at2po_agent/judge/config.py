@@ -44,9 +44,7 @@ class LimitConfig(TokenLimits):
     answer_bytes: int = at_least(8_000_000, 1)  # a longer answer of the server is refused
     wait_seconds: float = at_least(10.0, 0)  # how long to wait for an endpoint that is still starting (--wait)
     retries: int = at_least(8, 0)  # retries per request
-    retry_seconds: float = at_least(
-        0.5, 0
-    )  # longest first wait before a retry; the next waits are up to twice as long, …
+    retry_seconds: float = at_least(0.5, 0)  # longest first wait before a retry; doubles each time
     max_retry_seconds: float = at_least(60.0, 0)  # the longest wait
     max_retry_after_seconds: float = at_least(300.0, 0)  # an endpoint that asks for a longer pause ends the run
     search_retries: int = at_least(10, 0)  # retries per search

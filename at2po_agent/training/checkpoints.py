@@ -83,7 +83,7 @@ class Checkpoint:
         try:
             return read_batch(file) if file.exists() else None
         except Unusable as error:
-            raise CheckpointError(f"{error}; remove {self.path} to go on from the checkpoint before it") from error
+            raise CheckpointError(f"{error}; remove {self.path} to continue from the checkpoint before it") from error
 
     def restore(self, model: PreTrainedModel, updater: Stateful) -> None:
         """Put weights, updater state and random generators back in place.

@@ -95,7 +95,7 @@ class RunRecorder(Recorder):
         for text in self.accepted:
             self.note(f"continuing with an accepted change of {text}")
         if code := changed_code(before, now):
-            self.note(f"the code differs from the previous session: {', '.join(code)}")
+            self.note(f"the code has changed since the run was last started: {', '.join(code)}")
 
     def session(self, manifest: Mapping[str, Any], step: int) -> None:
         """One more entry of ``manifest.json``."""

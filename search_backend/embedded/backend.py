@@ -165,9 +165,9 @@ class _Reader:
             self._schema = index.schema
             self._searcher = index.searcher()
             self._impacts = impacts.open_columns(directory, self._searcher, self._schema)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise CorpusError(
-                f"the index {directory} cannot be opened: {error}; delete it and build it again"
+                f"the index {directory} cannot be opened: {error!r}; delete it and build it again"
             ) from error
         if self._searcher.num_docs != manifest.passages:
             raise CorpusError(

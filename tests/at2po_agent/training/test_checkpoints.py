@@ -177,7 +177,7 @@ def test_trees_of_the_next_step_are_kept_with_it_and_those_of_another_version_na
     found = load(trainee.save(tmp_path, 2, ahead))
     assert found.ahead() == ahead
     (found.path / "ahead.json.zst").write_bytes(b"?")
-    with pytest.raises(CheckpointError, match=r"ahead.json.zst: not the trees .*remove .*step_000002 to go on"):
+    with pytest.raises(CheckpointError, match=r"ahead.json.zst: not the trees .*remove .*step_000002 to continue"):
         found.ahead()
 
 

@@ -54,7 +54,7 @@ def edit_config(old: str, new: str) -> None:
 def test_a_run_of_which_nothing_changed_says_nothing(task: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert go_on("eval.kwargs={max_searches: 0}", "eval.questions=1", "checkpoint.keep=1") == 0
     out = capsys.readouterr().out
-    assert "change" not in out and "the code differs" not in out and "has no" not in out
+    assert "change" not in out and "the code has changed" not in out and "has no" not in out
     assert [session["from_step"] for session in sessions()] == [0, 2]
 
 
@@ -140,7 +140,7 @@ def test_other_code_is_a_line(task: Path, capsys: pytest.CaptureFixture[str]) ->
     change_session(packages=packages, git={"commit": "0" * 40, "clean": True})
     assert go_on() == 0
     out = capsys.readouterr().out
-    assert "the code differs from the previous session: packages.numpy: 0.1 → " in out and "git.commit" in out
+    assert "the code has changed since the run was last started: packages.numpy: 0.1 → " in out and "git.commit" in out
 
 
 def test_a_run_of_a_version_that_kept_no_configuration_goes_on(task: Path, capsys: pytest.CaptureFixture[str]) -> None:

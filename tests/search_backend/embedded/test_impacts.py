@@ -116,6 +116,11 @@ def test_damaged_columns_are_one_clear_error(tmp_path, monkeypatch):
     columns.write_bytes(b"x" * columns.stat().st_size)
     with pytest.raises(CorpusError, match=r"cannot be opened.*build it again"):
         EmbeddedIndex.open(tmp_path / "index")
+    words = tmp_path / "index" / "impacts.json"
+    for text in ("{}", "[]"):
+        words.write_text(text.ljust(words.stat().st_size))
+        with pytest.raises(CorpusError, match=r"cannot be opened.*build it again"):
+            EmbeddedIndex.open(tmp_path / "index")
     columns.unlink()
     with pytest.raises(CorpusError, match=r"impacts\.npy is missing"):
         EmbeddedIndex.open(tmp_path / "index")
