@@ -133,15 +133,22 @@ def _where(found: Audit) -> Sheet:
     rows = []
     for name, of in PREDICTORS.items():
         picked = [_picked(members, of, k) for members in trees]
-        pairs = [(of(turn), turn.changed) for turn in found.turns]
         gain = _interval([a - b for a, b in zip(picked, random, strict=True)], percent=True)
-        rows.append((name, _agreement(pairs)[0], _percent(picked), gain))
+        rows.append((name, _within(trees, of), _percent(picked), gain))
     drawn = [fmean(_picked(members, lambda turn: rng.random(), k) for _ in range(_DRAWS)) for members in trees]
     rows.append(("random", "0.00", _percent(drawn), _NONE))
     best = [_picked(members, lambda turn: turn.changed, k) for members in trees]
     rows.append(("the best in hindsight", "1.00", _percent(best), _NONE))
     title = f"Where a fork changes the outcome: the {k} turns of a tree that each would pick"
-    return Sheet(title, ("", "rank correlation", "outcome changed", "more than random, points [95 %]"), tuple(rows))
+    header = ("", "rank correlation in a tree", "outcome changed", "more than random, points [95 %]")
+    return Sheet(title, header, tuple(rows))
+
+
+def _within(trees: Sequence[Sequence[AuditedTurn]], of: Predictor) -> str:
+    """The mean over trees of the rank correlation with changed outcomes: the turns of one tree compete."""
+    found = [spearman([of(turn) for turn in members], [turn.changed for turn in members]) for members in trees]
+    known = [one for one in found if one is not None]
+    return f"{fmean(known):.2f}" if known else _NONE
 
 
 def _picked(members: Sequence[AuditedTurn], of: Predictor, k: int) -> float:

@@ -36,6 +36,7 @@ def test_values_against_fresh_rollouts(found):
     assert len(advantages.rows) == len(VALUES) * len(ADVANTAGES)
     assert [row[:3] for row in by_depth.rows] == [("1", "3", "+0.25, 0.87"), ("2", "1", "-0.50, –")]
     assert [row[:2] for row in by_leaves.rows] == [("1", "2"), ("2 to 3", "1"), ("4 to 7", "1")]
+    assert [row[1] for row in where.rows[:2]] == ["1.00", "-1.00"]  # inside each tree
     picked = {row[0]: row[2] for row in where.rows}
     # Entropy finds the turns whose forks change the outcome, most leaves those whose forks do not.
     assert picked["entropy H(n)"] == picked["the best in hindsight"] == "50.0%" and picked["most leaves"] == "0.0%"
