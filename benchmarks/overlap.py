@@ -1,14 +1,15 @@
 """Seconds of a training step with SGLang: sampling and updating in turn, and beside each other (train.staleness=1).
 
     OMP_NUM_THREADS=1 taskset -c 1 python -m sglang.launch_server --model-path at2po_agent/data/microwiki --port 30000 …
-    python -m benchmarks.overlap http://127.0.0.1:30000 [--steps 6] [--repeats 3] [--learn] [--set key=value …]
+    python -m benchmarks.overlap http://127.0.0.1:30000 [--steps 6] [--repeats 3] [--set key=value …]
+    python -m benchmarks.overlap http://127.0.0.1:30000 --learn --set update.epochs=5
 
 The server has one core and the trainer, which this puts on the core of ``--core``, another, in both modes: what is
 faster is not so because it has more of the machine. The quick start's world, policy and trees, and as many passes over
 these (``update.epochs``) as make an update about as long as a rollout; that is measured first, unless ``--set`` has it.
 The modes take turns; the first step, in which both have to wait for the trees, and the last are left out.
 
-With ``--learn``, both also train from the same start to the same number of generated tokens, on each seed, and are
+With ``--learn``, both train instead from the same start to the same number of generated tokens, on each seed, and are
 evaluated on the same unseen questions.
 """
 
@@ -31,7 +32,7 @@ from at2po_agent.training.metrics import Result, Scores
 from at2po_agent.training.run_dir import RunDirectory
 from at2po_agent.training.trainer import train
 
-RESULTS = Path(__file__).parent / "results" / "overlap.txt"
+RESULTS = Path(__file__).parent / "results"
 MODES = {"in turn": 0, "overlapped": 1}  # and train.staleness
 SHAPE = ["rollout.questions=16", "update.mini_batch=16", "threads=1"]
 TOKENS = 75_000  # generated until the policy is evaluated
@@ -52,9 +53,13 @@ def balance(url: str, overrides: Sequence[str]) -> list[str]:
     """The overrides, and passes over the trees with which an update takes about as long as their rollout."""
     if any(word.startswith("update.epochs=") for word in overrides):
         return list(overrides)
-    _, lines = run(url, "in turn", [*short(3), *overrides])
-    rollout, update = (median(line["time"][part] for line in lines[1:]) for part in ("rollout", "update"))
-    return [*overrides, f"update.epochs={max(1, round(rollout / update))}"]
+    updates: list[float] = []
+    for epochs in (1, 5):  # as a part of an update is the same for any number: packing, sending the weights
+        _, lines = run(url, "in turn", [*short(3), *overrides, f"update.epochs={epochs}"])
+        rollout, update = (median(line["time"][part] for line in lines[1:]) for part in ("rollout", "update"))
+        updates.append(update)
+    epoch = (updates[1] - updates[0]) / 4
+    return [*overrides, f"update.epochs={max(1, round(1 + (rollout - updates[0]) / epoch))}"]
 
 
 def short(steps: int) -> list[str]:
@@ -122,15 +127,16 @@ def main() -> None:
     arguments = parser.parse_args()
     for thread in os.listdir("/proc/self/task"):  # imports have started some
         os.sched_setaffinity(int(thread), {arguments.core})
-    overrides = balance(arguments.url, arguments.set)
+    overrides = arguments.set if arguments.learn else balance(arguments.url, arguments.set)
     report = [f"torch {torch.__version__}; server and trainer on a core each; {' '.join([*SHAPE, *overrides])}"]
-    report += speed(arguments.url, arguments.steps, arguments.repeats, overrides)
-    print("\n".join(report), flush=True)
     if arguments.learn:
-        learned = learning(arguments.url, arguments.seeds, arguments.tokens, overrides)
-        print("\n".join(learned))
-        report += learned
-    RESULTS.write_text("\n".join(report) + "\n", encoding="utf-8")
+        report += learning(arguments.url, arguments.seeds, arguments.tokens, overrides)
+    else:
+        report += speed(arguments.url, arguments.steps, arguments.repeats, overrides)
+    text = "\n".join(report) + "\n"
+    print(text, end="")
+    name = "overlap_learning.txt" if arguments.learn else "overlap.txt"
+    (RESULTS / name).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
