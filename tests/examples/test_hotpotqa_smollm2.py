@@ -109,7 +109,7 @@ def test_the_quick_mode_converts_teaches_trains_and_reports(tmp_path: Path, data
     assert json.loads((out / "warm-start" / "warmstart.json").read_text())["teacher"]["em"] > 0.9
 
     (step,) = [line for line in read_metrics(out / "train") if "reward" in line]
-    assert (step["trees"], step["leaves"]) == (2, 12)
+    assert (step["trees"], step["leaves"]) == (2, 8)
     assert step["update_steps"] == 1
     assert len(list((out / "train" / "evaluations").glob("*.json"))) == 2
     assert list((out / "train" / "checkpoints").glob("*/model/model.safetensors"))
