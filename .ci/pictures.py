@@ -58,9 +58,7 @@ def command(*words: str | Path) -> None:
 def trained(run: Path, settings: Sequence[str]) -> Path:
     """The directory of a finished training run."""
     if not run.is_dir():
-        command(
-            "train", "--cfg", "quickstart", f"run_dir={run}", "seed=0", "threads=1", "train.max_seconds=null", *settings
-        )
+        command("train", "--cfg", "quickstart", f"run_dir={run}", "processes=1", "train.max_seconds=null", *settings)
     return run
 
 

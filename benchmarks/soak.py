@@ -31,7 +31,7 @@ OVERRIDES = (
     "eval.at_end=false",
     "checkpoint.every=10",
     "log.trees_every=1",
-    "threads=1",
+    "processes=1",
 )
 EVERY_SECONDS = 2.0
 WARM_UP = 1 / 3  # of the samples: caches fill and the allocator finds its level

@@ -24,7 +24,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--memory", type=float, metavar="GIB", help="memory of each device; default: that of this machine"
     )
-    parser.add_argument("--processes", type=int, default=1, metavar="N", help="processes that torchrun will start (1)")
+    parser.add_argument(
+        "--processes", type=int, metavar="N", help="processes that torchrun will start; default: the configuration's"
+    )
     add_configuration(parser, example="lora.rank=16")
     parser.set_defaults(command=_plan)
 
@@ -33,7 +35,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     from at2po_agent.settings import to_yaml
     from at2po_agent.training.config import load_config
 
-    if arguments.processes < 1:
+    if arguments.processes is not None and arguments.processes < 1:
         raise ConfigError(f"--processes is {arguments.processes}, it must be at least 1")
     if arguments.memory is not None and not arguments.memory > 0:
         raise ConfigError(f"--memory is {arguments.memory:g}, it must be above 0")
@@ -46,7 +48,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     from at2po_agent.terminal import SafeConsole
 
     memory = device_memory(config.policy.device) if arguments.memory is None else int(arguments.memory * GIB)
-    plan = make_plan(config, memory, arguments.processes)
+    plan = make_plan(config, memory, arguments.processes or config.processes)
     SafeConsole(width=None if sys.stdout.isatty() else 130).print(table(plan, config.name, memory))
     if refusal := plan.refusal(memory):
         say(f"at2po-agent: {refusal}", error=True)

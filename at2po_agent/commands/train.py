@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import signal
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,30 +30,52 @@ def add_parser(commands: Any) -> None:
         metavar="KINDS",
         help="continue although these have changed: data, index, config, separated by commas",
     )
+    # What this command starts for `processes` in a configuration: a port and a rank.
+    train.add_argument("--follow", type=int, nargs=2, help=argparse.SUPPRESS)
     add_configuration(train, example="train.steps=10")
     train.set_defaults(command=_train)
 
 
 def _train(arguments: argparse.Namespace) -> int:
     from at2po_agent.settings import to_yaml
-    from at2po_agent.terminal import say_loading
     from at2po_agent.training.config import load_config
-    from at2po_agent.update.processes import joined
+    from at2po_agent.update.local_processes import follow
+    from at2po_agent.update.processes import joined, under_torchrun
 
     if arguments.print_config:
         files = arguments.resume / "config.yaml" if arguments.resume else arguments.cfg
         say(to_yaml(load_config(files, arguments.overrides)).rstrip("\n"))
         return 0
-    with joined() as processes:
-        if not processes.leads:
-            return _follow(processes)
-        with _open_run(arguments) as run:
-            say_loading(run.config.policy.path)
-            processes.gather((run.config, run.path.absolute()))  # what the other processes are waiting for
-            return _lead(run, processes)
+    if arguments.follow:
+        with follow(*arguments.follow) as processes:
+            return _follow(processes) if processes else 0
+    if under_torchrun():
+        with joined() as processes:
+            if not processes.leads:
+                return _follow(processes)
+            with _open_run(arguments) as run:
+                return _lead(run, processes)
+    with _open_run(arguments) as run, _together(run.config.processes) as processes:
+        return _lead(run, processes)
+
+
+@contextmanager
+def _together(count: int) -> Iterator[Processes]:
+    """This process and others that it starts, ``count`` in all."""
+    from at2po_agent.update.local_processes import Followers
+    from at2po_agent.update.processes import ONE
+
+    if count == 1:
+        yield ONE
+        return
+    command = [sys.executable, "-m", "at2po_agent", "train", "--follow"]
+    with Followers(count, command) as followers, followers.joined() as processes:
+        yield processes
 
 
 def _open_run(arguments: argparse.Namespace) -> RunDirectory:
+    """Open the run directory once the configuration is checked, and say that the policy is being loaded."""
+    from at2po_agent.terminal import say_loading
     from at2po_agent.training.config import load_config
     from at2po_agent.training.run_dir import RunDirectory
     from at2po_agent.training.validation import validate
@@ -61,15 +86,21 @@ def _open_run(arguments: argparse.Namespace) -> RunDirectory:
         )
     if arguments.resume:
         accept = arguments.accept_change.split(",") if arguments.accept_change else ()
-        return RunDirectory.resume(arguments.resume, arguments.overrides, accept)
+        run = RunDirectory.resume(arguments.resume, arguments.overrides, accept)
+        say_loading(run.config.policy.path)
+        return run
     if arguments.accept_change:
         raise ConfigError("--accept-change needs --resume RUN")
     config = load_config(arguments.cfg, arguments.overrides)
     validate(config)
-    return RunDirectory.create(config)
+    run = RunDirectory.create(config)
+    say_loading(config.policy.path)
+    return run
 
 
 def _lead(run: RunDirectory, processes: Processes) -> int:
+    """Open the run for all processes and record it."""
+    processes.gather((run.config, run.path.absolute()))  # what the others are waiting for
     from at2po_agent.training.display import Display
     from at2po_agent.training.recorder import RunRecorder
     from at2po_agent.training.summary import summary

@@ -95,7 +95,7 @@ def make_plan(config: TrainConfig, memory: int, processes: int = 1) -> Plan:
     Args:
         config: of the run.
         memory: bytes of each device.
-        processes: that train together and split weights, gradients and optimiser.
+        processes: that train together; as ``update.sharding`` says, they split weights, gradients and optimiser.
 
     Raises:
         ConfigError: something in the configuration is wrong.
@@ -106,7 +106,9 @@ def make_plan(config: TrainConfig, memory: int, processes: int = 1) -> Plan:
 
 class _Planner:
     def __init__(self, config: TrainConfig, memory: int, processes: int) -> None:
-        self.config, self.memory, self.processes = config, memory, processes
+        self.config, self.memory = config, memory
+        self.processes = processes if config.update.splits(processes) else 1  # that split what each holds
+        self.sums_gradients = processes > 1 and self.processes == 1
         self.sizes, self.source = read_sizes(config.policy.path)
         refuse_untrainable(self.sizes)
         lora = config.lora if config.lora.rank else None
@@ -145,6 +147,8 @@ class _Planner:
         yield Line("the weights", weights // n, weights // n, each or self.config.policy.dtype, remedy)
         yield Line("the gradients", 0, trained // n, each, remedy)
         yield Line("the optimiser", 2 * trained // n, 2 * trained // n, f"AdamW's two moments {each}".strip(), remedy)
+        if self.sums_gradients:
+            yield Line("summed gradients", 0, trained, "of all processes", "update.sharding=full")
         if self.algorithm.objective.kl_coef:
             yield self._reference(weights)
         if n > 1:
@@ -166,7 +170,8 @@ class _Planner:
 
     def _split_remedy(self, static: int) -> str:
         adapters = "" if self.config.lora.rank else ", or train adapters alone (lora.rank=16)"
-        return f"split it over more devices (--processes {2 * self.processes}){adapters}"
+        sharding = ", with update.sharding=full" if self.sums_gradients else ""
+        return f"split it over more devices (--processes {2 * self.processes}{sharding}){adapters}"
 
     def _activations(self) -> Iterator[Line]:
         """Of one micro-batch as it is configured; the other way is named beside it."""

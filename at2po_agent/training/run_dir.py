@@ -32,7 +32,7 @@ from at2po_agent.training.stored_types import StoredManifest, check_metrics, che
 from search_backend.outside import MOST_FILE, Unusable, read_file
 
 _PARTS = ("trees", "checkpoints")
-RESUMABLE = ("train", "eval", "checkpoint", "log")  # sections that may change when a run goes on
+RESUMABLE = ("train", "eval", "checkpoint", "log", "processes")  # what may change when a run goes on
 ACCEPTABLE = ("data", "index", "config")  # kinds of other changes, that it can be told to accept
 
 

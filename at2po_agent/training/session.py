@@ -49,6 +49,7 @@ class Session:
     actor: Actor  # the engine as it acts in episodes; evaluations take it greedily, rollouts as ``sampler`` has it
     reference: PreTrainedModel | None  # of the KL term, if any: a frozen copy, or the model where it has adapters
     device: torch.device  # where the update is computed
+    processes: int = 1  # that have such a session each
 
     def sampler(self, rollout: RolloutConfig) -> Actor:
         """The actor that samples trees; it reads re-encoded histories where ``rollout.tokens`` is ``retokenise``."""
@@ -66,7 +67,11 @@ class Session:
                 "parameters": self.model.num_parameters(),
                 "trained": self.model.num_parameters(only_trainable=True),
             },
-            "machine": {"cpu": platform.processor() or platform.machine(), "torch_threads": torch.get_num_threads()},
+            "machine": {
+                "cpu": platform.processor() or platform.machine(),
+                "processes": self.processes,
+                "torch_threads": torch.get_num_threads(),
+            },
             **describe_code(PACKAGES),
             **described(self.algorithm.origins()),
         }
@@ -114,18 +119,19 @@ def open_session(
     rollout = config.rollout
     model, codec = load_model(config.policy)
     device = model.device
-    if processes.count > 1 and config.engine.reads_host_memory:
+    is_split = config.update.splits(processes.count)
+    if is_split and config.engine.reads_host_memory:
         model = model.to("cpu")  # the whole one is sent from there, and trained is a copy that all processes share
     limits = rollout.limits(positions(model))
     algorithm = algorithm.opened(vocab_size=codec.vocab_size, max_response_tokens=limits.max_response_tokens)
     if config.lora.rank:
         add_lora(model, config.lora, config.seed)
     reference = _reference(config, model) if algorithm.objective.kl_coef else None
-    if reference is not None and reference is not model and processes.count > 1:
+    if reference is not None and reference is not model and is_split:
         reference = reference.to("cpu")  # likewise
     engine = open_engine(config, model, codec, folder, note, processes)
     actor = Actor(engine, codec, Sampling(rollout.temperature), limits, config.deterministic, Outages(note))
-    return Session(env, eval_env, model, codec, engine, algorithm, actor, reference, device)
+    return Session(env, eval_env, model, codec, engine, algorithm, actor, reference, device, processes.count)
 
 
 def _reference(config: TrainConfig, model: PreTrainedModel) -> PreTrainedModel:

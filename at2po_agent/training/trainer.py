@@ -52,7 +52,8 @@ def train(
     """Train until a limit of ``config.train`` is reached, or ``stop`` is set.
 
     A run directory that has a checkpoint is continued from it, bit for bit in deterministic mode. A checkpoint is
-    always written at the end, also after ``stop``.
+    always written at the end, also after ``stop``. All work is done in this process: ``config.processes`` is for the
+    command.
 
     Args:
         config: what to train, on what, and how.
@@ -80,6 +81,8 @@ def train(
             "with algorithm=AlgorithmConfig.of(algorithm) in its configuration"
         )
     display = display or Display(config.train.steps, console=Console(quiet=True))
+    if config.processes > 1:
+        display.note(f"train() uses this process only; the command at2po-agent train starts {config.processes}")
     return train_together(config, RunRecorder(run, display), stop or Event(), ONE, algorithm)
 
 

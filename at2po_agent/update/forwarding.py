@@ -17,7 +17,7 @@ from at2po_agent.update.micro_batches import shares
 from at2po_agent.update.packing import Floats, MicroBatch, PackedTree, collate
 from at2po_agent.update.processes import ONE, Processes
 from at2po_agent.update.schedule import UpdateConfig
-from at2po_agent.update.sharding import copy_weights, shared
+from at2po_agent.update.sharding import copy_weights, shared, sum_gradients
 from at2po_agent.update.tree_attention import planner_of
 
 
@@ -43,7 +43,7 @@ class Forwarding:
         """Prepare the model, and share it with the other processes.
 
         Args:
-            model: as it is sampled from and saved; several processes train on a copy that they share.
+            model: as it is sampled from and saved; processes that split it train on a copy that they share.
             config: how it is forwarded.
             run: the run's temperature, processes and device.
 
@@ -53,19 +53,24 @@ class Forwarding:
         device = run.device or model.device
         self._plan = planner_of(model, config, device, run.note)
         self._whole, self._config, self._temperature, self._processes = model, config, run.temperature, run.processes
-        self._policy = shared(PackedPolicy(model), run.processes, device)
+        # Without a split each process has the model itself, and what it forwards concerns no other one.
+        self._is_split = config.splits(run.processes.count)
+        self._policy = shared(PackedPolicy(model), run.processes, device) if self._is_split else PackedPolicy(model)
         self.parameters = [p for p in self._policy.parameters() if p.requires_grad]
         self._device = next(self._policy.parameters()).device
 
     def batches(self, trees: Sequence[PackedTree]) -> Iterator[tuple[MicroBatch, list[int]]]:
         """This process's micro-batches, each with the trees it holds in the order of its rows.
 
-        All processes have equally many, as each forward and backward needs all of them. Where there is no tree left for
-        one, it gets the smallest that another has too, and an empty list: that batch is forwarded and counts nowhere.
+        Processes that split a model have equally many, as each forward and backward needs all of them. Where there is
+        no tree left for one, it gets the smallest that another has too, and an empty list: that batch is forwarded and
+        counts nowhere.
         """
         sizes = [len(tree.ids) for tree in trees]
         for row in shares(sizes, self._config.max_tokens, self._processes.count):
             members = row[self._processes.rank]
+            if not members and not self._is_split:
+                continue
             held = members or [int(np.argmin(sizes))]
             yield collate([trees[i] for i in held]).to(self._device), members
 
@@ -94,6 +99,11 @@ class Forwarding:
         for theirs in self._processes.gather(found):
             found |= theirs
         return [found[i] for i in range(len(trees))]
+
+    def sum_gradients(self) -> None:
+        """Add up what the backwards of all processes have left; those that split a model have done so already."""
+        if self._processes.count > 1 and not self._is_split:
+            sum_gradients(self.parameters, self._processes)
 
     @contextmanager
     def checkpointing(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""The processes of a run: those that ``torchrun`` started, or just this one.
+"""The processes of a run: those that ``torchrun`` or the command itself started, or just this one.
 
 All run the same program on the same configuration and meet at the same places. Whichever ends first by an error says
 why; the others end without a word.
@@ -13,9 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from time import monotonic, sleep
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from at2po_agent.errors import AgentError, ConfigError
+
+if TYPE_CHECKING:
+    from torch.distributed import Store  # type: ignore[attr-defined]  # torch has no __all__ there
 
 T = TypeVar("T")
 
@@ -100,23 +103,46 @@ ONE = Processes()
 
 @contextmanager
 def joined() -> Iterator[Processes]:
-    """Join the processes that ``torchrun`` started, and leave them at the end.
+    """Join the processes that ``torchrun`` started, and leave them at the end; without it there is just this one.
+
+    Raises:
+        ConfigError, ProcessLost, EndedElsewhere: see ``joined_at``.
+    """
+    if not under_torchrun():
+        yield ONE
+        return
+    from torch.distributed.rendezvous import rendezvous
+
+    store, rank, count = next(rendezvous("env://", timeout=_PATIENCE))
+    with joined_at(store, rank, count, int(os.environ["LOCAL_RANK"])) as processes:
+        yield processes
+
+
+def under_torchrun() -> bool:
+    """Whether ``torchrun`` started this process and others."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+@contextmanager
+def joined_at(store: Store, rank: int, count: int, local_rank: int | None = None) -> Iterator[Processes]:
+    """Join the processes that meet at a store, and leave them at the end.
 
     Tensors on GPUs travel by NCCL, everything else by gloo.
+
+    Args:
+        store: the same for all.
+        rank: of this process.
+        count: of all processes.
+        local_rank: of this process among those on its host; default: ``rank``, as all are on one.
 
     Raises:
         ConfigError: there are more processes than GPUs on this host.
         ProcessLost: another process is gone, and this is the first one to notice.
         EndedElsewhere: another process has said why the run ends.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield ONE
-        return
     import torch.distributed as dist
-    from torch.distributed.rendezvous import rendezvous
 
-    backend = _backend()
-    store, rank, count = next(rendezvous("env://", timeout=_PATIENCE))
+    backend = _backend(rank if local_rank is None else local_rank)
     dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=_PATIENCE)
     others: list[_Member] = []
     try:
@@ -167,13 +193,13 @@ def _names(others: Sequence[_Member]) -> str:
     return "".join(f", rank {one.rank} (PID {one.pid} on {one.host})" for one in gone)
 
 
-def _backend() -> str:
-    """Of this host's devices; each process takes a GPU of its own."""
+def _backend(local: int) -> str:
+    """Of this host's devices; each process takes a GPU of its own, by its ``local`` rank."""
     import torch
 
     if not torch.cuda.is_available():
         return "gloo"
-    local, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    gpus = torch.cuda.device_count()
     if local >= gpus:
         raise ConfigError(
             f"there are more processes than GPUs, of which this host has {gpus}: start torchrun with --nproc-per-node "
@@ -183,7 +209,7 @@ def _backend() -> str:
     return "cpu:gloo,cuda:nccl"
 
 
-def _is_first(store: Any) -> bool:
+def _is_first(store: Store) -> bool:
     """Whether no other process has ended by an error before; they count in torchrun's store."""
     try:
         return int(store.add(f"at2po/ended/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", 1)) == 1

@@ -28,9 +28,16 @@ class UpdateConfig:
     attention: Literal["auto", "flex", "blocks"] = (
         "auto"  # how attention runs along trees; auto: flex on a GPU, else blocks
     )
+    sharding: Literal["full", "none"] = (
+        "full"  # in several processes: split weights, gradients and AdamW's state (FSDP2); none: each has all of them
+    )
     gradient_checkpointing: bool = (
         False  # store only each layer's input, and compute the rest again in the backward pass
     )
+
+    def splits(self, processes: int) -> bool:
+        """Whether so many processes split the weights."""
+        return processes > 1 and self.sharding == "full"
 
 
 def learning_rate(config: UpdateConfig, step: int, total_steps: int) -> float:

@@ -1,13 +1,17 @@
 """A model's weights, gradients and optimiser split over processes: FSDP (arXiv 2304.11277) as torch's ``fully_shard``.
 
-Every layer is gathered when it is needed and dropped again, in the forward and in the backward, whose gradients are
-summed over the processes where they are kept. ``whole`` and ``split`` pass plain tensors on as they are, so that code
-which calls them is that of one process too.
+With ``update.sharding=none`` each process has all of them instead, and gradients are summed once per optimiser step.
+That is faster where a model is small, as nothing has to wait for a layer's weights.
+
+Split, every layer is gathered when it is needed and dropped again, in the forward and in the backward, whose gradients
+are summed over the processes where they are kept. ``whole`` and ``split`` pass plain tensors on as they are, so that
+code which calls them is that of one process too.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -22,18 +26,15 @@ M = TypeVar("M", bound=torch.nn.Module)
 
 
 def shared(module: M, processes: Processes, device: torch.device) -> M:
-    """A module that all processes hold together on their devices, a share of each weight in each of them.
+    """A copy of a module that all processes hold together on their devices, a share of each weight in each of them.
 
-    One process keeps the module itself. Several get a copy that is split, and the whole one stays where it is, to be
-    sampled from and saved.
+    The whole one stays where it is, to be sampled from and saved.
 
     Args:
         module: the same in every process; a transformers model, or a module that holds one.
         processes: those of the run.
         device: of the split copy.
     """
-    if processes.count == 1:
-        return module
     mesh = init_device_mesh(device.type, (processes.count,))
     here = next(module.parameters()).device
     twin = copy.deepcopy(module.to("cpu"))  # so that no device ever holds two whole models
@@ -47,6 +48,19 @@ def shared(module: M, processes: Processes, device: torch.device) -> M:
             part.set_gradient_divide_factor(1.0)  # a sum: the loss is divided by the totals of all processes
             part.set_force_sum_reduction_for_comms(True)  # which gloo has, and not NCCL's scaled sum
     return twin
+
+
+def sum_gradients(parameters: Sequence[torch.nn.Parameter], processes: Processes) -> None:
+    """Give every process the sum of all processes' gradients, the same bits in each; no gradient counts as zeros."""
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    # One exchange for all, as it is the number of exchanges that takes time, and not their size.
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    torch.distributed.all_reduce(flat, group=processes.group)
+    sums = torch.split(flat, [gradient.numel() for gradient in gradients])
+    torch._foreach_copy_(gradients, [part.view_as(gradient) for part, gradient in zip(sums, gradients, strict=True)])
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -145,7 +145,7 @@ class Updater:
         n_used = sum(tree.n_tokens for tree in used)
         parts = []
         for batch, members in self.policy.batches(used):
-            # All processes forward at the same time, as they share the weights; so do they with the reference.
+            # Processes that split the weights forward at the same time; so do they with the reference.
             logp, entropy = self.policy.rows(batch)
             logp_ref = None if self.reference is None else self.reference.base_logp(batch)
             if not members:
@@ -157,6 +157,7 @@ class Updater:
             torch.autograd.backward(outputs.loss)
             loss, mean_entropy = float(outputs.loss.detach()), float(entropy.sum()) / n_used
             parts.append(outputs.metrics | {"loss": loss, "entropy": mean_entropy})
+        self.policy.sum_gradients()
         if not used:
             # The gradient is zero, which is not the same to AdamW as none: momentum and decay go on.
             for parameter in self.parameters:

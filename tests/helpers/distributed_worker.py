@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
+from typing import Literal
 
 import torch
 from rich.console import Console
@@ -39,12 +40,13 @@ CASES: list[tuple[str, Objective, UpdateConfig]] = [
 ]
 
 
-def check_updates(processes: Processes) -> None:
+def check_updates(processes: Processes, sharding: Literal["full", "none"]) -> None:
     """Two updates by all processes leave the weights, optimiser and metrics of one process, in float64.
 
     Adapters are float32 in a model of float64.
     """
-    for name, objective, config in CASES:
+    for name, objective, base in CASES:
+        config = replace(base, sharding=sharding)
         model = tiny(tie_word_embeddings=name == "atpo")
         if name.startswith("adapters"):
             add_lora(model, LoraConfig(rank=2, alpha=4.0), seed=1)
@@ -106,7 +108,8 @@ def main() -> None:
     folder = Path(sys.argv[1])
     with joined() as processes:
         assert processes.count == 2
-        check_updates(processes)
+        check_updates(processes, "full")
+        check_updates(processes, "none")
         check_bfloat16(processes)
         run(processes, folder / "two", "train.steps=2")
         run(processes, folder / "two-grpo", "train.steps=1", "eval.questions=0", algorithm="{name: grpo}")

@@ -28,7 +28,7 @@ ALGORITHMS = {
     "aepo": "{name: aepo, expansion: {chains: 4, leaves: 8, dynamic_start: true}}",
     "tree_grpo": "{name: tree_grpo, expansion: {leaves: 8}}",
 }
-TRAIN = ["train.max_seconds=null", "threads=1", "log.trees_every=0", "eval.questions=40"]
+TRAIN = ["train.max_seconds=null", "processes=1", "threads=1", "log.trees_every=0", "eval.questions=40"]
 RUNS = {
     "quickstart": ["train.steps=6", "eval.questions=100"],
     **{

@@ -90,6 +90,57 @@ def test_a_killed_process_ends_the_run_which_can_go_on(tmp_path: Path) -> None:
     assert run(path, f"train.steps={done + 1}", resume=True).steps == done + 1
 
 
+def command(*words: object) -> subprocess.Popen[str]:
+    line = [sys.executable, "-m", "at2po_agent", "train", *map(str, words)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(line, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_processes_that_the_command_starts_are_one_run_which_repeats_bit_for_bit(tmp_path: Path) -> None:
+    settings = [*SMALL, f"algorithm={TREE}", "processes=2", "update.sharding=none"]
+    run(tmp_path / "alone", "train.steps=3", "eval.every=0")
+    for name, steps in (("straight", 3), ("resumed", 1)):
+        work = command(*settings, f"run_dir={tmp_path / name}", f"train.steps={steps}", "eval.every=0")
+        _, errors = work.communicate(timeout=200)
+        assert work.returncode == 0, errors[-4000:]
+    work = command("--resume", tmp_path / "resumed", "train.steps=3")
+    _, errors = work.communicate(timeout=200)
+    assert work.returncode == 0, errors[-4000:]
+    assert_alike(tmp_path / "straight", tmp_path / "alone")
+    assert metrics(tmp_path / "resumed")[-1] == metrics(tmp_path / "straight")[-1]
+    ours, theirs = last_weights(tmp_path / "resumed"), last_weights(tmp_path / "straight")
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_ctrl_c_stops_the_command_and_its_processes_with_a_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    settings = [word for word in SMALL if not word.startswith(("train.", "eval.", "checkpoint."))]
+    work = command(
+        *settings,
+        "processes=2",
+        f"algorithm={TREE}",
+        f"run_dir={path}",
+        "train.steps=100000",
+        "eval.questions=0",
+        "checkpoint.every=1",
+    )
+    try:
+        until = time.monotonic() + 200
+        while not list(path.glob("checkpoints/step_*/checkpoint.json")):
+            assert work.poll() is None and time.monotonic() < until
+            time.sleep(0.2)
+        others = psutil.Process(work.pid).children()
+        work.send_signal(signal.SIGINT)
+        out, errors = work.communicate(timeout=60)
+    finally:
+        work.kill()
+    assert work.returncode == 128 + signal.SIGINT
+    assert len(others) == 1 and not psutil.pid_exists(others[0].pid)
+    assert "stopping after this step" in errors and f"continue with: at2po-agent train --resume {path}" in out
+    done = max(line["step"] for line in metrics(path))
+    assert (path / "checkpoints" / f"step_{done:06d}" / "checkpoint.json").exists()
+
+
 def test_what_is_wrong_is_said_once(tmp_path: Path) -> None:
     work = torchrun("-m", "at2po_agent", "train", "--cfg", tmp_path / "none.yaml")
     _, errors = work.communicate(timeout=200)

@@ -8,8 +8,16 @@ from typing import Any
 import pytest
 import torch
 
-from at2po_agent.update.processes import ONE, Processes
-from at2po_agent.update.sharding import copy_weights, load_optimizer_state, optimizer_state, shared, split, whole
+from at2po_agent.update.processes import Processes
+from at2po_agent.update.sharding import (
+    copy_weights,
+    load_optimizer_state,
+    optimizer_state,
+    shared,
+    split,
+    sum_gradients,
+    whole,
+)
 from tests.helpers.gloo import outcomes
 
 CPU = torch.device("cpu")
@@ -104,9 +112,22 @@ def together_go_on(processes: Processes) -> dict[str, bool]:
     }
 
 
+def together_summed(processes: Processes) -> dict[str, Any]:
+    """Gradients of models that are not split, of which the second process has only some."""
+    model, alone = Model(), Model()
+    (loss(model, 0) if processes.leads else model.head(rows(1)).sum()).backward()
+    (loss(alone, 0) + alone.head(rows(1)).sum()).backward()
+    sum_gradients(list(model.parameters()), processes)
+    gradients = [parameter.grad for parameter in model.parameters()]
+    return {
+        "gradients": alike(gradients, [parameter.grad for parameter in alone.parameters()]),
+        "bits": [gradient.view(torch.int64).flatten().tolist() for gradient in gradients if gradient is not None],
+    }
+
+
 @pytest.fixture(scope="module")
 def real() -> dict[str, list[Any]]:
-    return outcomes(__name__, "together_step", "together_go_on")
+    return outcomes(__name__, "together_step", "together_go_on", "together_summed")
 
 
 def test_a_step_by_two_processes_is_that_of_one(real: dict[str, list[Any]]) -> None:
@@ -121,9 +142,13 @@ def test_two_processes_go_on_from_what_one_left(real: dict[str, list[Any]]) -> N
     assert real["together_go_on"] == [{"weights": True, "split": True}] * 2
 
 
-def test_one_process_works_on_the_model_itself() -> None:
+def test_gradients_are_summed_to_the_same_bits_in_every_process(real: dict[str, list[Any]]) -> None:
+    first, second = real["together_summed"]
+    assert first["gradients"] and first == second
+
+
+def test_plain_tensors_are_whole_already() -> None:
     model = Model()
-    assert shared(model, ONE, CPU) is model
     tensor = next(model.parameters())
     assert whole(tensor) is tensor and split(tensor, tensor) is tensor
     optimizer = stepped(model, 0)
