@@ -1,8 +1,6 @@
 """``python -m at2po_agent`` is ``at2po-agent``."""
 
-import sys
-
-from at2po_agent.commands.main import main
+from at2po_agent.commands.main import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

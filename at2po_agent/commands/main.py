@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
-import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from at2po_agent import __version__
 from at2po_agent.commands import (
@@ -30,14 +29,10 @@ from at2po_agent.commands import (
     view,
     warm_start,
 )
+from at2po_agent.commands.exits import PROGRAM, leave, status_of
 from at2po_agent.commands.parsing import Group, Parser
-from at2po_agent.errors import AgentError
-from at2po_agent.signals import Interrupted
-from at2po_agent.terminal import Loudness, say, say_error, set_loudness
-from at2po_agent.update.processes import EndedElsewhere
-from search_backend.open_files import limit_reached
+from at2po_agent.terminal import Loudness, set_loudness
 
-PROGRAM = "at2po-agent"
 GROUPS = {
     "train": (train, warm_start, configs, plan, study, export),
     "judge": (eval, results),
@@ -66,24 +61,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
     set_loudness(arguments.loudness)
     command: Callable[[argparse.Namespace], int] = arguments.command
-    try:
-        return command(arguments)
-    except KeyboardInterrupt:
-        say(f"{PROGRAM}: interrupted", error=True)
-        return 128 + signal.SIGINT
-    except Interrupted as error:
-        say(f"{PROGRAM}: {error}", error=True)
-        return 128 + error.number
-    except EndedElsewhere:
-        return 2
-    except Exception as error:
-        if limit := limit_reached(error):
-            say(f"{PROGRAM}: error: {limit}", error=True)
-            return 2
-        if not isinstance(error, AgentError) and not isinstance(error, _foreseen()):
-            raise
-        say_error(PROGRAM, error)
-        return 2
+    return status_of(lambda: command(arguments))
+
+
+def run() -> NoReturn:
+    """The program: run the command that it was called with, and end the process."""
+    leave(main())
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -119,15 +102,5 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _foreseen() -> tuple[type[Exception], ...]:
-    """Errors of the packages below whose message is for the user; imported only when something went wrong."""
-    import gymnasium
-
-    from at2po_env import EnvError
-    from search_backend.base import SearchError
-
-    return EnvError, SearchError, gymnasium.error.Error
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import argparse
 import signal
-import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from at2po_agent.commands.exits import leave, status_of
 from at2po_agent.commands.options import add_configuration
 from at2po_agent.errors import ConfigError
 from at2po_agent.signals import stopping
 from at2po_agent.terminal import say
 
 if TYPE_CHECKING:
+    from at2po_agent.training.config import TrainConfig
     from at2po_agent.training.run_dir import RunDirectory
     from at2po_agent.update.processes import Processes
+
+_NOT_KNOWN: Any = None  # what the other processes give where the first one says what to train
 
 
 def add_parser(commands: Any) -> None:
@@ -30,8 +33,6 @@ def add_parser(commands: Any) -> None:
         metavar="KINDS",
         help="continue although these have changed: data, index, config, separated by commas",
     )
-    # What this command starts for `processes` in a configuration: a port and a rank.
-    train.add_argument("--follow", type=int, nargs=2, help=argparse.SUPPRESS)
     add_configuration(train, example="train.steps=10")
     train.set_defaults(command=_train)
 
@@ -39,38 +40,58 @@ def add_parser(commands: Any) -> None:
 def _train(arguments: argparse.Namespace) -> int:
     from at2po_agent.settings import to_yaml
     from at2po_agent.training.config import load_config
-    from at2po_agent.update.local_processes import follow
     from at2po_agent.update.processes import joined, under_torchrun
 
     if arguments.print_config:
         files = arguments.resume / "config.yaml" if arguments.resume else arguments.cfg
         say(to_yaml(load_config(files, arguments.overrides)).rstrip("\n"))
         return 0
-    if arguments.follow:
-        with follow(*arguments.follow) as processes:
-            return _follow(processes) if processes else 0
     if under_torchrun():
         with joined() as processes:
             if not processes.leads:
-                return _follow(processes)
+                config, path = processes.gather(_NOT_KNOWN)[0]
+                return _follow(processes, config, path)
             with _open_run(arguments) as run:
+                processes.gather((run.config, run.path.absolute()))  # what the others are waiting for
                 return _lead(run, processes)
-    with _open_run(arguments) as run, _together(run.config.processes) as processes:
+    with _open_run(arguments) as run, _together(run) as processes:
         return _lead(run, processes)
 
 
 @contextmanager
-def _together(count: int) -> Iterator[Processes]:
-    """This process and others that it starts, ``count`` in all."""
-    from at2po_agent.update.local_processes import Followers
+def _together(run: RunDirectory) -> Iterator[Processes]:
+    """This process and others that it starts, as many in all as the configuration of the run says."""
     from at2po_agent.update.processes import ONE
 
+    count = run.config.processes
     if count == 1:
         yield ONE
         return
-    command = [sys.executable, "-m", "at2po_agent", "train", "--follow"]
-    with Followers(count, command) as followers, followers.joined() as processes:
+    import torch
+
+    import at2po_agent.training.trainer  # noqa: F401  before the others are forked, which then have it too
+    from at2po_agent.update.local_processes import started
+
+    if torch.cuda.is_available():
+        say(
+            f"training in one process: processes={count} is for CPUs, and this host has a GPU. torchrun starts a "
+            "process for each of several GPUs",
+            error=True,
+        )
+        yield ONE
+        return
+    with started(count, _be_led, run.config, run.path.absolute()) as processes:
         yield processes
+
+
+def _be_led(joining: AbstractContextManager[Processes], config: TrainConfig, path: Path) -> None:
+    """Take part in a run of this host, and end the process."""
+
+    def work() -> int:
+        with joining as processes:
+            return _follow(processes, config, path)
+
+    leave(status_of(work))
 
 
 def _open_run(arguments: argparse.Namespace) -> RunDirectory:
@@ -99,8 +120,7 @@ def _open_run(arguments: argparse.Namespace) -> RunDirectory:
 
 
 def _lead(run: RunDirectory, processes: Processes) -> int:
-    """Open the run for all processes and record it."""
-    processes.gather((run.config, run.path.absolute()))  # what the others are waiting for
+    """Train as the process that records the run."""
     from at2po_agent.training.display import Display
     from at2po_agent.training.recorder import RunRecorder
     from at2po_agent.training.summary import summary
@@ -126,13 +146,11 @@ def _lead(run: RunDirectory, processes: Processes) -> int:
     return 0
 
 
-def _follow(processes: Processes) -> int:
+def _follow(processes: Processes, config: TrainConfig, path: Path) -> int:
     """Take part in a run that the first process has opened and records."""
     from at2po_agent.training.recorder import Recorder
     from at2po_agent.training.trainer import train_together
 
-    opened: Any = None
-    config, path = processes.gather(opened)[0]
     stop = threading.Event()
     with stopping(stop, say=False):
         result = train_together(config, Recorder(path), stop, processes)

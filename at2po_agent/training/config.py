@@ -97,7 +97,7 @@ class TrainConfig:
     deterministic: bool = (
         True  # make runs repeat bit for bit; false: paths continue as soon as they can, which is faster
     )
-    processes: int = at_least(1, 1)  # that the command starts on this host, at most one per GPU where there are GPUs
+    processes: int = at_least(1, 1)  # processes that the command trains with on the CPUs of one host
     threads: int = at_least(0, 0)  # threads of torch in each process; 0: one per core
     env: EnvConfig = field(default_factory=EnvConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)

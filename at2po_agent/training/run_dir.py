@@ -15,6 +15,7 @@ import json
 import os
 import re
 import shutil
+import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -299,7 +300,15 @@ def take_lock(path: Path) -> io.TextIOWrapper:
         raise RunDirError(
             f"{path} is in use by another process; wait for it to end, or choose another run_dir"
         ) from None
+    # A process that is forked from this one does not hold it: it may live a moment longer.
+    here = weakref.ref(lock)
+    os.register_at_fork(after_in_child=lambda: _close(here))
     return lock
+
+
+def _close(file: weakref.ref[io.TextIOWrapper]) -> None:
+    if opened := file():
+        opened.close()
 
 
 def _is_unbegun(path: Path) -> bool:

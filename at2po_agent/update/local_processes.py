@@ -1,126 +1,111 @@
-"""The other processes of a run on this host, which the command starts itself: ``processes`` in a configuration.
+"""The other processes of a run on the CPUs of one host, which the command starts: ``processes`` in a configuration.
 
-They load torch at the same time as the first process, and then meet it at a socket that it has opened for them. The
-standard input of each is a pipe from the first process: however that ends, SIGKILL included, the pipe closes, and they
-end. They do not get Ctrl-C of the terminal, but stop where the first process does.
+On Linux they are forked from the first process, which has imported everything and computed nothing, so that no import
+is done twice; elsewhere they start afresh. They end with the first process, however that ends, SIGKILL included. They
+do not get Ctrl-C of the terminal, but stop where the first process does.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from types import TracebackType
-from typing import Self
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from typing import Any, Literal
 
-from at2po_agent.update.processes import ONE, Processes, ProcessLost, joined_at
+from at2po_agent.update.processes import Processes, ProcessLost, joined_at
+
+Start = Literal["fork", "spawn"]
 
 _HOST = "127.0.0.1"
-_COUNT = "at2po/count"  # key of the store: how many processes the run has
-_READY = "at2po/ready/{}"  # likewise, by rank: that it has loaded torch
+_READY = "at2po/ready/{}"  # key of the store by rank: that a process has begun
 _LOOK_S = 0.02  # between two looks at processes that start
-_END_S = 5.0  # in which a process ends whose pipe is closed
-
-
-class Followers:
-    """All processes of a run but the first. A context manager that starts them at once, and ends them."""
-
-    def __init__(self, most: int, command: Sequence[str]) -> None:
-        """Start ``most - 1`` processes.
-
-        Args:
-            most: processes of the run, the first one included; on a host with GPUs, those beyond their number are not
-                taken in.
-            command: what they run, with two more words, a port and their rank: it calls ``follow`` with both.
-        """
-        self._most = most
-        self._socket = socket.create_server((_HOST, 0))
-        self._port = self._socket.getsockname()[1]
-        self._children = [
-            subprocess.Popen(
-                [*command, str(self._port), str(rank)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-            for rank in range(1, most)
-        ]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._socket.close()
-        for child in self._children:
-            if child.stdin:
-                child.stdin.close()
-        for child in self._children:
-            try:
-                child.wait(_END_S)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
-
-    @contextmanager
-    def joined(self) -> Iterator[Processes]:
-        """Join all, as the first process, once each has loaded torch; see ``processes.joined`` for what ends them.
-
-        Raises:
-            ProcessLost: one ended while it loaded, or later.
-        """
-        import torch
-        from torch.distributed import TCPStore  # type: ignore[attr-defined]
-
-        gpus = torch.cuda.device_count()
-        count = min(self._most, gpus) if gpus else self._most
-        if count == 1:
-            yield ONE
-            return
-        listening = self._socket.detach()  # the store closes it
-        store = TCPStore(_HOST, self._port, is_master=True, wait_for_workers=False, master_listen_fd=listening)
-        store.set(_COUNT, str(count))
-        for rank, child in enumerate(self._children[: count - 1], start=1):
-            while not store.check([_READY.format(rank)]):
-                if child.poll() is not None:
-                    raise ProcessLost(
-                        f"process {rank} of {count}, which this one started, ended while it was loading (exit status "
-                        f"{child.returncode}); what it printed is above. processes=1 trains without it"
-                    )
-                time.sleep(_LOOK_S)
-        with joined_at(store, 0, count) as processes:
-            yield processes
+_END_S = 2.0  # in which a process ends that another one has left
 
 
 @contextmanager
-def follow(port: int, rank: int) -> Iterator[Processes | None]:
-    """Join the process that started this one; None where the run goes on without it.
+def started(
+    count: int,
+    follow: Callable[..., None],
+    *arguments: Any,
+    start: Start = "fork" if sys.platform == "linux" else "spawn",
+) -> Iterator[Processes]:
+    """Start all processes of a run but the first, which is this one, and join them; they end where the context ends.
 
     Args:
-        port: where the first process listens.
-        rank: this one's, from 1.
+        count: of all processes.
+        follow: what the others do: it is called with a context manager in which they have joined, and gives their
+            ``Processes``. Import before what it needs, as a fork shares that.
+        *arguments: for ``follow``, after the first.
+        start: how a process is started; with "spawn" ``follow`` and ``arguments`` are pickled.
+
+    Raises:
+        ProcessLost: one ended before it had joined, or later; see ``processes.joined_at``.
     """
+    context: Any = multiprocessing.get_context(start)
+    # Bound before the others start, so that nobody else can take the port.
+    with socket.create_server((_HOST, 0)) as server:
+        port = server.getsockname()[1]
+        others: list[BaseProcess] = [
+            context.Process(target=_be, args=(port, rank, count, follow, arguments)) for rank in range(1, count)
+        ]
+        try:
+            for other in others:
+                other.start()
+            with joined_at(_store(server, others), 0, count) as processes:
+                yield processes
+        finally:
+            _end(others)
+
+
+def _store(server: socket.socket, others: list[BaseProcess]) -> Any:
+    """The store at which all meet, once the others are there."""
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+    port = server.getsockname()[1]
+    # It closes the socket that it listens on.
+    store = TCPStore(_HOST, port, is_master=True, wait_for_workers=False, master_listen_fd=os.dup(server.fileno()))
+    for rank, other in enumerate(others, start=1):
+        while not store.check([_READY.format(rank)]):
+            if not other.is_alive():
+                raise ProcessLost(
+                    f"process {rank + 1} of {len(others) + 1} ended while it started (exit status {other.exitcode}); "
+                    "processes=1 trains without others"
+                )
+            time.sleep(_LOOK_S)
+    return store
+
+
+def _be(port: int, rank: int, count: int, follow: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    """Be one of the others."""
+    os.setsid()  # Ctrl-C goes to the first process alone
     threading.Thread(target=_end_with_the_first, daemon=True).start()
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-    store = TCPStore(_HOST, port)
-    count = int(store.get(_COUNT))
-    if rank >= count:
-        yield None
-        return
+    store = TCPStore(_HOST, port, is_master=False)
     store.set(_READY.format(rank), "")
-    with joined_at(store, rank, count) as processes:
-        yield processes
+    follow(joined_at(store, rank, count), *arguments)
 
 
 def _end_with_the_first() -> None:
-    """Wait until the first process closes the pipe, by ending too; then end at once, as nothing here is to be saved."""
-    with suppress(OSError):
-        while os.read(sys.stdin.fileno(), 1):
-            pass
-    os._exit(128 + signal.SIGTERM)
+    """Wait until the first process is gone, and end at once, as nothing here is to be saved."""
+    first = multiprocessing.parent_process()
+    if first is not None:
+        wait([first.sentinel])
+    os._exit(1)
+
+
+def _end(others: list[BaseProcess]) -> None:
+    for other in others:
+        if other.pid is None:  # it was not started
+            continue
+        other.join(_END_S)  # it may have something to say
+        if other.is_alive():
+            other.kill()  # nothing there is to be saved
+            other.join()

@@ -1,4 +1,4 @@
-"""What a process does that ``Followers`` started in a test: ``python -m tests.helpers.follower WHAT PORT RANK``."""
+"""What processes do that ``started`` starts in a test; ``python -m tests.helpers.follower FILE`` starts one."""
 
 from __future__ import annotations
 
@@ -6,31 +6,43 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from at2po_agent.update.local_processes import Followers, follow
+from at2po_agent.update.local_processes import started
+from at2po_agent.update.processes import Processes
+
+Joining = AbstractContextManager[Processes]
 
 
-def led(what: str) -> list[str]:
-    """The command of a follower that does ``what``."""
-    return [sys.executable, "-m", "tests.helpers.follower", what]
+def stay(joining: Joining) -> None:
+    """Longer than the first process wants to."""
+    with joining as processes:
+        processes.gather((os.getpid(), os.getsid(0)))
+        time.sleep(600)
 
 
-def main(what: str, port: str, rank: str) -> None:
-    if what == "lead":  # here not a rank, but a file for the follower's process id
-        with Followers(2, led("wait")) as followers, followers.joined() as processes:
-            Path(rank).write_text(str(processes.gather(os.getpid())[1]))
-            time.sleep(600)
-    if what == "break":
-        sys.exit(7)
-    with follow(int(port), int(rank)) as processes:
-        if processes is None:
-            sys.exit(0)
+class EndsWhileLoaded:
+    """Ends the process that unpickles it, as one is ended for want of memory while it loads."""
+
+    def __call__(self, joining: Joining) -> None: ...
+
+    def __reduce__(self) -> tuple[Callable[[int], None], tuple[int]]:
+        return os._exit, (7,)
+
+
+def die(joining: Joining) -> None:
+    with joining as processes:
         processes.gather(os.getpid())
-        if what == "die":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if what == "wait":
-            time.sleep(600)  # longer than the first process wants to wait
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main(file: str) -> None:
+    """Write the other process's id to ``file``, and stay."""
+    with started(2, stay) as processes:
+        Path(file).write_text(str(processes.gather(None)[1][0]))
+        time.sleep(600)
 
 
 if __name__ == "__main__":

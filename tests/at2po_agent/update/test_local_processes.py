@@ -5,25 +5,24 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import psutil
 import pytest
-import torch
 
-from at2po_agent.update.local_processes import Followers
-from at2po_agent.update.processes import ONE, ProcessLost
-from tests.helpers.follower import led
+from at2po_agent.update.local_processes import Start, started
+from at2po_agent.update.processes import ProcessLost
+from tests.helpers.follower import EndsWhileLoaded, die, stay
 from tests.helpers.places import ROOT
 
 
 @pytest.fixture(autouse=True)
-def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)  # where followers find tests.helpers
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
 
 def within(seconds: float, reached: Callable[[], bool]) -> bool:
@@ -37,30 +36,31 @@ def is_gone(pid: int) -> bool:
     return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
-def test_processes_join_and_the_others_end_with_the_first() -> None:
-    with Followers(3, led("wait")) as followers, followers.joined() as processes:
-        pids = processes.gather(os.getpid())
+@pytest.mark.parametrize("start", get_args(Start))
+def test_processes_join_without_the_terminal_and_end_with_the_first(start: Start) -> None:
+    with started(3, stay, start=start) as processes:
+        pids, sessions = zip(*processes.gather((os.getpid(), os.getsid(0))), strict=True)
         assert (processes.rank, processes.count, pids[0]) == (0, 3, os.getpid())
-        assert len({*pids}) == 3 and all(psutil.pid_exists(pid) for pid in pids)
-    assert all(is_gone(pid) for pid in pids[1:])
+        assert len({*pids}) == len({*sessions}) == 3 and not any(map(is_gone, pids))
+    assert all(map(is_gone, pids[1:]))
 
 
-def test_a_process_that_ends_while_it_loads_is_named() -> None:
-    said = r"process 1 of 2.* ended while it was loading \(exit status 7\).*=1 trains"
-    with Followers(2, led("break")) as followers, pytest.raises(ProcessLost, match=said), followers.joined():
+def test_a_process_that_ends_before_it_has_joined_is_named() -> None:
+    said = r"process 2 of 2 ended while it started \(exit status 7\); processes=1 trains"
+    with pytest.raises(ProcessLost, match=said), started(2, EndsWhileLoaded(), start="spawn"):
         pass
 
 
 def test_a_process_that_dies_is_named() -> None:
     said = r"is gone, rank 1 \(PID \d+ on .*--resume"
-    with Followers(2, led("die")) as followers, pytest.raises(ProcessLost, match=said), followers.joined() as processes:
+    with pytest.raises(ProcessLost, match=said), started(2, die) as processes:
         processes.gather(0)
         processes.gather("nobody answers")
 
 
 def test_others_end_with_a_first_process_that_is_killed(tmp_path: Path) -> None:
     file = tmp_path / "pid"
-    first = subprocess.Popen([*led("lead"), "0", str(file)])
+    first = subprocess.Popen([sys.executable, "-m", "tests.helpers.follower", str(file)], cwd=ROOT)
     try:
         assert within(60, lambda: file.exists() and file.read_text() != "")
         second = int(file.read_text())
@@ -69,15 +69,3 @@ def test_others_end_with_a_first_process_that_is_killed(tmp_path: Path) -> None:
         first.send_signal(signal.SIGKILL)
         first.wait()
     assert within(10, lambda: is_gone(second))
-
-
-def test_ctrl_c_does_not_reach_the_others() -> None:
-    with Followers(2, led("wait")) as followers, followers.joined() as processes:
-        (second,) = processes.gather(os.getpid())[1:]
-        assert os.getsid(second) != os.getsid(0)
-
-
-def test_there_are_no_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with Followers(2, led("wait")) as followers, followers.joined() as processes:
-        assert processes == ONE
