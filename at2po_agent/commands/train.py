@@ -67,12 +67,11 @@ def _together(run: RunDirectory) -> Iterator[Processes]:
     if count == 1:
         yield ONE
         return
-    import torch
-
     import at2po_agent.training.trainer  # noqa: F401  before the others are forked, which then have it too
+    from at2po_agent.policy.loading import device_of
     from at2po_agent.update.local_processes import started
 
-    if torch.cuda.is_available():
+    if device_of("auto") != "cpu":
         say(
             f"training in one process: processes={count} is for CPUs, and this host has a GPU. torchrun starts a "
             "process for each of several GPUs",

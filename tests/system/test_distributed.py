@@ -141,9 +141,14 @@ def test_ctrl_c_stops_the_command_and_its_processes_with_a_checkpoint(tmp_path: 
     assert (path / "checkpoints" / f"step_{done:06d}" / "checkpoint.json").exists()
 
 
-def test_what_is_wrong_is_said_once(tmp_path: Path) -> None:
-    work = torchrun("-m", "at2po_agent", "train", "--cfg", tmp_path / "none.yaml")
+def said(work: subprocess.Popen[str]) -> list[str]:
     _, errors = work.communicate(timeout=200)
     assert work.returncode != 0
-    said = [line for line in errors.splitlines() if line.startswith("at2po-agent:")]
-    assert said == [f"at2po-agent: error: {tmp_path / 'none.yaml'}: no such file"]
+    return [line for line in errors.splitlines() if line.startswith("at2po-agent:")]
+
+
+def test_what_is_wrong_is_said_once(tmp_path: Path) -> None:
+    work = torchrun("-m", "at2po_agent", "train", "--cfg", tmp_path / "none.yaml")
+    assert said(work) == [f"at2po-agent: error: {tmp_path / 'none.yaml'}: no such file"]
+    (line,) = said(command(*SMALL, "processes=2", "env.kwargs={world: none}", f"run_dir={tmp_path / 'run'}"))
+    assert "none" in line and not (tmp_path / "run").exists()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from at2po_agent.commands.main import main
+from at2po_agent.policy import loading
 from at2po_agent.training.config import load_config
 from at2po_agent.training.run_dir import read_metrics
 from tests.helpers.places import ROOT
@@ -50,6 +51,15 @@ def test_a_run_is_trained_and_gone_on_with(file: Path, tmp_path: Path, capsys: p
     assert main(["train", "--resume", str(run), "train.steps=2"]) == 0
     assert "continuing from step 1" in capsys.readouterr().out
     assert [line["step"] for line in read_metrics(run) if "reward" in line] == [1, 2]
+
+
+def test_on_a_host_with_a_gpu_one_process_trains(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "device_of", lambda name: "cpu" if name == "cpu" else "cuda")
+    words = [*SMALL, "processes=2", "policy.device=cpu", "train.steps=0", f"run_dir={tmp_path / 'run'}"]
+    assert main(["train", "--cfg", str(file), *words]) == 0
+    assert "training in one process: processes=2 is for CPUs" in capsys.readouterr().err
 
 
 # A trainer that loads nothing: it says when it runs, waits for the stop, and gives back a result.
