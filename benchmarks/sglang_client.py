@@ -7,12 +7,15 @@ without a model. All that is measured is what this process does: trees and envir
 and HTTP. With ``--beside``, the code of another checkout (an older commit, say) does the same work in turn.
 
 *Chains* are what GRPO samples; *trees* also ask for the likely tokens of every position, which entropy is taken from.
+*Prompts* are those of the chains, completed again by the client alone, at most 256 at the same time. Python's garbage
+collector is set as ``at2po-agent train`` sets it.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import multiprocessing
 import os
@@ -27,18 +30,21 @@ from statistics import median
 from time import perf_counter, process_time
 
 from at2po_agent.method.expansion import Chains, EntropyGuided, Expansion
+from at2po_agent.policy.base import Completion, Request, Sampling, Stats
 from at2po_agent.policy.codec import Codec
 from at2po_agent.policy.loading import resolve_policy
 from at2po_agent.policy.sglang.policy import SGLangPolicy
 from at2po_agent.rollouts.batch import rollout
 from at2po_agent.rollouts.grow import Actor
+from at2po_agent.tasks import run_pool
 from at2po_env.registration import make
 from at2po_env.state import Segment
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "sglang_client.txt"
 TURNS = ("<search> Zewen sells</search>", "<search> Tiwen</search>", "<answer> Tiwen</answer>")
-WAYS: dict[str, Expansion] = {"chains": Chains(16), "trees": EntropyGuided(10, 6, 1)}
+WAYS: dict[str, Expansion] = {"chains": Chains(16), "trees": EntropyGuided(10, 6, 1), "prompts": Chains(16)}
+AT_ONCE = 256
 
 
 class Stub(asyncio.Protocol):
@@ -113,21 +119,57 @@ def stub(cores: set[int]) -> Iterator[str]:
         process.join()
 
 
+class Noted:
+    """A policy that notes what it is asked for."""
+
+    def __init__(self, policy: SGLangPolicy) -> None:
+        self._policy = policy
+        self.requests: list[tuple[Request, Sampling]] = []
+
+    @property
+    def stats(self) -> Stats:
+        """Of the policy."""
+        return self._policy.stats
+
+    async def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
+        """As the policy does."""
+        self.requests += [(request, sampling) for request in requests]
+        return await self._policy.generate(requests, sampling)
+
+
 def measure(url: str, questions: int, way: str) -> dict[str, float]:
     """Roll out once: turns, seconds and this process's processor seconds."""
     codec = Codec.from_dir(resolve_policy("builtin:microwiki"))
     env = make("microwiki", split="train", k=1, dialect="bare", world="tiny")
     ids = env.tasks[:questions]
     with closing(SGLangPolicy([url], codec)) as policy:
-        actor = Actor(policy, codec, deterministic=False)
-        asyncio.run(rollout(env, ids[:2], actor, WAYS[way]))
+        noted = Noted(policy)
+        asyncio.run(rollout(env, ids[:2], Actor(policy, codec, deterministic=False), WAYS[way]))
+        if way == "prompts":
+            policy.run(rollout(env, ids, Actor(noted, codec, deterministic=False), WAYS[way]))
+            policy.clear_cache()
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(10_000, 20, 20)
         began, busy = perf_counter(), process_time()
-        # An older checkout has no loop of the connections' own to run on.
-        run = getattr(policy, "run", asyncio.run)
-        grown = run(rollout(env, ids, actor, WAYS[way]))
+        if way == "prompts":
+            policy.run(complete(policy, noted.requests))
+            turns = len(noted.requests)
+        else:
+            grown = policy.run(rollout(env, ids, Actor(policy, codec, deterministic=False), WAYS[way]))
+            assert not grown.lost_paths
+            turns = sum(len(tree) - 1 for tree in grown.trees)
         seconds, busy = perf_counter() - began, process_time() - busy
-    assert not grown.lost_paths
-    return {"turns": sum(len(tree) - 1 for tree in grown.trees), "seconds": seconds, "processor": busy}
+    return {"turns": turns, "seconds": seconds, "processor": busy}
+
+
+async def complete(policy: SGLangPolicy, requests: Sequence[tuple[Request, Sampling]]) -> None:
+    """Complete every prompt, as rollouts do one by one."""
+
+    async def one(asked: tuple[Request, Sampling]) -> None:
+        await policy.generate([asked[0]], asked[1])
+
+    await run_pool(requests, one, AT_ONCE)
 
 
 def run(source: Path, url: str, questions: int, way: str, core: int) -> dict[str, float]:

@@ -24,6 +24,7 @@ _QUESTION = {"role": "user", "content": "-"}
 _TURN = {"role": "assistant", "content": _ASSISTANT}
 _CALL = {**_TURN, "tool_calls": [tool_call("@the-query@", 0)]}
 _OPENED = re.compile(r"<think>\s*\Z")  # DeepSeek-R1, QwQ and Qwen3-Thinking write it before the model's turn
+_MOST_RENDERED = 64  # conversations that a codec remembers as the chat template writes them
 _TAIL = 16  # more ids than that tag and its line feeds have in any vocabulary
 
 
@@ -67,6 +68,7 @@ class Codec:
         if not self.eos_ids:
             raise EncodingError("the tokenizer has no end-of-sequence token: set `eos_token`, or pass eos_ids")
         self._bos = self._start_of_raw_prompts()
+        self._rendered: dict[str, str] = {}
         rest = json.dumps([tokenizer.chat_template, sorted(self.eos_ids)], sort_keys=True)
         self.digest = hashlib.sha256((serialised + rest).encode()).hexdigest()
 
@@ -100,11 +102,19 @@ class Codec:
         return self._fill([], "user", text)
 
     def _render(self, messages: list[Message], **options: Any) -> str:
-        """The messages as the chat template writes them.
+        """The messages as the chat template writes them; data has placeholders, so few of them differ.
 
         Raises:
             EncodingError: there is no chat template, or it refuses them.
         """
+        key = json.dumps([messages, options], sort_keys=True)
+        if key not in self._rendered:
+            if len(self._rendered) >= _MOST_RENDERED:
+                self._rendered.clear()
+            self._rendered[key] = self._render_anew(messages, **options)
+        return self._rendered[key]
+
+    def _render_anew(self, messages: list[Message], **options: Any) -> str:
         from jinja2 import TemplateError
 
         if self.tokenizer.chat_template is None:

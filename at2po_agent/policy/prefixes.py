@@ -53,6 +53,20 @@ class Prefixes:
         insort(self._sorted, ids)
         return None
 
+    def extend(self, ids: Ids) -> int:
+        """Store ``ids`` unless a stored sequence begins with them; ``match``'s length from before."""
+        place = bisect_left(self._sorted, ids)
+        after = common_prefix(self._sorted[place], ids) if place < len(self._sorted) else 0
+        if after == len(ids):
+            return after
+        before = self._sorted[place - 1] if place else ()
+        shared = common_prefix(before, ids)
+        if before and shared == len(before):
+            self._sorted[place - 1] = ids
+        else:
+            self._sorted.insert(place, ids)
+        return max(after, shared)
+
     def remove(self, ids: Ids) -> None:
         """Take out a sequence that is stored."""
         del self._sorted[bisect_left(self._sorted, ids)]

@@ -201,10 +201,10 @@ class SGLangPolicy:
 
     async def _one(self, request: Request, sampling: Sampling) -> Completion:
         prompt = request.prompt
-        sharable = min(self._see(prompt), len(prompt) - 1)
+        sharable = min(self._seen.extend(prompt), len(prompt) - 1)
         params = sampling_params(request, sampling, self._eos, _seed(request.key) if self._seeds else None)
         answer = await self._fleet.generate(request, params, sampling.top_logprobs)
-        self._see((*prompt, *answer.ids[:-1]))
+        self._seen.extend((*prompt, *answer.ids[:-1]))
         stats = self.stats
         stats.prompt_tokens += len(prompt)
         stats.prefilled_tokens += len(prompt) - answer.cached_tokens
@@ -213,13 +213,6 @@ class SGLangPolicy:
         stats.shared_tokens += min(sharable, answer.cached_tokens)
         stats.straddling += len(answer.weight_versions) > 1
         return self._completion(answer, sampling)
-
-    def _see(self, ids: tuple[int, ...]) -> int:
-        """With how many of ``ids`` a sequence began that was sent or sampled before."""
-        length, _ = self._seen.match(ids)
-        if length < len(ids):
-            self._seen.insert(ids)
-        return length
 
     def _completion(self, answer: Answer, sampling: Sampling) -> Completion:
         end = self._first_stop(answer.ids, sampling.stop)

@@ -71,7 +71,7 @@ class ReadAhead:
 
     def _release(self, held: Sequence[tuple[Ids, asyncio.Future[None]]]) -> None:
         for prompt, done in held:
-            self._remember(prompt)
+            self._known.extend(prompt)
             if not done.done():
                 done.set_result(None)
 
@@ -91,8 +91,4 @@ class ReadAhead:
             await self._read(ids)
         except PolicyError:
             return  # the turns that were held back meet the same server, and say it where it is dealt with
-        self._remember(ids)
-
-    def _remember(self, ids: Ids) -> None:
-        if self._known.match(ids)[0] < len(ids):
-            self._known.insert(ids)
+        self._known.extend(ids)

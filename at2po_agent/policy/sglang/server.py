@@ -7,6 +7,7 @@ distribution is sent, since a server may have other defaults, and the turn is sa
 from __future__ import annotations
 
 import asyncio
+import itertools
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -38,6 +39,8 @@ _CONNECT_S = 5.0
 _PROBE_S = 10.0
 _MOST_BYTES = 256 * 1024 * 1024  # of an answer; 20 likely tokens at each of 100,000 positions are less
 _FLUSH_S = 5  # for the server to see that the last turn is done
+# Unpacked, so that the bound on an answer's bytes is one on memory.
+_HEADERS = {"Accept-Encoding": "identity", "Content-Type": "application/json"}
 _WHOLE_SOFTMAX = {
     "top_p": 1.0,
     "top_k": -1,
@@ -116,6 +119,7 @@ class Server:
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=timeout)
         self._ahead = ReadAhead(self._prefill)
         self._aborts: set[asyncio.Task[None]] = set()
+        self._client, self._numbers = uuid.uuid4().hex, itertools.count()  # of the requests' names
 
     async def generate(
         self, prompt: Ids, params: Mapping[str, Any], *, top_logprobs: int = 0, where: str = ""
@@ -128,11 +132,11 @@ class Server:
             BadAnswer: it answered something else than a turn of the vocabulary with its log-probabilities.
             PolicyUnavailable: there is no answer in time, no connection, or the server is in trouble.
         """
-        rid = uuid.uuid4().hex
+        rid = f"{self._client}-{next(self._numbers)}"
         body = {
             "rid": rid,
-            "input_ids": list(prompt),
-            "sampling_params": dict(params),
+            "input_ids": prompt,
+            "sampling_params": params,
             "return_logprob": True,
             "logprob_start_len": -1,  # of the output alone: input log-probabilities switch the prefix cache off
             "top_logprobs_num": top_logprobs,
@@ -140,7 +144,7 @@ class Server:
         self.running += 1
         try:
             await self._ahead.ready(prompt)
-            answer = _read(await self.post("/generate", body, where), self.url)
+            answer = _read(await self.post("/generate", body, where), self.url, top_logprobs)
             _check(answer, self.url, self.vocabulary, params["max_new_tokens"], top_logprobs)
             return answer
         except (asyncio.CancelledError, NoAnswer):
@@ -220,10 +224,8 @@ class Server:
     async def _ask(self, method: str, path: str, where: str, **options: Any) -> Any:
         silence = options["timeout"].sock_read
         try:
-            # Unpacked, so that the bound on its bytes is one on memory.
-            headers = {"Accept-Encoding": "identity", "Content-Type": "application/json"}
             async with self._session.request(
-                method, self.url + path, headers=headers, allow_redirects=False, **options
+                method, self.url + path, headers=_HEADERS, allow_redirects=False, **options
             ) as response:
                 # An answer comes at once when the turn is done; one that trickles in would never be silent.
                 async with asyncio.timeout(silence):
@@ -265,7 +267,7 @@ def read_weight_version(told: object, url: str) -> str:
     return str(version)
 
 
-def _read(told: Any, url: str) -> Answer:
+def _read(told: Any, url: str, top_logprobs: int) -> Answer:
     try:
         meta = told["meta_info"]
         finish = meta["finish_reason"]
@@ -276,7 +278,7 @@ def _read(told: Any, url: str) -> Answer:
         answer = Answer(
             ids=counts(told["output_ids"], "a token id"),
             logprobs=logprobs([value for value, _, _ in meta["output_token_logprobs"]], "a log-probability"),
-            top_logprobs=tuple(map(_likely, meta.get("output_top_logprobs") or ())),
+            top_logprobs=tuple(map(_likely, meta.get("output_top_logprobs") or ())) if top_logprobs else (),
             finish=finish["type"],
             matched=finish.get("matched"),
             cached_tokens=count(meta["cached_tokens"], "cached_tokens"),

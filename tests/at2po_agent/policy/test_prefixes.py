@@ -23,6 +23,17 @@ def test_match_is_the_longest_common_prefix_of_all_that_was_stored(
     assert found[:length] == wanted[:length]
 
 
+@given(st.lists(SEQUENCES, max_size=15))
+def test_extend_is_match_and_then_insert(stored: list[tuple[int, ...]]) -> None:
+    one, other = Prefixes(), Prefixes()
+    for ids in stored:
+        length = other.match(ids)[0]
+        if length < len(ids):
+            other.insert(ids)
+        assert one.extend(ids) == length
+        assert all(one.match(wanted) == other.match(wanted) for wanted in stored)
+
+
 def test_a_longer_sequence_takes_the_place_of_what_it_continues() -> None:
     prefixes = Prefixes()
     assert prefixes.insert((1, 2)) is None
