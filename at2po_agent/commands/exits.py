@@ -48,8 +48,9 @@ def status_of(work: Callable[[], int]) -> int:
 def leave(status: int) -> NoReturn:
     """End the process without taking it apart: destroying all that torch has loaded takes two seconds."""
     try:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            if stream:  # None where it was closed when the process began
+                stream.flush()
     except BrokenPipeError:
         status = _NO_READER
     os._exit(status)
@@ -58,7 +59,10 @@ def leave(status: int) -> NoReturn:
 def _is_closed(stream: TextIO) -> bool:
     """Whether a stream is a pipe that nobody reads any more."""
     poll = select.poll()
-    poll.register(stream.fileno(), 0)
+    try:
+        poll.register(stream.fileno(), 0)
+    except (OSError, ValueError):  # no file, as in a notebook
+        return False
     return any(event & select.POLLERR for _, event in poll.poll(0))
 
 

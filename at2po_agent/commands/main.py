@@ -41,7 +41,7 @@ GROUPS = {
 }
 VERBS = tuple(verb for verbs in GROUPS.values() for verb in verbs)
 EXAMPLES = """examples:
-  at2po-agent train --cfg quickstart                            train a small policy: half a minute on two cores
+  at2po-agent train --cfg quickstart                            train a small policy: under a minute on two cores
   at2po-agent train --cfg quickstart --cfg grpo seed=1          another algorithm, another seed
   at2po-agent train --cfg qwen3-4b --cfg multi-hop --cfg at2po  a row of the paper, composed
   at2po-agent show-tree RUN                                     turns, entropy, value, advantage, reward

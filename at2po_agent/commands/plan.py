@@ -25,7 +25,10 @@ def add_parser(commands: Any) -> None:
         "--memory", type=float, metavar="GIB", help="memory of each device; default: that of this machine"
     )
     parser.add_argument(
-        "--processes", type=int, metavar="N", help="processes that torchrun will start; default: the configuration's"
+        "--processes",
+        type=int,
+        metavar="N",
+        help="processes that torchrun will start; default: 1, or on this machine's CPUs the configuration's",
     )
     add_configuration(parser, example="lora.rank=16")
     parser.set_defaults(command=_plan)
@@ -45,10 +48,16 @@ def _plan(arguments: argparse.Namespace) -> int:
         return 0
 
     from at2po_agent.planning.plan import GIB, device_memory, make_plan
+    from at2po_agent.policy.loading import device_of
     from at2po_agent.terminal import SafeConsole
 
-    memory = device_memory(config.policy.device) if arguments.memory is None else int(arguments.memory * GIB)
-    plan = make_plan(config, memory, arguments.processes or config.processes)
+    memory, processes = int((arguments.memory or 0) * GIB), arguments.processes or 1
+    if arguments.memory is None:
+        memory = device_memory(config.policy.device)
+        if arguments.processes is None and device_of(config.policy.device) == "cpu":
+            processes = config.processes
+            memory //= processes  # they share it
+    plan = make_plan(config, memory, processes)
     SafeConsole(width=None if sys.stdout.isatty() else 130).print(table(plan, config.name, memory))
     if refusal := plan.refusal(memory):
         say(f"at2po-agent: {refusal}", error=True)

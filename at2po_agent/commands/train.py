@@ -1,4 +1,4 @@
-"""``at2po-agent train``: train a policy or go on with a run, in one process or under ``torchrun``."""
+"""``at2po-agent train``: train a policy or go on with a run, in one process or in several."""
 
 from __future__ import annotations
 
@@ -69,19 +69,21 @@ def _together(run: RunDirectory) -> Iterator[Processes]:
     if count == 1:
         yield ONE
         return
+    from at2po_agent.update.local_processes import best_start, started
+
+    start = best_start()
     import at2po_agent.training.trainer  # noqa: F401  before the others are forked, which then have it too
     from at2po_agent.policy.loading import device_of
-    from at2po_agent.update.local_processes import started
 
     if device_of("auto") != "cpu":
         say(
             f"training in one process: processes={count} is for CPUs, and this host has a GPU. torchrun starts a "
-            "process for each of several GPUs",
+            "process for each of several GPUs; CUDA_VISIBLE_DEVICES= hides them, to train on CPUs",
             error=True,
         )
         yield ONE
         return
-    with started(count, _be_led, run.config, run.path.absolute()) as processes:
+    with started(count, _be_led, run.config, run.path.absolute(), start=start) as processes:
         yield processes
 
 

@@ -108,6 +108,9 @@ class _Planner:
     def __init__(self, config: TrainConfig, memory: int, processes: int) -> None:
         self.config, self.memory = config, memory
         self.processes = processes if config.update.splits(processes) else 1  # that split what each holds
+        self.sharding = (
+            "" if config.update.sharding == "full" else " update.sharding=full"
+        )  # what a split needs besides
         self.sums_gradients = processes > 1 and self.processes == 1
         self.sizes, self.source = read_sizes(config.policy.path)
         refuse_untrainable(self.sizes)
@@ -122,6 +125,11 @@ class _Planner:
     def plan(self) -> Plan:
         parameters = list(self.model.parameters())
         held, moving = list(self._static()), list(self._activations())
+        if self.sums_gradients:
+            # Gradients are copied to be summed when the activations are gone.
+            copied = sum(line.update for line in held if line.name == "the gradients")
+            beyond = max(0, copied - sum(line.update for line in moving))
+            moving.append(Line("summed gradients", 0, beyond, "beyond the activations", "update.sharding=full"))
         lines = (*held, *moving, *self._local_engine())
         server = of_server(self.config, self.sizes, self.step.path, self.memory)
         if server and server.shares_device:
@@ -147,8 +155,6 @@ class _Planner:
         yield Line("the weights", weights // n, weights // n, each or self.config.policy.dtype, remedy)
         yield Line("the gradients", 0, trained // n, each, remedy)
         yield Line("the optimiser", 2 * trained // n, 2 * trained // n, f"AdamW's two moments {each}".strip(), remedy)
-        if self.sums_gradients:
-            yield Line("summed gradients", 0, trained, "of all processes", "update.sharding=full")
         if self.algorithm.objective.kl_coef:
             yield self._reference(weights)
         if n > 1:
@@ -159,7 +165,8 @@ class _Planner:
     def _reference(self, weights: int) -> Line:
         if self.config.lora.rank:
             return Line("the reference", 0, 0, "the model without its adapters")
-        remedy = "more --processes split it, lora.rank=16 needs none, algorithm.objective.kl_coef=0 does without"
+        more = f"more --processes{' with' if self.sharding else ''}{self.sharding}"
+        remedy = f"{more} split it, lora.rank=16 needs none, algorithm.objective.kl_coef=0 does without"
         return Line("the reference", weights // self.processes, weights // self.processes, "of the KL term", remedy)
 
     def _gathered(self) -> int:
@@ -170,8 +177,7 @@ class _Planner:
 
     def _split_remedy(self, static: int) -> str:
         adapters = "" if self.config.lora.rank else ", or train adapters alone (lora.rank=16)"
-        sharding = ", with update.sharding=full" if self.sums_gradients else ""
-        return f"split it over more devices (--processes {2 * self.processes}{sharding}){adapters}"
+        return f"split it over more devices (--processes {2 * self.processes}{self.sharding}){adapters}"
 
     def _activations(self) -> Iterator[Line]:
         """Of one micro-batch as it is configured; the other way is named beside it."""
@@ -203,7 +209,7 @@ class _Planner:
         room = self.memory - sum(line.update for line in self._static())
         fits = int(self.tokens * room / chosen) // 1024 * 1024
         if fits < 1024:
-            return f"no update.max_tokens helps alone; split the rest (--processes {2 * self.processes})"
+            return f"no update.max_tokens helps alone; split the rest (--processes {2 * self.processes}{self.sharding})"
         return f"update.max_tokens={fits} would do, for trees that are no larger"
 
     def _local_engine(self) -> Iterator[Line]:

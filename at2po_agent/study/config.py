@@ -136,4 +136,6 @@ def _cell(config: StudyConfig, cfg: Path, out: Path, variant: str, seed: int) ->
     path = out / "cells" / f"{variant}-seed{seed}"
     own = [f"seed={seed}", f"name={json.dumps(path.name)}", f"run_dir={json.dumps(str(path))}"]
     chosen = [*config.overrides, *config.variants[variant], *config.budget.overrides()]
-    return Cell(variant, seed, path, cfg, (*chosen, f"threads={config.threads}", "processes=1", *own))
+    return Cell(
+        variant, seed, path, cfg, (*chosen, f"threads={config.threads}", "processes=1", "update.sharding=full", *own)
+    )

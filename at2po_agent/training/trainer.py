@@ -81,8 +81,6 @@ def train(
             "with algorithm=AlgorithmConfig.of(algorithm) in its configuration"
         )
     display = display or Display(config.train.steps, console=Console(quiet=True))
-    if config.processes > 1:
-        display.note(f"train() uses this process only; the command at2po-agent train starts {config.processes}")
     return train_together(config, RunRecorder(run, display), stop or Event(), ONE, algorithm)
 
 

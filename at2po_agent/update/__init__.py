@@ -10,6 +10,7 @@ logprobs         log-probabilities and entropies of a packed or an unrolled forw
 forwarding       a model's forward and backward over micro-batches
 schedule         settings of the update, and the learning rate of each step
 updater          ``Updater``: the optimiser step
-sharding         weights and optimiser state split over processes (FSDP2)
-processes        the processes of a run, as ``torchrun`` starts them
+sharding         weights and optimiser state split over processes (FSDP2), or gradients summed
+processes        the processes of a run, whoever started them
+local_processes  those that the command starts on the CPUs of one host
 """

@@ -1,7 +1,7 @@
 """The other processes of a run on the CPUs of one host, which the command starts: ``processes`` in a configuration.
 
-On Linux they are forked from the first process, which has imported everything and computed nothing, so that no import
-is done twice; elsewhere they start afresh. They end with the first process, however that ends, SIGKILL included. They
+On Linux they are forked from the first process, if that has imported everything and computed nothing, so that no import
+is done twice; otherwise they start afresh. They end with the first process, however that ends, SIGKILL included. They
 do not get Ctrl-C of the terminal, but stop where the first process does.
 """
 
@@ -26,7 +26,12 @@ Start = Literal["fork", "spawn"]
 _HOST = "127.0.0.1"
 _READY = "at2po/ready/{}"  # key of the store by rank: that a process has begun
 _LOOK_S = 0.02  # between two looks at processes that start
-_END_S = 2.0  # in which a process ends that another one has left
+_END_S = 2.0  # in which all end that the first process has left
+
+
+def best_start() -> Start:
+    """A fork where it is safe. Ask before anything is imported that computes: torch cannot be forked after it has."""
+    return "fork" if sys.platform == "linux" and "torch" not in sys.modules else "spawn"
 
 
 @contextmanager
@@ -34,7 +39,7 @@ def started(
     count: int,
     follow: Callable[..., None],
     *arguments: Any,
-    start: Start = "fork" if sys.platform == "linux" else "spawn",
+    start: Start = "spawn",
 ) -> Iterator[Processes]:
     """Start all processes of a run but the first, which is this one, and join them; they end where the context ends.
 
@@ -43,7 +48,7 @@ def started(
         follow: what the others do: it is called with a context manager in which they have joined, and gives their
             ``Processes``. Import before what it needs, as a fork shares that.
         *arguments: for ``follow``, after the first.
-        start: how a process is started; with "spawn" ``follow`` and ``arguments`` are pickled.
+        start: how a process is started: see ``best_start``. With "spawn" ``follow`` and ``arguments`` are pickled.
 
     Raises:
         ProcessLost: one ended before it had joined, or later; see ``processes.joined_at``.
@@ -102,10 +107,9 @@ def _end_with_the_first() -> None:
 
 
 def _end(others: list[BaseProcess]) -> None:
-    for other in others:
-        if other.pid is None:  # it was not started
-            continue
-        other.join(_END_S)  # it may have something to say
-        if other.is_alive():
-            other.kill()  # nothing there is to be saved
-            other.join()
+    begun, until = [other for other in others if other.pid is not None], time.monotonic() + _END_S
+    for other in begun:
+        other.join(max(0.0, until - time.monotonic()))  # it may have something to say
+    for other in begun:
+        other.kill()  # nothing there is to be saved
+        other.join()

@@ -108,7 +108,7 @@ def joined() -> Iterator[Processes]:
     Raises:
         ConfigError, ProcessLost, EndedElsewhere: see ``joined_at``.
     """
-    if not under_torchrun():
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ONE
         return
     from torch.distributed.rendezvous import rendezvous
@@ -119,8 +119,8 @@ def joined() -> Iterator[Processes]:
 
 
 def under_torchrun() -> bool:
-    """Whether ``torchrun`` started this process and others."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    """Whether ``torchrun`` started this process, alone or with others."""
+    return "WORLD_SIZE" in os.environ
 
 
 @contextmanager
@@ -210,7 +210,7 @@ def _backend(local: int) -> str:
 
 
 def _is_first(store: Store) -> bool:
-    """Whether no other process has ended by an error before; they count in torchrun's store."""
+    """Whether no other process has ended by an error before; they count in the store."""
     try:
         return int(store.add(f"at2po/ended/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", 1)) == 1
     except RuntimeError:  # the store is gone with the process that held it, which was the first

@@ -1,7 +1,8 @@
-"""Two processes that ``torchrun`` starts, over gloo: they are one run, and end as one."""
+"""Two processes that ``torchrun`` or the command starts, over gloo: they are one run, and end as one."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -108,6 +109,10 @@ def test_processes_that_the_command_starts_are_one_run_which_repeats_bit_for_bit
     assert work.returncode == 0, errors[-4000:]
     assert_alike(tmp_path / "straight", tmp_path / "alone")
     assert metrics(tmp_path / "resumed")[-1] == metrics(tmp_path / "straight")[-1]
+    sessions = json.loads((tmp_path / "straight" / "manifest.json").read_text())["sessions"]
+    assert [session["machine"]["processes"] for session in sessions] == [2]
+    _, errors = (work := command("--resume", tmp_path / "resumed", "processes=1", "train.steps=4")).communicate()
+    assert work.returncode == 0, errors[-4000:]
     ours, theirs = last_weights(tmp_path / "resumed"), last_weights(tmp_path / "straight")
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 

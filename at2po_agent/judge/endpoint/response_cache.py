@@ -6,10 +6,14 @@ import hashlib
 import json
 import sqlite3
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any, Self
 
 from at2po_agent.atomic_files import DiskError, writing
 from search_backend.outside import Unusable, read_json
+
+_PATIENCE_S = 60.0  # with others who write
+_AGAIN_S = 0.02  # between two tries to switch to a write-ahead log
 
 
 class ResponseCache:
@@ -66,15 +70,28 @@ class ResponseCache:
 
 
 def _opened(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(path, isolation_level=None, timeout=60)
+    database = sqlite3.connect(path, isolation_level=None, timeout=_PATIENCE_S)
     database.text_factory = bytes  # a damaged row may be no UTF-8
     try:
-        database.execute("PRAGMA journal_mode=WAL")
+        _write_ahead(database)
         database.execute("CREATE TABLE IF NOT EXISTS answers (address TEXT PRIMARY KEY, body TEXT NOT NULL)")
     except sqlite3.Error:
         database.close()
         raise
     return database
+
+
+def _write_ahead(database: sqlite3.Connection) -> None:
+    """Switch to a write-ahead log; where several switch at once, SQLite refuses all but one without waiting."""
+    until = monotonic() + _PATIENCE_S
+    while True:
+        try:
+            database.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or monotonic() > until:
+                raise
+            sleep(_AGAIN_S)
 
 
 def _digest(address: Any) -> str:

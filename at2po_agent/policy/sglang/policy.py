@@ -151,7 +151,8 @@ class SGLangPolicy:
 
     async def _open(self, urls: Sequence[str], router: str, timeout: float, max_connections: int) -> None:
         connector = aiohttp.TCPConnector(limit=max_connections, keepalive_timeout=_IDLE_S)
-        self._session = aiohttp.ClientSession(connector=connector)
+        # Servers set no cookies, and looking for some takes time at every request.
+        self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
         self._servers = [Server(url, self._session, timeout) for url in urls]
         self._fronts = [Router(router, self._servers, self._session, timeout)] if router else self._servers
         for front in {*self._servers, *self._fronts}:

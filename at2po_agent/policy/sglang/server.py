@@ -132,7 +132,8 @@ class Server:
             BadAnswer: it answered something else than a turn of the vocabulary with its log-probabilities.
             PolicyUnavailable: there is no answer in time, no connection, or the server is in trouble.
         """
-        rid = f"{self._client}-{next(self._numbers)}"
+        # The number first: a server aborts every request whose name begins with the given one.
+        rid = f"{next(self._numbers)}-{self._client}"
         body = {
             "rid": rid,
             "input_ids": prompt,

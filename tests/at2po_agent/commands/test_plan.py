@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from at2po_agent.commands.main import main
+from at2po_agent.planning import plan
 from at2po_agent.planning.plan import device_memory
 
 QUICKSTART = "quickstart"
@@ -30,6 +31,15 @@ def test_what_does_not_fit_is_printed_all_the_same_and_refused(capsys: pytest.Ca
 def test_impossible_machines_are_refused(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "--cfg", QUICKSTART, option, value]) == 2
     assert option in capsys.readouterr().err
+
+
+def test_processes_on_this_machines_cpus_share_its_memory(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "device_memory", lambda device: 8 * plan.GIB)
+    for words, told in ((["processes=4"], "of 2.0 GiB"), (["--processes", "3"], "of 8.0 GiB")):
+        assert main(["plan", "--cfg", QUICKSTART, "policy.device=cpu", *words]) == 0
+        assert told in capsys.readouterr().out
 
 
 def test_a_machine_has_the_memory_that_its_kernel_gives_it() -> None:

@@ -84,6 +84,17 @@ def test_what_does_not_fit_is_named_with_what_to_change(overrides: list[str], mi
     assert make_plan(config(*overrides), 100 * GIB).refusal(100 * GIB) is None
 
 
+def test_processes_that_split_nothing_hold_all_and_are_told_what_splits() -> None:
+    many = [make_plan(config("engine.kind=sglang", f"update.sharding={how}"), GIB, 8) for how in ("full", "none")]
+    split, whole = ({line.name: line.update for line in plan.lines} for plan in many)
+    alone = {line.name: line.update for line in make_plan(config("engine.kind=sglang"), GIB).lines}
+    assert {name: whole[name] for name in alone} == alone
+    assert whole["summed gradients"] == max(0, whole["the gradients"] - whole["the activations"])
+    assert split["the optimiser"] == alone["the optimiser"] // 8
+    refusal = make_plan(config("engine.kind=sglang", "update.sharding=none", "update.max_tokens=64"), GIB, 8)
+    assert "--processes 2 update.sharding=full" in str(refusal.refusal(12 * 2**20))
+
+
 def test_one_gpu_for_both_must_hold_the_trainer_beside_the_server_while_turns_are_sampled() -> None:
     one = ["engine={kind: sglang, release_memory: true, launch: {arguments: [--mem-fraction-static, '0.97']}}"]
     found = make_plan(config(*one), memory := 200 * 2**20)

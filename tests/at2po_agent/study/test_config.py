@@ -7,6 +7,7 @@ import pytest
 
 from at2po_agent.settings import ConfigError
 from at2po_agent.study.config import load_study
+from at2po_agent.training.config import load_config
 from at2po_agent.training.validation import validate
 
 TRAIN = "env: {id: AT2PO-MicroWiki-v0}\npolicy: {path: builtin:microwiki}\ntrain: {steps: 9, max_seconds: 5}\n"
@@ -62,6 +63,13 @@ def test_a_study_may_be_composed_too(file):
     assert study.cells[0].training().train.steps == 4
     assert load_study([folder / "over.yaml", file]).cells[0].training().train.steps == 9
     assert load_study([file], ["config=quickstart"]).cells[0].training().name == "a-seed1"
+
+
+def test_every_run_is_one_process(file):
+    assert load_config("quickstart").processes == 2
+    (first, *_) = (cell.training() for cell in load_study([file], ["config=quickstart"]).cells)
+    # Runs that were made before the quick start had these settings have the defaults.
+    assert (first.processes, first.update.sharding) == (1, "full")
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +219,18 @@ def test_a_resumed_run_may_change_how_long_and_not_what(run: RunDirectory):
         RunDirectory.resume(run.path / "trees")
     with pytest.raises(ConfigError, match="there is no change of 'weights' to accept: one of data, index, config"):
         RunDirectory.resume(run.path, accept=["weights"])
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_process_that_was_forked_does_not_hold_the_run(run: RunDirectory):
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
+    child.start()
+    try:
+        run.close()
+        RunDirectory.resume(run.path).close()
+    finally:
+        child.kill()
+        child.join()
 
 
 def test_what_a_process_left_that_was_killed_before_it_began_is_taken_over(run: RunDirectory):

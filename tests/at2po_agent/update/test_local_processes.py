@@ -36,6 +36,7 @@ def is_gone(pid: int) -> bool:
     return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize("start", get_args(Start))
 def test_processes_join_without_the_terminal_and_end_with_the_first(start: Start) -> None:
     with started(3, stay, start=start) as processes:
@@ -69,3 +70,11 @@ def test_others_end_with_a_first_process_that_is_killed(tmp_path: Path) -> None:
         first.send_signal(signal.SIGKILL)
         first.wait()
     assert within(10, lambda: is_gone(second))
+
+
+def test_what_may_have_computed_is_not_forked() -> None:
+    code = (
+        "from at2po_agent.update.local_processes import best_start as best; print(best()); import torch; print(best())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.split() == ["fork" if sys.platform == "linux" else "spawn", "spawn"]

@@ -151,6 +151,15 @@ def test_a_hanging_server_is_given_up_after_the_timeout_and_told(double: Double)
     assert double.aborted == [double.turns[0]["rid"]]
 
 
+def test_the_name_of_no_turn_begins_another_as_a_server_aborts_all_that_begin_with_it(double: Double) -> None:
+    for _ in range(12):
+        sample(double)
+    with_server(double.url, lambda server: asyncio.gather(*(server.generate(PROMPT, PARAMS) for _ in range(12))))
+    names = [turn["rid"] for turn in double.turns]
+    assert len(names) == 24
+    assert not [(one, other) for one in names for other in names if one is not other and other.startswith(one)]
+
+
 def test_a_turn_that_nobody_waits_for_is_aborted_on_the_server(double: Double) -> None:
     double.misbehave.append(lambda body: asyncio.sleep(30))
 
