@@ -56,7 +56,9 @@ def _plan(arguments: argparse.Namespace) -> int:
         memory = device_memory(config.policy.device)
         if arguments.processes is None and device_of(config.policy.device) == "cpu":
             processes = config.processes
-            memory //= processes  # they share it
+            memory //= processes
+            if processes > 1:
+                say(f"{processes} processes share this machine's memory", progress=True)
     plan = make_plan(config, memory, processes)
     SafeConsole(width=None if sys.stdout.isatty() else 130).print(table(plan, config.name, memory))
     if refusal := plan.refusal(memory):

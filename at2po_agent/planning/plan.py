@@ -128,8 +128,8 @@ class _Planner:
         if self.sums_gradients:
             # Gradients are copied to be summed when the activations are gone.
             copied = sum(line.update for line in held if line.name == "the gradients")
-            beyond = max(0, copied - sum(line.update for line in moving))
-            moving.append(Line("summed gradients", 0, beyond, "beyond the activations", "update.sharding=full"))
+            if (beyond := copied - sum(line.update for line in moving)) > 0:
+                moving.append(Line("summed gradients", 0, beyond, "beyond the activations", "update.sharding=full"))
         lines = (*held, *moving, *self._local_engine())
         server = of_server(self.config, self.sizes, self.step.path, self.memory)
         if server and server.shares_device:

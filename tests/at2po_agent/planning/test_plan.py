@@ -89,7 +89,7 @@ def test_processes_that_split_nothing_hold_all_and_are_told_what_splits() -> Non
     split, whole = ({line.name: line.update for line in plan.lines} for plan in many)
     alone = {line.name: line.update for line in make_plan(config("engine.kind=sglang"), GIB).lines}
     assert {name: whole[name] for name in alone} == alone
-    assert whole["summed gradients"] == max(0, whole["the gradients"] - whole["the activations"])
+    assert "summed gradients" not in whole  # they fit where the activations were
     assert split["the optimiser"] == alone["the optimiser"] // 8
     refusal = make_plan(config("engine.kind=sglang", "update.sharding=none", "update.max_tokens=64"), GIB, 8)
     assert "--processes 2 update.sharding=full" in str(refusal.refusal(12 * 2**20))
