@@ -111,10 +111,10 @@ def test_processes_that_the_command_starts_are_one_run_which_repeats_bit_for_bit
     assert metrics(tmp_path / "resumed")[-1] == metrics(tmp_path / "straight")[-1]
     sessions = json.loads((tmp_path / "straight" / "manifest.json").read_text())["sessions"]
     assert [session["machine"]["processes"] for session in sessions] == [2]
-    _, errors = (work := command("--resume", tmp_path / "resumed", "processes=1", "train.steps=4")).communicate()
-    assert work.returncode == 0, errors[-4000:]
     ours, theirs = last_weights(tmp_path / "resumed"), last_weights(tmp_path / "straight")
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    _, errors = (work := command("--resume", tmp_path / "resumed", "processes=1", "train.steps=4")).communicate()
+    assert work.returncode == 0, errors[-4000:]
 
 
 def test_ctrl_c_stops_the_command_and_its_processes_with_a_checkpoint(tmp_path: Path) -> None:
