@@ -180,8 +180,8 @@ def test_a_checkpoint_that_was_truncated_is_passed_over_and_said(undisturbed, fi
     assert {**record(path), names: None} == {**undisturbed[0], names: None}
 
 
-def test_a_run_that_is_killed_at_80_random_moments_loses_nothing(undisturbed, tmp_path):
-    kill_at_random(80, 1, tmp_path, undisturbed)
+def test_a_run_that_is_killed_at_40_random_moments_loses_nothing(undisturbed, tmp_path):
+    kill_at_random(40, 1, tmp_path, undisturbed)
 
 
 def test_a_run_that_is_killed_before_any_file_is_made_renamed_or_removed_loses_nothing(undisturbed, tmp_path):

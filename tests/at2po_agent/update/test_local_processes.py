@@ -73,8 +73,7 @@ def test_others_end_with_a_first_process_that_is_killed(tmp_path: Path) -> None:
 
 
 def test_what_may_have_computed_is_not_forked() -> None:
-    code = (
-        "from at2po_agent.update.local_processes import best_start as best; print(best()); import torch; print(best())"
-    )
+    code = "import sys; from at2po_agent.update.local_processes import best_start\n"
+    code += "print(best_start()); sys.modules['torch'] = sys; print(best_start())"  # as after an import of torch
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.split() == ["fork" if sys.platform == "linux" else "spawn", "spawn"]
