@@ -108,9 +108,8 @@ class _Planner:
     def __init__(self, config: TrainConfig, memory: int, processes: int) -> None:
         self.config, self.memory = config, memory
         self.processes = processes if config.update.splits(processes) else 1  # that split what each holds
-        self.sharding = (
-            "" if config.update.sharding == "full" else " update.sharding=full"
-        )  # what a split needs besides
+        # The word that a split needs besides more processes.
+        self.sharding = "" if config.update.sharding == "full" else " update.sharding=full"
         self.sums_gradients = processes > 1 and self.processes == 1
         self.sizes, self.source = read_sizes(config.policy.path)
         refuse_untrainable(self.sizes)
