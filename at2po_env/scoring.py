@@ -11,6 +11,7 @@ import string
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 from at2po_env.state import EndReason, Question
@@ -113,6 +114,7 @@ class Reward(Protocol):
         ...
 
 
+@lru_cache(maxsize=64)  # an episode's end is scored for its reward, and again for its info
 def judge(question: Question, ended: EndReason, prediction: str | None, searches: int, turns: int) -> Outcome:
     """Score the end of an episode; ``prediction`` is None where it has no answer."""
     if prediction is None:

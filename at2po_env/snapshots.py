@@ -24,12 +24,8 @@ S = TypeVar("S", bound=Snapshot)
 
 def chain(*parts: str) -> str:
     """SHA-256 hex digest over strings with their lengths, so that no two lists of strings run together."""
-    hasher = hashlib.sha256()
-    for part in parts:
-        encoded = part.encode("utf-8", "surrogatepass")
-        hasher.update(b"%d:" % len(encoded))
-        hasher.update(encoded)
-    return hasher.hexdigest()
+    encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
+    return hashlib.sha256(b"".join([b"%d:%b" % (len(part), part) for part in encoded])).hexdigest()
 
 
 def read_form(data: Mapping[str, Any], form: str, rebuild: Callable[[], S]) -> S:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ _TURN = {"role": "assistant", "content": _ASSISTANT}
 _CALL = {**_TURN, "tool_calls": [tool_call("@the-query@", 0)]}
 _OPENED = re.compile(r"<think>\s*\Z")  # DeepSeek-R1, QwQ and Qwen3-Thinking write it before the model's turn
 _MOST_RENDERED = 64  # conversations that a codec remembers as the chat template writes them
+_MOST_ENCODED = 1024  # texts of each kind whose ids a codec remembers: siblings often search for the same
 _TAIL = 16  # more ids than that tag and its line feeds have in any vocabulary
 
 
@@ -69,6 +71,9 @@ class Codec:
             raise EncodingError("the tokenizer has no end-of-sequence token: set `eos_token`, or pass eos_ids")
         self._bos = self._start_of_raw_prompts()
         self._rendered: dict[str, str] = {}
+        self._encode_scaffold = lru_cache(_MOST_ENCODED)(self._encode_scaffold_anew)
+        self._encode_data = lru_cache(_MOST_ENCODED)(self._encode_data_anew)
+        self._opened = lru_cache(_MOST_ENCODED)(self._opened_anew)
         rest = json.dumps([tokenizer.chat_template, sorted(self.eos_ids)], sort_keys=True)
         self.digest = hashlib.sha256((serialised + rest).encode()).hexdigest()
 
@@ -186,7 +191,10 @@ class Codec:
 
         Data cannot make one: ``rendering.neutralise`` leaves no tag in it.
         """
-        found = _OPENED.search(self.decode(prompt[-_TAIL:]))
+        return self._opened(tuple(prompt[-_TAIL:]))
+
+    def _opened_anew(self, tail: tuple[int, ...]) -> str:
+        found = _OPENED.search(self.decode(tail))
         return found[0] if found else ""
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -205,17 +213,17 @@ class Codec:
         """The text of every single token, by id; ``[vocab_size]``."""
         return list(self._scaffold.decode_batch([[i] for i in range(self.vocab_size)], skip_special_tokens=False))
 
-    def _encode_scaffold(self, text: str) -> list[int]:
-        return list(self._scaffold.encode(text, add_special_tokens=False).ids)
+    def _encode_scaffold_anew(self, text: str) -> tuple[int, ...]:
+        return tuple(self._scaffold.encode(text, add_special_tokens=False).ids)
 
-    def _encode_data(self, text: str) -> list[int]:
+    def _encode_data_anew(self, text: str) -> tuple[int, ...]:
         """Encode untrusted text; control tokens that the plain vocabulary spells are spelled in characters instead."""
         text = well_formed(text)  # no tokenizer can encode surrogates
-        ids = list(self._data.encode(text, add_special_tokens=False).ids)
+        ids = tuple(self._data.encode(text, add_special_tokens=False).ids)
         if self._control.isdisjoint(ids):
             return ids
         characters = (self._data.encode(character, add_special_tokens=False).ids for character in text)
-        return [i for piece in characters for i in piece if i not in self._control]
+        return tuple(i for piece in characters for i in piece if i not in self._control)
 
     def _start_of_raw_prompts(self) -> tuple[int, ...]:
         """The start token, where the tokenizer puts one before a text of its own accord."""

@@ -125,7 +125,7 @@ class _Grower:
         completions = await self._outlast("engine", lambda: self.actor.policy.generate(requests, self.actor.sampling))
         if completions is None:
             return [None] * len(paths)
-        return await run_all(map(self._step, paths, completions))
+        return await run_all(map(self._step, paths, requests, completions))
 
     def _request(self, path: _Path) -> Request:
         prompt = self.tree.prompt_ids(path.node)
@@ -139,13 +139,12 @@ class _Grower:
         context = self.limits.max_context_tokens
         return room if context is None else min(room, context - used)
 
-    async def _step(self, path: _Path, completion: Completion) -> TurnNode | None:
+    async def _step(self, path: _Path, request: Request, completion: Completion) -> TurnNode | None:
         """The node of a sampled turn, not yet in the tree; None where the search failed it for good."""
         env, parent, codec = path.env, self.tree[path.node], self.actor.codec
         # The environment reads the turn as text, whole where the prompt wrote its first tag. A search that failed is
         # tried again from before the turn.
-        prompt = self.tree.prompt_ids(path.node)
-        text = codec.opened_thought(prompt) + codec.decode_action(completion.ids)
+        text = codec.opened_thought(request.prompt) + codec.decode_action(completion.ids)
         result = await self._outlast(env.waits_for, lambda: env.astep(text), lambda: env.restore(parent.snapshot))
         if result is None:
             return None
@@ -155,7 +154,7 @@ class _Grower:
         observation: tuple[int, ...] = ()
         if not (terminated or truncated):
             observation = codec.observation(env.observation())
-            used = len(prompt) + len(completion.ids) + len(observation)
+            used = len(request.prompt) + len(completion.ids) + len(observation)
             if self._room(used) < 1:
                 observation = ()
                 _, reward, terminated, truncated, info = env.end("length_limit")
