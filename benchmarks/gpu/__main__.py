@@ -18,7 +18,7 @@ from benchmarks.gpu.machine import device_name
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 # Shares of the time; what a part leaves over goes to those after it.
-PARTS = {"environment": 2, "tests": 3, "update": 6, "engine": 4, "sglang": 4, "train": 6}
+PARTS = {"environment": 2, "tests": 3, "update": 6, "kernels": 1, "engine": 4, "sglang": 4, "train": 6}
 
 
 def main() -> int:

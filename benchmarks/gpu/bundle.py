@@ -24,6 +24,7 @@ from packaging.requirements import Requirement
 PART_BYTES = 60 * 2**20
 PYTHON, PLATFORM = "3.12", "x86_64-manylinux_2_28"  # of the machine
 THERE = ("torch", "triton", "numpy", "setuptools", "sympy", "networkx", "jinja2", "fsspec", "filelock", "mpmath")
+BESIDE = ("cut-cross-entropy==25.1.1",)  # what ours is measured beside
 TESTS = ("pytest", "hypothesis", "pytest-timeout", "peft")
 SOURCE = ("search_backend", "at2po_env", "envs", "at2po_agent", "benchmarks", "tests", "examples", "pyproject.toml")
 QUESTIONS = {"train": 3000, "dev": 400}  # of each benchmark
@@ -122,8 +123,8 @@ def _packages(folder: Path) -> None:
     if uv is None:
         raise SystemExit("--bundle needs uv, which gets packages for another Python: pip install uv")
     words = [uv, "pip", "install", "-q", "--no-deps", "--target", str(folder), "--python-version", PYTHON]
-    subprocess.run([*words, "--python-platform", PLATFORM, *needed()], check=True)
-    print(f"packages: {len(needed())}")
+    subprocess.run([*words, "--python-platform", PLATFORM, *needed(), *BESIDE], check=True)
+    print(f"packages: {len(needed()) + len(BESIDE)}")
 
 
 def _questions(folder: Path) -> None:

@@ -6,7 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from at2po_agent.update.packing import collate, pack_tree
+from benchmarks.gpu.kernels import Stretches
+from tests.helpers.random_trees import random_batch
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,17 +37,32 @@ def test_an_unknown_part_is_one_line(tmp_path: Path) -> None:
     assert done.returncode == 2 and "there is no part upload" in done.stderr
 
 
+def test_the_keys_of_a_stretch_are_the_path_to_it() -> None:
+    for seed in range(20):
+        ends = collate([pack_tree(*tree) for tree in random_batch(seed)]).ends.numpy()
+        found = Stretches.of(ends)
+        assert len(found.query_ends) < len(ends)  # several tokens are one stretch
+        for start, stop, first, last in zip(
+            found.query_ends, found.query_ends[1:], found.key_ends, found.key_ends[1:], strict=False
+        ):
+            for query in range(start, stop):
+                seen = found.keys[first : last - (stop - 1 - query)]  # causal, with the last query at the last key
+                expected = [key for key in range(query + 1) if query < ends[key]]
+                assert np.array_equal(seen, expected)
+
+
 @pytest.mark.slow  # 20 s: five models are made and run
 def test_update_and_engine_run_without_search_and_endpoints(tmp_path: Path) -> None:
     program = (
         "import sys\n"
         "for name in ('tantivy', 'openai', 'elasticsearch'): sys.modules[name] = None\n"
         "sys.argv = ['part', '--tiny', '--seconds', '3']\n"
-        "from benchmarks.gpu import engine, update\n"
-        "update.main(); engine.main()"
+        "from benchmarks.gpu import engine, kernels, update\n"
+        "update.main(); kernels.main(); engine.main()"
     )
     words = [sys.executable, "-W", "ignore", "-c", program]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert "differs from blocks" in done.stdout and "differs from chunks" in done.stdout
     assert "22 leaves" in done.stdout and "graphs compiled" in done.stdout
     assert "bfloat16      4  engine" in done.stdout

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from at2po_agent.method.objective import ATPO
 from at2po_agent.policy.lora import LoraConfig, add_lora
 from at2po_agent.update.forwarding import Forwarding, RunContext
-from at2po_agent.update.logprobs import unrolled
+from at2po_agent.update.logprobs import PackedPolicy, unrolled
 from at2po_agent.update.packing import collate, pack_tree
+from at2po_agent.update.processes import ONE
 from at2po_agent.update.schedule import UpdateConfig
+from at2po_agent.update.sharding import shared, whole
+from at2po_agent.update.tree_attention import planner_of
 from at2po_agent.update.updater import Updater
 from tests.helpers.random_trees import random_batch, tiny
 
-pytestmark = pytest.mark.gpu
+# Under autocast a norm with float32 weights has no fused kernel, of which torch warns once a process.
+pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")]
 
 CUDA = torch.device("cuda")
 # Of the gradient's norm: rounding in float32 and, under autocast, in bfloat16.
@@ -48,6 +53,24 @@ def test_gradients_are_the_unrolled_ones(precision: str, head: int, key_heads: i
     forwarding = Forwarding(model, config, RunContext())
     with forwarding.checkpointing():
         found = gradient(model, forwarding.rows(collate([pack_tree(*tree) for tree in trees]).to(CUDA))[0].sum())
+    assert float((found - expected).norm() / expected.norm()) < TOLERANCE[precision]
+
+
+@pytest.mark.parametrize("precision", TOLERANCE)
+def test_gradients_of_a_split_model_are_the_unrolled_ones(precision: str) -> None:
+    """FSDP2 with one process, as there is one card: hooks, gathering and summing are those of several."""
+    model, trees = model_of(64, 2), random_batch()
+    dist.init_process_group("nccl", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        twin = shared(PackedPolicy(model), ONE, CUDA)
+        batch = collate([pack_tree(*tree) for tree in trees]).to(CUDA)
+        layout = planner_of(model, UpdateConfig(attention="flex"), CUDA, print)
+        with torch.autocast("cuda", torch.bfloat16, enabled=precision == "bfloat16"):
+            expected = gradient(model, unrolled(model, [tree for tree, _ in trees], 1.0)[0].sum())
+            torch.autograd.backward(twin(batch, 1.0, layout(batch))[0].sum())
+        found = torch.cat([whole(p.grad).flatten().float() for p in twin.parameters() if p.grad is not None])
+    finally:
+        dist.destroy_process_group()
     assert float((found - expected).norm() / expected.norm()) < TOLERANCE[precision]
 
 
