@@ -25,6 +25,7 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _CLOSED_ANSWERS = frozenset({"yes", "no", "noanswer"})
 
 
+@lru_cache(maxsize=1024)  # gold answers are compared with many predictions, and each of those for reward and info
 def normalise(answer: str) -> str:
     """Lower case, without ASCII punctuation and articles, single spaces."""
     return " ".join(_ARTICLES.sub(" ", answer.lower().translate(_PUNCTUATION)).split())
@@ -114,7 +115,6 @@ class Reward(Protocol):
         ...
 
 
-@lru_cache(maxsize=64)  # an episode's end is scored for its reward, and again for its info
 def judge(question: Question, ended: EndReason, prediction: str | None, searches: int, turns: int) -> Outcome:
     """Score the end of an episode; ``prediction`` is None where it has no answer."""
     if prediction is None:
