@@ -77,6 +77,10 @@ class Codec:
         rest = json.dumps([tokenizer.chat_template, sorted(self.eos_ids)], sort_keys=True)
         self.digest = hashlib.sha256((serialised + rest).encode()).hexdigest()
 
+    def __reduce__(self) -> tuple[type[Codec], tuple[Any, frozenset[int]]]:
+        # What it remembers cannot be pickled, and is no part of what it is.
+        return type(self), (self.tokenizer, self.eos_ids)
+
     @classmethod
     def from_dir(cls, path: str | Path) -> Codec:
         """Read the tokenizer of a Hugging Face model directory, with the end-of-sequence ids of its generation config.

@@ -11,10 +11,9 @@ in the backward, which the update takes, beside cut-cross-entropy (arXiv 2411.09
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,12 +27,15 @@ from at2po_agent.update.attention_blocks import plan_blocks
 from at2po_agent.update.attention_flex import FlexPlanner
 from at2po_agent.update.logprobs import token_logprobs
 from at2po_agent.update.packing import Credited, MicroBatch, collate, pack_tree
+from at2po_agent.update.tree_attention import Layout
 from benchmarks.gpu.machine import arguments_of, device, wait
 from benchmarks.gpu.trees import SHAPES, make_tree
 
 Ints = npt.NDArray[np.int64]
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
+Ways = Mapping[str, Callable[[], Callable[..., Tensor]]]  # by name, what prepares a forward
 REPEATS = 5
+OURS = ("blocks", "flex", "chunks")
 
 
 @dataclass(frozen=True)
@@ -82,43 +84,37 @@ def causal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def attention(batch: MicroBatch, heads: Heads) -> None:
-    """Print the table of attention: milliseconds of the best run, and how far the output is from that of blocks."""
+    """Print the table of attention."""
     where, dtype = batch.ids.device, torch.bfloat16
     positions, ends = batch.positions.cpu().numpy(), batch.ends.cpu().numpy()
     scale = heads.size**-0.5
 
-    def along_trees(way: str) -> Attention:
-        if way == "blocks":
-            layout = plan_blocks(positions, ends, dtype, where)
-            return lambda query, key, value: layout.attend(query, key, value, scale)
-        if way == "flex":
-            flex = FlexPlanner(heads, dtype, 16384, print)(batch)
-            return lambda query, key, value: flex.attend(query, key, value, scale)
-        if way == "gathered, FlashAttention 3":
-            from torch.nn.attention import activate_flash_attention_impl
+    def laid_out(layout: Layout) -> Attention:
+        return lambda query, key, value: layout.attend(query, key, value, scale)
 
-            activate_flash_attention_impl("FA3")
-        return causal if way == "causal" else gathered(ends, where)
+    def flash_attention_3() -> Attention:
+        from torch.nn.attention import activate_flash_attention_impl
+
+        activate_flash_attention_impl("FA3")  # for the whole process, so it comes last
+        return gathered(ends, where)
+
+    ways: dict[str, Callable[[], Callable[..., Tensor]]] = {
+        "blocks": lambda: laid_out(plan_blocks(positions, ends, dtype, where)),
+        "flex": lambda: laid_out(FlexPlanner(heads, dtype, 16384, print)(batch)),
+        "gathered": lambda: gathered(ends, where),
+        "causal": lambda: causal,
+        "gathered, FlashAttention 3": flash_attention_3,
+    }
+    if where.type != "cuda":
+        del ways["flex"]  # has no backward there
 
     torch.manual_seed(0)
     states = [
         torch.randn(1, many, len(batch.ids), heads.size, dtype=dtype, device=where, requires_grad=True)
         for many in (heads.queries, heads.keys, heads.keys)
     ]
-    expected: Tensor | None = None
     print(f"attention of one layer, {len(batch.ids):,} tokens, {heads}")
-    for way in ("blocks", "flex", "gathered", "gathered, FlashAttention 3", "causal"):
-        try:
-            attend = along_trees(way)
-            output = attend(*states).detach().float()
-            expected = output if expected is None else expected
-            off = float((output - expected).norm() / expected.norm())
-            took = best_ms(lambda attend=attend: attend(*states).float().sum(), states)  # type: ignore[misc]
-        # What is not installed, or does not run on this machine, costs the others nothing.
-        except Exception as error:
-            print(f"  {way:28}{_failed(error)}")
-        else:
-            print(f"  {way:28}{took:9.2f} ms   differs from blocks by {off:.1e}")
+    table(ways, states)
 
 
 def loss(tokens: int, tiny: bool, where: torch.device) -> None:
@@ -129,33 +125,46 @@ def loss(tokens: int, tiny: bool, where: torch.device) -> None:
     hidden = torch.randn(tokens, hidden_size, dtype=torch.bfloat16, device=where, requires_grad=True)
     targets = torch.randint(0, vocabulary, (tokens,), device=where)
 
-    def cut_cross_entropy() -> Tensor:
+    def chunks(hidden: Tensor, weight: Tensor) -> Tensor:
+        return token_logprobs(head, hidden, targets, 1.0)[0]
+
+    def cut_cross_entropy(hidden: Tensor, weight: Tensor) -> Tensor:
         from cut_cross_entropy import linear_cross_entropy  # type: ignore[import-not-found]
 
         # Without filter_eps: by default it leaves out gradients that are small.
-        found = linear_cross_entropy(hidden, head.weight, targets, reduction="none", filter_eps=None)
+        found = linear_cross_entropy(hidden, weight, targets, reduction="none", filter_eps=None)
         return -torch.as_tensor(found)
 
-    ways = {
-        "chunks": lambda: token_logprobs(head, hidden, targets, 1.0)[0],
-        "cut-cross-entropy": cut_cross_entropy,
-    }
-    expected: Tensor | None = None
     print(f"loss of {tokens:,} tokens, {hidden_size:,} to {vocabulary:,}")
-    for name, way in ways.items():
+    table({"chunks": lambda: chunks, "cut-cross-entropy": lambda: cut_cross_entropy}, [hidden, head.weight])
+
+
+def table(ways: Ways, inputs: list[Tensor]) -> None:
+    """Print a line for each way: milliseconds, memory on a GPU, and how far its output is from that of the first way.
+
+    Args:
+        ways: ours first.
+        inputs: of every forward; all of them get a gradient.
+    """
+    where, expected = inputs[0].device, None
+    for name, prepare in ways.items():
         try:
-            found = way().detach().float()
-            expected = found if expected is None else expected
-            off = float((found - expected).norm() / expected.norm())
-            took = best_ms(lambda way=way: way().float().sum(), [hidden, head.weight])  # type: ignore[misc]
+            forward = prepare()
+            output = forward(*inputs).detach().float()
+            took = best_ms(forward, inputs)
+        # What is not installed, or does not run on this machine, costs the others nothing; what is ours has to run.
         except Exception as error:
-            print(f"  {name:28}{_failed(error)}")
-        else:
-            peak = f"{torch.cuda.max_memory_allocated(where) / 2**30:6.1f} GiB" if where.type == "cuda" else ""
-            print(f"  {name:28}{took:9.2f} ms{peak}   differs from chunks by {off:.1e}")
+            if name in OURS:
+                raise
+            print(f"  {name:28}left out: {type(error).__name__}: {(str(error).splitlines() or [''])[0][:120]}")
+            continue
+        expected = output if expected is None else expected
+        off = f"off by {float((output - expected).norm() / expected.norm()):.1e}" if name != "causal" else ""
+        peak = f"{torch.cuda.max_memory_allocated(where) / 2**30:6.1f} GiB" if where.type == "cuda" else ""
+        print(f"  {name:28}{took:9.2f} ms{peak}   {off}")
 
 
-def best_ms(loss: Callable[[], Tensor], inputs: list[Tensor]) -> float:
+def best_ms(forward: Callable[..., Tensor], inputs: list[Tensor]) -> float:
     """Milliseconds of forward and backward, the best of a few after one that warms up."""
     where, best = inputs[0].device, float("inf")
     for repeat in range(REPEATS + 1):
@@ -165,14 +174,10 @@ def best_ms(loss: Callable[[], Tensor], inputs: list[Tensor]) -> float:
             torch.cuda.reset_peak_memory_stats(where)
         wait(where)
         start = time.perf_counter()
-        torch.autograd.backward(loss())
+        torch.autograd.backward(forward(*inputs).float().sum())
         wait(where)
         best = min(best, time.perf_counter() - start) if repeat else best
     return 1e3 * best
-
-
-def _failed(error: Exception) -> str:
-    return f"left out: {type(error).__name__}: {(str(error).splitlines() or [''])[0][:120]}"
 
 
 def main() -> None:
@@ -182,8 +187,6 @@ def main() -> None:
     batch = collate([pack_tree(*Credited(tree, [[1.0] * len(path) for _, path in tree.trajectories()]))]).to(where)
     attention(batch, Heads(queries=4, keys=2, size=16) if arguments.tiny else Heads(queries=16, keys=8, size=128))
     loss(len(batch.targets), arguments.tiny, where)
-    for name in ("flash_attn_interface", "cut_cross_entropy"):
-        print(f"{name}: {'there' if importlib.util.find_spec(name) else 'missing'}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import pickle
 import re
 import unicodedata
 from pathlib import Path
@@ -323,6 +324,15 @@ def thinking_codec() -> Codec:
         "{% if add_generation_prompt %}[assistant]<think>\n{% endif %}"
     )
     return Codec(tokenizer)
+
+
+def test_a_pickled_codec_is_the_same_one() -> None:
+    codec, data = thinking_codec(), (Segment("Who? <think>\n", True),)
+    ids = codec.prompt(data)
+    other = pickle.loads(pickle.dumps(codec))
+    assert (other.digest, other.eos_ids, other.prompt(data)) == (codec.digest, codec.eos_ids, ids)
+    with_more = Codec(real_tokenizers.byte_bpe(), eos_ids=(3,))
+    assert pickle.loads(pickle.dumps(with_more)).digest == with_more.digest
 
 
 @pytest.mark.fault("C: a thought that the chat template opened, in training")
