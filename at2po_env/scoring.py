@@ -80,6 +80,7 @@ def _cover(predicted: str, gold: str) -> float:
     return float(gold in predicted if gold else gold == predicted)
 
 
+@lru_cache(maxsize=1024)  # for reward and info, and siblings often give the same answer
 def _f1(predicted: str, gold: str) -> float:
     if predicted == gold:
         return float(bool(gold))  # as officially: two texts without a token share none

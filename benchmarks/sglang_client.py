@@ -28,6 +28,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
+from typing import Any
 
 from at2po_agent.method.expansion import Chains, EntropyGuided, Expansion
 from at2po_agent.policy.base import Completion, Request, Sampling, Stats
@@ -67,15 +68,36 @@ class Stub(asyncio.Protocol):
             if len(self._buffer) < whole:
                 return
             request, self._buffer = self._buffer[:whole], self._buffer[whole:]
-            answer = self._answer(request[: request.index(b"\r\n")], request[end + 4 :])
-            head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(answer)}\r\n\r\n"
-            self._transport.write(head.encode() + answer)
+            self._answer(request[: request.index(b"\r\n")], request[end + 4 :])
 
-    def _answer(self, line: bytes, body: bytes) -> bytes:
+    def _answer(self, line: bytes, body: bytes) -> None:
         if b"/generate" not in line:
-            told = {"weight_version": "1", "max_req_input_len": 4000, "enable_deterministic_inference": False}
-            return json.dumps(told).encode()
+            self._say({"weight_version": "1", "max_req_input_len": 4000, "enable_deterministic_inference": False})
+            return
         asked = json.loads(body)
+        if not asked.get("stream"):
+            self._say(self._turn(asked))
+            return
+        events: list[bytes] = []
+        for i in range(len(asked["rid"])):
+            done = self._turn({name: value[i] for name, value in asked.items() if name != "stream"})
+            # As the real one does, the first token at once, and again when all are there.
+            first = {
+                **done,
+                "output_ids": done["output_ids"][:1],
+                "meta_info": {**done["meta_info"], "finish_reason": None},
+            }
+            events += [b"data: " + json.dumps(event).encode() + b"\n\n" for event in (first, done)]
+        self._send(b"".join(events) + b"data: [DONE]\n\n", "text/event-stream")
+
+    def _say(self, told: dict[str, Any]) -> None:
+        self._send(json.dumps(told).encode(), "application/json")
+
+    def _send(self, body: bytes, kind: str) -> None:
+        head = f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n\r\n"
+        self._transport.write(head.encode() + body)
+
+    def _turn(self, asked: dict[str, Any]) -> dict[str, Any]:
         most, likely = asked["sampling_params"]["max_new_tokens"], asked.get("top_logprobs_num", 0)
         self._said += 1
         ids = list(self._turns[(len(asked["input_ids"]) + self._said) % len(self._turns)])[:most]
@@ -89,7 +111,7 @@ class Stub(asyncio.Protocol):
             "output_token_logprobs": [[-0.7, i, None] for i in ids],
             "output_top_logprobs": [[[-2.5, n, None] for n in range(likely)] for _ in ids],
         }
-        return json.dumps({"text": "", "output_ids": ids, "meta_info": meta}).encode()
+        return {"text": "", "output_ids": ids, "meta_info": meta}
 
 
 def serve(turns: Sequence[Sequence[int]], cores: set[int], ready: Connection) -> None:

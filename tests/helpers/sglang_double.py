@@ -6,6 +6,7 @@ Its "model" prefers token (last id of the sequence + 1) by 3 nats over all other
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -25,7 +26,8 @@ class Double:
     """A server whose next answers can be scripted; it keeps every request and answer."""
 
     def __init__(self) -> None:
-        self.requests: list[dict[str, Any]] = []  # to /generate, in order of arrival
+        self.requests: list[dict[str, Any]] = []  # turns asked of /generate, alone or together, in order of arrival
+        self.batches: list[int] = []  # turns of every request for several
         self.aborted: list[str] = []
         self.version = "default"
         self.raw_logprobs = False
@@ -80,17 +82,54 @@ class Double:
         if self.answers:
             return await self.answers(request)
         body = await request.json()
+        if body.get("stream"):
+            return await self._stream(request, body)
+        told = await self._turn(body)
+        if told is DROP:
+            assert request.transport is not None
+            request.transport.close()
+        return told if isinstance(told, web.Response) else web.json_response(told)
+
+    async def _stream(self, request: web.Request, batch: dict[str, Any]) -> web.StreamResponse:
+        """Several turns in one request: the first token of each, then each as soon as it is done."""
+        self.batches.append(len(batch["rid"]))
+        bodies = [{name: v[i] for name, v in batch.items() if name != "stream"} for i in range(len(batch["rid"]))]
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+
+        async def say(told: Any) -> None:
+            await response.write(b"data: " + (told if isinstance(told, bytes) else json.dumps(told).encode()) + b"\n\n")
+
+        for body in bodies:
+            meta = {"id": body["rid"], "finish_reason": None}
+            await say({"output_ids": [0], "meta_info": meta})
+        for turn in asyncio.as_completed([asyncio.create_task(self._named_turn(body)) for body in bodies]):
+            rid, told = await turn
+            if told is DROP:
+                assert request.transport is not None
+                request.transport.close()
+                return response
+            if isinstance(told, web.Response):
+                body = told.body
+                assert isinstance(body, bytes)
+                failed = {"type": "abort", "message": "", "status_code": told.status}
+                told = body if told.status == 200 else {"meta_info": {"id": rid, "finish_reason": failed}}
+            await say(told)
+        await say(b"[DONE]")
+        return response
+
+    async def _named_turn(self, body: dict[str, Any]) -> tuple[str, Any]:
+        return body["rid"], await self._turn(body)
+
+    async def _turn(self, body: dict[str, Any]) -> Any:
         self.requests.append(body)
         if self.misbehave and body["sampling_params"]["max_new_tokens"] > 1:
             told = self.misbehave.pop(0)(body)
             if asyncio.iscoroutine(told):
                 told = await told
-            if told is DROP:
-                assert request.transport is not None
-                request.transport.close()
-            elif told is not None:
+            if told is not None:
                 return told
-        return web.json_response(self.answer(body))
+        return self.answer(body)
 
     def answer(self, body: dict[str, Any], **meta: Any) -> dict[str, Any]:
         params = body["sampling_params"]
@@ -102,6 +141,7 @@ class Double:
             [[high if n == 0 else low, (i + n) % V, None] for n in range(body.get("top_logprobs_num", 0))] for i in ids
         ]
         found = {
+            "id": body.get("rid"),
             "finish_reason": {"type": "length", "length": count},
             "cached_tokens": 0,
             "weight_version": self.version,

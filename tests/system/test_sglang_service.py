@@ -15,9 +15,11 @@ import pytest
 from aiohttp import web
 
 from at2po_agent.method.expansion import EntropyGuided
+from at2po_agent.policy.base import PolicyError, Request, Sampling
 from at2po_agent.policy.local.policy import LocalPolicy
 from at2po_agent.policy.sglang.check import known_prompt
 from at2po_agent.policy.sglang.policy import SGLangPolicy
+from at2po_agent.policy.sglang.server import Answer, Server, sampling_params
 from at2po_agent.rollouts.batch import rollout
 from at2po_agent.rollouts.evaluate import evaluate
 from at2po_agent.rollouts.grow import Actor, Limits
@@ -71,7 +73,7 @@ class TestSGLang(PolicyContract):
 
 @contextmanager
 def recording(target: str) -> Iterator[tuple[str, list[tuple[dict[str, Any], dict[str, Any]]]]]:
-    """A proxy that keeps every request to /generate, and its answer, as they cross the wire."""
+    """A proxy that keeps every turn asked of /generate, alone or with others, and its answer, as on the wire."""
     background, seen = BackgroundLoop("proxy"), []
 
     async def forward(request: web.Request) -> web.Response:
@@ -84,7 +86,7 @@ def recording(target: str) -> Iterator[tuple[str, list[tuple[dict[str, Any], dic
         ):
             told = await r.read()
             if request.path == "/generate":
-                seen.append((json.loads(sent), json.loads(told)))
+                seen.extend(turns(json.loads(sent), told))
             return web.Response(body=told, status=r.status, content_type=r.content_type)
 
     async def start() -> web.AppRunner:
@@ -101,6 +103,17 @@ def recording(target: str) -> Iterator[tuple[str, list[tuple[dict[str, Any], dic
     finally:
         background.run(runner.cleanup())
         background.close()
+
+
+def turns(sent: dict[str, Any], told: bytes) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Every turn of a request, with its answer."""
+    if not sent.get("stream"):
+        yield sent, json.loads(told)
+        return
+    events = [json.loads(event[6:]) for event in told.split(b"\n\n") if event and event != b"data: [DONE]"]
+    done = {event["index"]: event for event in events if event["meta_info"]["finish_reason"]}
+    for i in range(len(sent["rid"])):
+        yield {name: value[i] for name, value in sent.items() if name != "stream"}, done[i]
 
 
 def test_a_rollout_trains_on_the_ids_that_crossed_the_wire_and_reads_no_prefix_twice(sglang_url: str) -> None:
@@ -122,7 +135,7 @@ def test_a_rollout_trains_on_the_ids_that_crossed_the_wire_and_reads_no_prefix_t
     told = {
         (tuple(sent["input_ids"]), tuple(answer["output_ids"]), _logprobs(answer))
         for sent, answer in seen
-        if "rid" in sent
+        if sent.get("return_logprob")
     }
     for tree in grown.trees:
         for node in tree.nodes[1:]:
@@ -147,3 +160,33 @@ def test_greedy_evaluation_is_the_local_engine_s_episode_for_episode(policy: SGL
     finally:
         local.close()
     assert found.episodes == expected.episodes and not found.errors
+
+
+def test_turns_that_are_sent_together_are_those_sent_alone_and_one_that_is_refused_harms_no_other(
+    sglang_url: str,
+) -> None:
+    env = microwiki()
+    prompts = [MICROWIKI_CODEC.prompt(env.dialect.prompt(question.question)) for question in env.questions[:6]]
+
+    async def ask(server: Server, prompt: tuple[int, ...], temperature: float = 0.0) -> Answer:
+        asked = Request(prompt, 12, ())
+        return await server.generate(prompt, sampling_params(asked, Sampling(temperature), (), None), top_logprobs=3)
+
+    async def both(server: Server) -> tuple[list[Answer], list[Answer | BaseException]]:
+        alone = [await ask(server, prompt) for prompt in prompts]
+        several = [ask(server, prompt) for prompt in prompts] + [ask(server, prompts[0], temperature=-1.0)]
+        return alone, await asyncio.gather(*several, return_exceptions=True)
+
+    async def run() -> tuple[list[Answer], list[Answer | BaseException]]:
+        async with aiohttp.ClientSession() as session:
+            return await both(Server(sglang_url, session, 60))
+
+    alone, (*together, refused) = asyncio.run(run())
+    for one, other in zip(alone, together, strict=True):
+        assert isinstance(other, Answer)
+        assert (one.ids, one.finish, one.weight_versions) == (other.ids, other.finish, other.weight_versions)
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
+        assert [[i for i, _ in likely] for likely in one.top_logprobs] == [
+            [i for i, _ in likely] for likely in other.top_logprobs
+        ]
+    assert type(refused) is PolicyError and "temperature must be a non-negative finite number" in str(refused)

@@ -4,6 +4,8 @@ policy        ``SGLangPolicy``: samples from servers that run already
 engine        ``SGLangEngine``: servers that follow a trained model, shared by the processes of a run
 publisher     ``Publisher``: gives servers the weights, and again to those that come back
 server        the generating side of one server
+batcher       sends turns that are ready at the same time as one request
+transport     HTTP to one server or router
 admin         the control side of one server
 fleet         several servers with the same weights, and which of them samples a turn
 router        SGLang's own router before several servers

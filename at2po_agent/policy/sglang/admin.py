@@ -13,7 +13,8 @@ from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, Request, build_opener
 
 from at2po_agent.policy.base import PolicyError, PolicyUnavailable
-from at2po_agent.policy.sglang.server import BadAnswer, read_weight_version
+from at2po_agent.policy.sglang.server import read_weight_version
+from at2po_agent.policy.sglang.transport import BadAnswer
 from search_backend.open_files import limit_reached
 from search_backend.outside import ERROR_BYTES, Unusable, read_json, shown
 from search_backend.retry import RETRYABLE

@@ -237,10 +237,11 @@ class SGLangPolicy:
         The server decodes only as many of the last tokens as the stop string's own encoding has, so it overlooks one
         that the model spelled in more tokens, and samples on.
         """
-        end = len(ids)
-        while end > 1 and any(text in self.codec.decode_action(ids[: end - 1]) for text in stop):
-            end -= 1
-        return end
+        for end in range(len(ids), 1, -1):
+            before = self.codec.decode_action(ids[: end - 1])
+            if not any(text in before for text in stop):
+                return end
+        return min(len(ids), 1)
 
 
 def _seed(key: tuple[int, ...]) -> int:

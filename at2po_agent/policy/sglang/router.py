@@ -26,7 +26,7 @@ class Router(Server):
     """
 
     def __init__(self, url: str, servers: Sequence[Server], session: aiohttp.ClientSession, timeout: float) -> None:
-        super().__init__(url, session, timeout)
+        super().__init__(url, session, timeout, together=1)  # it decides turn by turn, and knows no batch with names
         self._servers = servers
 
     async def weight_version(self) -> str:

@@ -10,37 +10,19 @@ import asyncio
 import itertools
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
-import orjson
 
 from at2po_agent.policy.base import PolicyError, PolicyUnavailable, Request, Sampling
 from at2po_agent.policy.prefixes import Ids
+from at2po_agent.policy.sglang.batcher import MOST_TOGETHER, Batcher
 from at2po_agent.policy.sglang.read_ahead import ReadAhead
-from search_backend.open_files import limit_reached
-from search_backend.outside import (
-    MOST_COUNT,
-    Unusable,
-    count,
-    counts,
-    logprobs,
-    read_body,
-    read_error_body,
-    read_fields,
-    read_json,
-    shown,
-)
-from search_backend.retry import RETRYABLE
+from at2po_agent.policy.sglang.transport import BadAnswer, NoAnswer, Transport
+from search_backend.outside import MOST_COUNT, count, counts, logprobs, shown
 
-_CONNECT_S = 5.0
-_PROBE_S = 10.0
-_MOST_BYTES = 256 * 1024 * 1024  # of an answer; 20 likely tokens at each of 100,000 positions are less
 _FLUSH_S = 5  # for the server to see that the last turn is done
-# Unpacked, so that the bound on an answer's bytes is one on memory.
-_HEADERS = {"Accept-Encoding": "identity", "Content-Type": "application/json"}
 _WHOLE_SOFTMAX = {
     "top_p": 1.0,
     "top_k": -1,
@@ -56,16 +38,8 @@ _WHOLE_SOFTMAX = {
 _LONGEST_VERSION = 1000  # characters
 
 
-class NoAnswer(PolicyUnavailable):
-    """The server took a request and said nothing in time."""
-
-
 class Aborted(PolicyUnavailable):
     """The server gave a turn up before its end, as it does when its weights are updated."""
-
-
-class BadAnswer(PolicyUnavailable):
-    """The server answered what cannot be trained on; another try, or another server, may do better."""
 
 
 @dataclass(frozen=True)
@@ -108,18 +82,19 @@ class Server:
         url: ``http://HOST:PORT``.
         session: of the event loop that everything here runs on.
         timeout: seconds that a request may go without an answer once it is sent.
+        together: turns that are ready at the same time and may be sent as one request.
     """
 
-    def __init__(self, url: str, session: aiohttp.ClientSession, timeout: float) -> None:
-        self.url = url.rstrip("/")
+    def __init__(self, url: str, session: aiohttp.ClientSession, timeout: float, together: int = MOST_TOGETHER) -> None:
         self.trouble: str | None = None  # why it is not used now
-        self.running = 0  # requests under way
+        self.running = 0  # turns under way
         self.vocabulary = MOST_COUNT  # token ids are below it; set by whoever knows the model
-        self._session = session
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=timeout)
+        self._transport = Transport(url, session, timeout)
+        self.url = self._transport.url
+        self._batcher = Batcher(self._transport, together)
         self._ahead = ReadAhead(self._prefill)
         self._aborts: set[asyncio.Task[None]] = set()
-        self._client, self._numbers = uuid.uuid4().hex, itertools.count()  # of the requests' names
+        self._client, self._numbers = uuid.uuid4().hex, itertools.count()  # of the turns' names
 
     async def generate(
         self, prompt: Ids, params: Mapping[str, Any], *, top_logprobs: int = 0, where: str = ""
@@ -132,24 +107,15 @@ class Server:
             BadAnswer: it answered something else than a turn of the vocabulary with its log-probabilities.
             PolicyUnavailable: there is no answer in time, no connection, or the server is in trouble.
         """
-        # The number first: a server aborts every request whose name begins with the given one.
-        rid = f"{next(self._numbers)}-{self._client}"
-        body = {
-            "rid": rid,
-            "input_ids": prompt,
-            "sampling_params": params,
-            "return_logprob": True,
-            "logprob_start_len": -1,  # of the output alone: input log-probabilities switch the prefix cache off
-            "top_logprobs_num": top_logprobs,
-        }
+        body = self._body(prompt, params, logprobs=True, top_logprobs=top_logprobs)
         self.running += 1
         try:
             await self._ahead.ready(prompt)
-            answer = _read(await self.post("/generate", body, where), self.url, top_logprobs)
+            answer = _read(await self._batcher.generate(body, where), self.url, top_logprobs)
             _check(answer, self.url, self.vocabulary, params["max_new_tokens"], top_logprobs)
             return answer
         except (asyncio.CancelledError, NoAnswer):
-            self._abort(rid)
+            self._abort(body["rid"])
             raise
         finally:
             self.running -= 1
@@ -161,7 +127,7 @@ class Server:
             PolicyUnavailable: it does not answer.
             PolicyError: it is not an SGLang server.
         """
-        told = await self._get("/server_info")
+        told = await self._transport.get("/server_info")
         version = await self.weight_version()  # what it is told there is the one of the server's start
         try:
             seeds = told["enable_deterministic_inference"]
@@ -179,7 +145,7 @@ class Server:
         Raises:
             PolicyUnavailable: it does not answer.
         """
-        return read_weight_version(await self._get("/model_info"), self.url)
+        return read_weight_version(await self._transport.get("/model_info"), self.url)
 
     async def flush(self) -> None:
         """Make the server forget the states of earlier sequences.
@@ -188,67 +154,36 @@ class Server:
             PolicyError: turns are being sampled.
             PolicyUnavailable: it does not answer.
         """
-        await self.post(f"/flush_cache?timeout={_FLUSH_S}", {}, "the cache cannot be emptied")
+        await self._transport.post(f"/flush_cache?timeout={_FLUSH_S}", {}, "the cache cannot be emptied")
         self.forget()
 
     def forget(self) -> None:
         """The cache was emptied, or the weights changed."""
         self._ahead.forget()
 
-    async def post(self, path: str, body: Mapping[str, Any], where: str = "") -> Any:
-        """The JSON answer to a POST.
-
-        Raises:
-            PolicyError: the server refuses it; ``where`` stands in the message.
-            PolicyUnavailable: no connection, no answer in time, or the server is in trouble.
-        """
-        return await self._ask("POST", path, where, data=orjson.dumps(body), timeout=self._timeout)
-
     async def abort(self, rid: str) -> None:
         """Give a turn up; a server that cannot be told has also lost the connection that it would answer on."""
-        timeout = aiohttp.ClientTimeout(total=_CONNECT_S)
-        with suppress(aiohttp.ClientError, TimeoutError):
-            async with self._session.post(self.url + "/abort_request", json={"rid": rid}, timeout=timeout):
-                pass
+        await self._transport.tell("/abort_request", {"rid": rid})
 
     async def settle(self) -> None:
         """Wait until the aborts that were begun are sent."""
         await asyncio.gather(*self._aborts)
 
+    def _body(
+        self, prompt: Ids, params: Mapping[str, Any], *, logprobs: bool = False, top_logprobs: int = 0
+    ) -> dict[str, Any]:
+        return {
+            # The number first: a server aborts every request whose name begins with the given one.
+            "rid": f"{next(self._numbers)}-{self._client}",
+            "input_ids": prompt,
+            "sampling_params": params,
+            "return_logprob": logprobs,
+            "logprob_start_len": -1,  # of the output alone: input log-probabilities switch the prefix cache off
+            "top_logprobs_num": top_logprobs,
+        }
+
     async def _prefill(self, prompt: Ids) -> None:
-        await self.post("/generate", {"input_ids": list(prompt), "sampling_params": {"max_new_tokens": 0}})
-
-    async def _get(self, path: str) -> Any:
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=_PROBE_S)
-        return await self._ask("GET", path, "", timeout=timeout)
-
-    async def _ask(self, method: str, path: str, where: str, **options: Any) -> Any:
-        silence = options["timeout"].sock_read
-        try:
-            async with self._session.request(
-                method, self.url + path, headers=_HEADERS, allow_redirects=False, **options
-            ) as response:
-                # An answer comes at once when the turn is done; one that trickles in would never be silent.
-                async with asyncio.timeout(silence):
-                    return await self._answer(response, where)
-        except TimeoutError as error:
-            raise NoAnswer(f"{self.url} gave no answer in {silence:.0f} s") from error
-        except aiohttp.ClientError as error:
-            why = limit_reached(error) or error or type(error).__name__
-            raise PolicyUnavailable(f"{self.url} cannot be reached: {why}") from error
-        except Unusable as error:
-            raise BadAnswer(f"{self.url}{path}: {error}") from error
-
-    async def _answer(self, response: aiohttp.ClientResponse, where: str) -> Any:
-        if response.status in RETRYABLE:
-            raise PolicyUnavailable(f"{self.url} answers {response.status}: {await _message(response)}")
-        if moved := response.headers.get("Location"):
-            raise PolicyError(f"{self.url} sends requests on to {shown(moved)}: give that address in engine.urls")
-        if response.status != 200:
-            about = f"{where}: " if where else ""
-            raise PolicyError(f"{about}{self.url} answers {response.status}: {await _message(response)}")
-        body = await read_body(response.content.iter_any(), "", _MOST_BYTES)
-        return read_fields(body) if response.content_type == "application/json" else body.decode(errors="replace")
+        await self._batcher.generate(self._body(prompt, {"max_new_tokens": 0}))
 
     def _abort(self, rid: str) -> None:
         task = asyncio.get_running_loop().create_task(self.abort(rid))
@@ -318,15 +253,3 @@ def _check(answer: Answer, url: str, vocabulary: int, most: int, top_logprobs: i
         wrong = "no likely tokens for some that it sampled"
     if wrong:
         raise BadAnswer(f"{url} answered {wrong}")
-
-
-async def _message(response: aiohttp.ClientResponse) -> str:
-    """The reason in an error's body, which is an object or a string depending on the layer that refused."""
-    body = await read_error_body(response.content.iter_any(), "")
-    try:
-        told = read_json(body)
-    except Unusable:
-        return " ".join(body.decode(errors="replace").split())[:300] or str(response.reason)
-    while isinstance(told, dict):
-        told = told.get("error") or told.get("message") or told.get("detail") or "no reason given"
-    return " ".join(str(told).split())[:500]
