@@ -23,9 +23,14 @@ S = TypeVar("S", bound=Snapshot)
 
 
 def chain(*parts: str) -> str:
-    """SHA-256 hex digest over strings with their lengths, so that no two lists of strings run together."""
-    encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
-    return hashlib.sha256(b"".join([b"%d:%b" % (len(part), part) for part in encoded])).hexdigest()
+    """SHA-256 hex digest over strings with their lengths in UTF-8, so that no two lists of strings run together."""
+    joined = "".join([f"{len(part)}:{part}" for part in parts])
+    if joined.isascii():  # a string is as long as its bytes
+        data = joined.encode()
+    else:
+        encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
+        data = b"".join([b"%d:%b" % (len(part), part) for part in encoded])
+    return hashlib.sha256(data).hexdigest()
 
 
 def read_form(data: Mapping[str, Any], form: str, rebuild: Callable[[], S]) -> S:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections.abc import Sequence
 
 Ids = tuple[int, ...]
@@ -40,32 +40,31 @@ class Prefixes:
     def match(self, ids: Ids) -> tuple[int, Ids]:
         """The length of the longest prefix of ``ids`` that a stored sequence begins with, and that sequence."""
         place = bisect_left(self._sorted, ids)
-        near = self._sorted[max(0, place - 1) : place + 1]
-        return max(((common_prefix(stored, ids), stored) for stored in near), default=(0, ()))
+        length = 0
+        found: Ids = ()
+        for stored in self._sorted[max(0, place - 1) : place + 1]:
+            shared = common_prefix(stored, ids)
+            if shared >= length:
+                length, found = shared, stored
+        return length, found
 
     def insert(self, ids: Ids) -> Ids | None:
         """Store ``ids``; return the sequence that they continue, which is no longer stored, if there was one."""
+        return self._insert(bisect_left(self._sorted, ids), ids)
+
+    def add(self, ids: Ids) -> None:
+        """Store ``ids`` unless a stored sequence begins with them."""
         place = bisect_left(self._sorted, ids)
+        if place == len(self._sorted) or self._sorted[place][: len(ids)] != ids:
+            self._insert(place, ids)
+
+    def _insert(self, place: int, ids: Ids) -> Ids | None:
         shorter = self._sorted[place - 1] if place else None
         if shorter is not None and shorter == ids[: len(shorter)]:
             self._sorted[place - 1] = ids
             return shorter
-        insort(self._sorted, ids)
+        self._sorted.insert(place, ids)
         return None
-
-    def extend(self, ids: Ids) -> int:
-        """Store ``ids`` unless a stored sequence begins with them; ``match``'s length from before."""
-        place = bisect_left(self._sorted, ids)
-        after = common_prefix(self._sorted[place], ids) if place < len(self._sorted) else 0
-        if after == len(ids):
-            return after
-        before = self._sorted[place - 1] if place else ()
-        shared = common_prefix(before, ids)
-        if before and shared == len(before):
-            self._sorted[place - 1] = ids
-        else:
-            self._sorted.insert(place, ids)
-        return max(after, shared)
 
     def remove(self, ids: Ids) -> None:
         """Take out a sequence that is stored."""

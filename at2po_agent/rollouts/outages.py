@@ -75,23 +75,23 @@ class Outages:
             ToolUnavailable: the server behind a tool did not.
             PolicyUnavailable: the engine did not.
         """
-        path, backoff = object(), Backoff(seconds, max(seconds, LONGEST_PAUSE_SECONDS))
-        for retry in range(retries + 1):
+        path, retry = object(), 0
+        while True:
             try:
                 result = await attempt()
             except UNAVAILABLE as error:
                 undo()
-                if retry == retries:
+                if retry >= retries:
                     self.gave_up(backend, path, error, tries=retry + 1)
                     raise
-                pause = backoff.pause(retry + 1)
+                retry += 1
+                pause = Backoff(seconds, max(seconds, LONGEST_PAUSE_SECONDS)).pause(retry)
                 self.failed(backend, path, error, pause)
                 await asyncio.sleep(pause)
             else:
                 if retry:
                     self.answered(backend)
                 return result
-        raise ValueError(f"retries must be 0 or more, not {retries}")
 
     def failed(self, backend: str, path: object, error: Exception, pause: float, patience: float = 0.0) -> None:
         """A path's attempt failed.

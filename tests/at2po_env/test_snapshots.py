@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,6 +24,13 @@ def read(data: Any) -> Point:
 @given(one=st.lists(st.text(max_size=3), max_size=4), two=st.lists(st.text(max_size=3), max_size=4))
 def test_no_two_lists_of_strings_run_together(one: list[str], two: list[str]) -> None:
     assert (chain(*one) == chain(*two)) == (one == two)
+
+
+@given(parts=st.lists(st.text(st.characters(), max_size=3), max_size=4))
+def test_digests_of_stored_snapshots_stay_what_they_are(parts: list[str]) -> None:
+    encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
+    expected = hashlib.sha256(b"".join(b"%d:%b" % (len(part), part) for part in encoded)).hexdigest()
+    assert chain(*parts) == expected
 
 
 def test_a_form_is_read_and_whatever_is_wrong_with_it_is_one_error() -> None:

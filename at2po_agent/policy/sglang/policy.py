@@ -202,10 +202,11 @@ class SGLangPolicy:
 
     async def _one(self, request: Request, sampling: Sampling) -> Completion:
         prompt = request.prompt
-        sharable = min(self._seen.extend(prompt), len(prompt) - 1)
+        sharable = min(self._seen.match(prompt)[0], len(prompt) - 1)
+        self._seen.add(prompt)
         params = sampling_params(request, sampling, self._eos, _seed(request.key) if self._seeds else None)
         answer = await self._fleet.generate(request, params, sampling.top_logprobs)
-        self._seen.extend((*prompt, *answer.ids[:-1]))
+        self._seen.add((*prompt, *answer.ids[:-1]))
         stats = self.stats
         stats.prompt_tokens += len(prompt)
         stats.prefilled_tokens += len(prompt) - answer.cached_tokens

@@ -40,11 +40,11 @@ class ReadAhead:
     async def ready(self, prompt: Ids) -> None:
         """Wait until the prompt can be sent."""
         known = self._known.match(prompt)[0]
-        if len(prompt) - known < _WORTH_TOKENS:
+        worth = known + _WORTH_TOKENS
+        if len(prompt) < worth:
             return
-        done = next(
-            (f for ids, f in self._reading.items() if common_prefix(ids, prompt) - known >= _WORTH_TOKENS), None
-        )
+        start = prompt[:worth]
+        done = next((f for ids, f in self._reading.items() if ids[:worth] == start), None)
         if done is None:
             done = asyncio.get_running_loop().create_future()
             self._waiting.append((prompt, done))
@@ -71,7 +71,7 @@ class ReadAhead:
 
     def _release(self, held: Sequence[tuple[Ids, asyncio.Future[None]]]) -> None:
         for prompt, done in held:
-            self._known.extend(prompt)
+            self._known.add(prompt)
             if not done.done():
                 done.set_result(None)
 
@@ -91,4 +91,4 @@ class ReadAhead:
             await self._read(ids)
         except PolicyError:
             return  # the turns that were held back meet the same server, and say it where it is dealt with
-        self._known.extend(ids)
+        self._known.add(ids)

@@ -211,22 +211,30 @@ def _read(told: Any, url: str, top_logprobs: int) -> Answer:
             why = finish.get("message")
             raise Aborted(f"{url} aborted the turn: {why[:300] if isinstance(why, str) else 'no reason given'}")
         spans = meta.get("weight_versions") or [{"version": meta["weight_version"]}]
+        values, reported = _columns(meta["output_token_logprobs"])
         answer = Answer(
             ids=counts(told["output_ids"], "a token id"),
-            logprobs=logprobs([value for value, _, _ in meta["output_token_logprobs"]], "a log-probability"),
+            logprobs=logprobs(values, "a log-probability"),
             top_logprobs=tuple(map(_likely, meta.get("output_top_logprobs") or ())) if top_logprobs else (),
             finish=finish["type"],
             matched=finish.get("matched"),
             cached_tokens=count(meta["cached_tokens"], "cached_tokens"),
             weight_versions=tuple(dict.fromkeys(_version(span["version"]) for span in spans)),
         )
-        reported = [i for _, i, _ in meta["output_token_logprobs"]]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         why = f"{type(error).__name__} {error}"
         raise BadAnswer(f"{url} answered what is not SGLang's /generate: {why}") from error
-    if list(answer.ids) != reported:
+    if answer.ids != reported:
         raise BadAnswer(f"{url} reports log-probabilities of other tokens than it sampled")
     return answer
+
+
+def _columns(entries: Sequence[Sequence[object]]) -> tuple[Sequence[object], Sequence[object]]:
+    """Log-probabilities and token ids of entries ``[logprob, id, text]``."""
+    if not entries:
+        return (), ()
+    values, ids, _ = zip(*entries, strict=True)
+    return values, ids
 
 
 def _version(told: object) -> str:
@@ -236,8 +244,8 @@ def _version(told: object) -> str:
 
 
 def _likely(entry: Any) -> tuple[tuple[int, float], ...]:
-    ids = counts([i for _, i, _ in entry], "a token id")
-    return tuple(zip(ids, logprobs([value for value, _, _ in entry], "a log-probability"), strict=True))
+    values, ids = _columns(entry)
+    return tuple(zip(counts(ids, "a token id"), logprobs(values, "a log-probability"), strict=True))
 
 
 def _check(answer: Answer, url: str, vocabulary: int, most: int, top_logprobs: int) -> None:

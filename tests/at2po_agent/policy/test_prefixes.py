@@ -10,28 +10,29 @@ from at2po_agent.policy.prefixes import Prefixes, common_prefix
 SEQUENCES = st.lists(st.integers(0, 2), min_size=1, max_size=8).map(tuple)
 
 
-@given(st.lists(SEQUENCES, max_size=15), SEQUENCES)
+@given(st.lists(st.tuples(SEQUENCES, st.booleans()), max_size=15), SEQUENCES)
 def test_match_is_the_longest_common_prefix_of_all_that_was_stored(
-    stored: list[tuple[int, ...]], wanted: tuple[int, ...]
+    stored: list[tuple[tuple[int, ...], bool]], wanted: tuple[int, ...]
 ) -> None:
     prefixes = Prefixes()
-    for ids in stored:
-        if prefixes.match(ids)[0] < len(ids):
+    for ids, add in stored:
+        if add:
+            prefixes.add(ids)
+        elif ids not in prefixes:
             prefixes.insert(ids)
     length, found = prefixes.match(wanted)
-    assert length == max((common_prefix(ids, wanted) for ids in stored), default=0)
+    assert length == max((common_prefix(ids, wanted) for ids, _ in stored), default=0)
     assert found[:length] == wanted[:length]
 
 
 @given(st.lists(SEQUENCES, max_size=15))
-def test_extend_is_match_and_then_insert(stored: list[tuple[int, ...]]) -> None:
-    one, other = Prefixes(), Prefixes()
+def test_what_is_added_is_kept_where_no_other_begins_with_it(stored: list[tuple[int, ...]]) -> None:
+    prefixes = Prefixes()
     for ids in stored:
-        length = other.match(ids)[0]
-        if length < len(ids):
-            other.insert(ids)
-        assert one.extend(ids) == length
-        assert all(one.match(wanted) == other.match(wanted) for wanted in stored)
+        prefixes.add(ids)
+    for ids in stored:
+        begins_another = any(other != ids and other[: len(ids)] == ids for other in stored)
+        assert (ids in prefixes) == (not begins_another)
 
 
 def test_a_longer_sequence_takes_the_place_of_what_it_continues() -> None:
