@@ -9,7 +9,6 @@ of them are.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 
 from at2po_agent.policy.base import PolicyError
@@ -29,7 +28,7 @@ class ReadAhead:
     def __init__(self, read: Callable[[Ids], Awaitable[None]]) -> None:
         self._read = read
         self._known = Prefixes()  # what the server has read, or is reading for somebody who does not wait
-        self._waiting: list[tuple[Ids, asyncio.Future[None]]] = []
+        self._waiting: dict[Ids, list[asyncio.Future[None]]] = {}
         self._reading: dict[Ids, asyncio.Future[None]] = {}
         self._rounds: set[asyncio.Task[None]] = set()
 
@@ -39,49 +38,58 @@ class ReadAhead:
 
     async def ready(self, prompt: Ids) -> None:
         """Wait until the prompt can be sent."""
-        known = self._known.match(prompt)[0]
-        worth = known + _WORTH_TOKENS
+        worth = self._known.match(prompt)[0] + _WORTH_TOKENS
         if len(prompt) < worth:
             return
         start = prompt[:worth]
-        done = next((f for ids, f in self._reading.items() if ids[:worth] == start), None)
-        if done is None:
-            done = asyncio.get_running_loop().create_future()
-            self._waiting.append((prompt, done))
-            if len(self._waiting) == 1:
-                round_ = asyncio.create_task(self._round())
-                self._rounds.add(round_)
-                round_.add_done_callback(self._rounds.discard)
-        await asyncio.shield(done)  # others may wait for it too
+        for ids, read in self._reading.items():
+            if ids[:worth] == start:
+                await asyncio.shield(read)  # others may wait for it too
+                return
+        if not self._waiting:
+            round_ = asyncio.create_task(self._round())
+            self._rounds.add(round_)
+            round_.add_done_callback(self._rounds.discard)
+        done = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(prompt, []).append(done)
+        await done
 
     async def _round(self) -> None:
+        """Read what the waiting prompts share, and let each go as soon as its own part of that is read."""
         await asyncio.sleep(_TOGETHER_S)
-        waiting, self._waiting = self._waiting, []
-        first, then = self._shared([prompt for prompt, _ in waiting])
-        begun = {ids: asyncio.get_running_loop().create_future() for ids in (*first, *then) if ids not in self._reading}
-        self._reading |= begun
+        waiting, self._waiting = self._waiting, {}
+        low, high = min(waiting), max(waiting)
+        common = low[: common_prefix(low, high)] if low != high else ()
+        several = [prompt for prompt, turns in waiting.items() if len(turns) > 1]
+        worth = [ids for ids in dict.fromkeys([common, *several]) if self._is_worth_reading(ids)]
+        loop = asyncio.get_running_loop()
+        reading = {ids: loop.create_future() for ids in worth if ids not in self._reading}
+        self._reading |= reading
+
+        async def read(ids: Ids) -> None:
+            await self._read_once(ids)
+            del self._reading[ids]
+            reading.pop(ids).set_result(None)
+            self._let_go(ids, waiting.pop(ids, ()))
+
         try:
-            await asyncio.gather(*(self._read_once(ids) for ids in first if ids in begun))
-            self._release([one for one in waiting if one[0] not in then])
-            await asyncio.gather(*(self._read_once(ids) for ids in then if ids in begun))
-        finally:
-            for ids in begun:
-                self._reading.pop(ids).set_result(None)
-            self._release(waiting)
-
-    def _release(self, held: Sequence[tuple[Ids, asyncio.Future[None]]]) -> None:
-        for prompt, done in held:
-            self._known.add(prompt)
-            if not done.done():
+            if common in reading:
+                await read(common)
+            for prompt in [one for one in waiting if one not in reading]:
+                self._let_go(prompt, waiting.pop(prompt))
+            await asyncio.gather(*map(read, list(reading)))
+        finally:  # also where the policy is closed meanwhile
+            for ids, done in reading.items():
+                del self._reading[ids]
                 done.set_result(None)
+            for prompt, turns in waiting.items():
+                self._let_go(prompt, turns)
 
-    def _shared(self, prompts: Sequence[Ids]) -> tuple[list[Ids], list[Ids]]:
-        """The prefixes that are worth prefilling first, and the prompts that follow."""
-        low, high = min(prompts), max(prompts)
-        common = low[: common_prefix(low, high)]
-        several = [prompt for prompt, count in Counter(prompts).items() if count > 1]
-        first = [common] if low != high and self._is_worth_reading(common) else []
-        return first, [prompt for prompt in several if self._is_worth_reading(prompt)]
+    def _let_go(self, prompt: Ids, turns: Sequence[asyncio.Future[None]]) -> None:
+        self._known.add(prompt)
+        for turn in turns:
+            if not turn.done():
+                turn.set_result(None)
 
     def _is_worth_reading(self, ids: Ids) -> bool:
         return len(ids) - self._known.match(ids)[0] >= _WORTH_TOKENS

@@ -61,6 +61,29 @@ def test_a_prompt_that_shares_nothing_is_sent_at_once_and_never_read_twice() -> 
     assert reader.events[0] == ("sent", LONELY)
 
 
+def test_a_prompt_alone_is_not_read_ahead_and_no_prompt_waits_for_another_s_reading() -> None:
+    async def main() -> list[tuple[str, tuple[int, ...]]]:
+        reader = Reader()
+        await reader.send(LONELY)
+        slow, begun = asyncio.Event(), []
+
+        async def read(ids: tuple[int, ...]) -> None:
+            begun.append(ids)
+            if ids == FIRST:
+                await slow.wait()
+
+        reader.ahead = ReadAhead(read)
+        turns = [asyncio.create_task(reader.send(prompt)) for prompt in (FIRST, FIRST, SECOND, SECOND)]
+        await asyncio.gather(*turns[2:])
+        assert begun == [INSTRUCTIONS, FIRST, SECOND]
+        assert not turns[0].done() and not turns[1].done()
+        slow.set()
+        await asyncio.gather(*turns)
+        return reader.events
+
+    assert [prompt for _, prompt in asyncio.run(main())] == [LONELY, SECOND, SECOND, FIRST, FIRST]
+
+
 def test_latecomers_wait_for_what_is_being_read_and_later_turns_for_nothing() -> None:
     async def main() -> Reader:
         reader = Reader()
