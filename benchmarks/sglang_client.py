@@ -1,10 +1,13 @@
 """Time that the SGLang client takes of its own: rollouts against a server that answers at once, on another core.
 
-    python -m benchmarks.sglang_client [--questions 32] [--repeats 5] [--beside DIR]
+    python -m benchmarks.sglang_client [--questions 32] [--repeats 5] [--beside DIR] [--url URL]
 
 The server is a stub: it speaks as much of SGLang's HTTP as the client asks for, and says one of three prepared turns
 without a model. All that is measured is what this process does: trees and environments, the embedded index, the client
 and HTTP. With ``--beside``, the code of another checkout (an older commit, say) does the same work in turn.
+
+With ``--url``, a real server of the MicroWiki policy samples the turns (``python -m sglang.launch_server --model-path
+at2po_agent/data/microwiki …``). Give it the other core: this process takes the first one.
 
 *Chains* are what GRPO samples; *trees* also ask for the likely tokens of every position, which entropy is taken from.
 *Prompts* are those of the chains, completed again by the client alone, at most 256 at the same time. Python's garbage
@@ -23,7 +26,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
@@ -42,7 +45,7 @@ from at2po_env.registration import make
 from at2po_env.state import Segment
 
 ROOT = Path(__file__).parent.parent
-RESULTS = Path(__file__).parent / "results" / "sglang_client.txt"
+RESULTS = Path(__file__).parent / "results"
 TURNS = ("<search> Zewen sells</search>", "<search> Tiwen</search>", "<answer> Tiwen</answer>")
 WAYS: dict[str, Expansion] = {"chains": Chains(16), "trees": EntropyGuided(10, 6, 1), "prompts": Chains(16)}
 AT_ONCE = 256
@@ -211,8 +214,8 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--beside", type=Path, help="another checkout, whose code does the same work in turn")
+    parser.add_argument("--url", help="a real server in place of the stub")
     parser.add_argument("--measure", choices=WAYS, help=argparse.SUPPRESS)
-    parser.add_argument("--url", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
         print(json.dumps(measure(arguments.url, arguments.questions, arguments.measure)))
@@ -220,7 +223,7 @@ def main() -> None:
     sources = {"this code": ROOT} | ({"beside it": arguments.beside.resolve()} if arguments.beside else {})
     mine, *others = sorted(os.sched_getaffinity(0))
     lines = [f"{'':8}{'':12}{'turns':>8}{'seconds':>9}{'turns/s':>9}{'processor µs a turn':>21}"]
-    with stub(set(others) or {mine}) as url:
+    with nullcontext(arguments.url) if arguments.url else stub(set(others) or {mine}) as url:
         for way in WAYS:
             found: dict[str, list[dict[str, float]]] = {name: [] for name in sources}
             for _ in range(arguments.repeats):
@@ -232,7 +235,8 @@ def main() -> None:
                 own = median(1e6 * one["processor"] / one["turns"] for one in runs)
                 lines.append(f"{way:8}{name:12}{runs[0]['turns']:8.0f}{seconds:9.3f}{rate:9.0f}{own:21.0f}")
             print("\n".join(lines), flush=True)
-    RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    name = "sglang_client_real.txt" if arguments.url else "sglang_client.txt"
+    (RESULTS / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

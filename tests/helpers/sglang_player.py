@@ -38,15 +38,14 @@ class Player(Controlled):
         self.asked.clear()
         self.hold.clear()
 
-    async def _generate(self, request: web.Request) -> web.StreamResponse:
-        body = await request.json()
+    async def _turn(self, body: dict[str, Any]) -> Any:
         if body["sampling_params"]["max_new_tokens"] > 1:
             self.asked.set()
             self.events.append(f"turn {self.version.rpartition('-')[2]}")
             while not self.hold.is_set():
                 await asyncio.sleep(0.005)
         self.requests.append(body)
-        return web.json_response(self.answer(body))
+        return self.answer(body)
 
     async def _control(self, request: web.Request) -> web.Response:
         before = self.version
@@ -64,6 +63,7 @@ class Player(Controlled):
         logits = self.model(torch.tensor([[*prompt, *ids]])).logits[0, len(prompt) - 1 : -1]
         logprobs = torch.log_softmax(logits, -1).gather(1, torch.tensor(ids)[:, None])[:, 0].tolist()
         found = {
+            "id": body.get("rid"),
             "finish_reason": {"type": "stop", "matched": ids[-1]},
             "cached_tokens": 0,
             "weight_version": self.version,

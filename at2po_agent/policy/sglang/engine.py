@@ -47,7 +47,7 @@ class SGLangEngine:
         codec: its tokenizer.
         publisher: of the first process, closed with the engine; None in the others.
         config: ``router`` (before exactly these servers; weights do not go through it) and ``timeout``.
-        max_connections: requests that this process sends at the same time.
+        concurrency: turns of this process that are under way at the same time.
         lead: by which the processes of the run meet.
 
     Raises:
@@ -61,7 +61,7 @@ class SGLangEngine:
         codec: Codec,
         publisher: Publisher | None,
         config: EngineConfig = _DEFAULTS,
-        max_connections: int = 512,
+        concurrency: int = 512,
         lead: Lead = alone,
     ) -> None:
         self.codec = codec
@@ -77,7 +77,7 @@ class SGLangEngine:
                     router=config.router,
                     known=known,
                     timeout=config.timeout,
-                    max_connections=max_connections,
+                    concurrency=concurrency,
                 )
             except PolicyUnavailable as error:
                 if publisher is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
@@ -64,7 +65,8 @@ class SGLangPolicy:
         router: URL of SGLang's own router before exactly these servers, which then decides where a turn is sampled.
         known: what the served model has to say after a known prompt.
         timeout: seconds without an answer after which a server counts as dead.
-        max_connections: requests that are sent at the same time, all servers together.
+        concurrency: turns that are under way at the same time, all servers together; the others wait here, where the
+            timeout does not count.
 
     Raises:
         PolicyUnavailable: no server answers.
@@ -80,18 +82,19 @@ class SGLangPolicy:
         router: str = "",
         known: KnownPrompt | None = None,
         timeout: float = 600.0,
-        max_connections: int = 512,
+        concurrency: int = 512,
     ) -> None:
         self.codec, self.vocabulary = codec, (known and known.vocabulary) or codec.vocab_size
         self.version = 0
         self.stats = ServedStats()
         self._eos = sorted(codec.eos_ids)
         self._seen = Prefixes()
+        self._slots = asyncio.Semaphore(concurrency)
         self._closed = False
         # asyncio's own loop takes a third of a turn's time.
         self._background = BackgroundLoop("at2po-sglang", new_loop=uvloop.new_event_loop)
         try:
-            self._background.run(self._open(urls, router, timeout, max_connections))
+            self._background.run(self._open(urls, router, timeout, concurrency))
             self._background.run(self._greet(known))
         except BaseException:
             self.close()
@@ -149,8 +152,8 @@ class SGLangPolicy:
             self._closed = True
             self._background.close(self._shut)
 
-    async def _open(self, urls: Sequence[str], router: str, timeout: float, max_connections: int) -> None:
-        connector = aiohttp.TCPConnector(limit=max_connections, keepalive_timeout=_IDLE_S)
+    async def _open(self, urls: Sequence[str], router: str, timeout: float, concurrency: int) -> None:
+        connector = aiohttp.TCPConnector(limit=concurrency, keepalive_timeout=_IDLE_S)
         # Servers set no cookies, and looking for some takes time at every request.
         self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
         self._servers = [Server(url, self._session, timeout) for url in urls]
@@ -205,7 +208,8 @@ class SGLangPolicy:
         sharable = min(self._seen.match(prompt)[0], len(prompt) - 1)
         self._seen.add(prompt)
         params = sampling_params(request, sampling, self._eos, _seed(request.key) if self._seeds else None)
-        answer = await self._fleet.generate(request, params, sampling.top_logprobs)
+        async with self._slots:
+            answer = await self._fleet.generate(request, params, sampling.top_logprobs)
         self._seen.add((*prompt, *answer.ids[:-1]))
         stats = self.stats
         stats.prompt_tokens += len(prompt)

@@ -125,6 +125,25 @@ def test_calls_of_several_event_loops_and_threads_share_the_connections(policy: 
     assert run(policy, ask())[0].ids == (13, 14, 15)
 
 
+def test_more_turns_than_the_concurrency_wait_without_running_out_of_time(double: Double) -> None:
+    running = most = 0
+
+    async def take_a_while(_: Any) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.3)
+        running -= 1
+
+    double.misbehave += [take_a_while] * 9
+    policy = SGLangPolicy([double.url], CODEC, timeout=0.8, concurrency=3)
+    try:
+        assert len(run(policy, *(ask(path) for path in range(9)))) == 9
+    finally:
+        policy.close()
+    assert most == 3 and len(double.turns) == 9
+
+
 def test_a_rollout_on_the_loop_of_the_connections_does_not_change_threads(policy: SGLangPolicy) -> None:
     async def rollout() -> tuple[list[Completion], str]:
         return await policy.generate([ask()], Sampling()), threading.current_thread().name
