@@ -113,7 +113,9 @@ class Double:
                 body = told.body
                 assert isinstance(body, bytes)
                 failed = {"type": "abort", "message": "", "status_code": told.status}
-                told = body if told.status == 200 else {"meta_info": {"id": rid, "finish_reason": failed}}
+                told = body if told.status == 200 else {"meta_info": {"finish_reason": failed}}
+            if isinstance(told, dict):
+                told["meta_info"]["id"] = rid
             await say(told)
         await say(b"[DONE]")
         return response
@@ -141,7 +143,6 @@ class Double:
             [[high if n == 0 else low, (i + n) % V, None] for n in range(body.get("top_logprobs_num", 0))] for i in ids
         ]
         found = {
-            "id": body.get("rid"),
             "finish_reason": {"type": "length", "length": count},
             "cached_tokens": 0,
             "weight_version": self.version,

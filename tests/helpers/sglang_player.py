@@ -63,7 +63,6 @@ class Player(Controlled):
         logits = self.model(torch.tensor([[*prompt, *ids]])).logits[0, len(prompt) - 1 : -1]
         logprobs = torch.log_softmax(logits, -1).gather(1, torch.tensor(ids)[:, None])[:, 0].tolist()
         found = {
-            "id": body.get("rid"),
             "finish_reason": {"type": "stop", "matched": ids[-1]},
             "cached_tokens": 0,
             "weight_version": self.version,

@@ -187,7 +187,6 @@ class Player(Controlled):
             return super().answer(body, **meta)  # a check of the model
         ids = CODEC.observation((Segment(("s1!", "ab!", "a!")[sum(prompt) % 3], data=False),))
         told = {
-            "id": body.get("rid"),
             "finish_reason": {"type": "stop", "matched": "!"},
             "cached_tokens": 0,
             "weight_version": self.version,

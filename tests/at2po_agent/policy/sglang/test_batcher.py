@@ -129,7 +129,7 @@ def scripted(double: Double, batch: Callable[[dict[str, Any]], list[bytes] | web
 def done(double: Double, asked: dict[str, Any], i: int) -> bytes:
     """The event of a turn that is done."""
     turn = {name: value[i] for name, value in asked.items() if name != "stream"}
-    return json.dumps(double.answer(turn)).encode()
+    return json.dumps(double.answer(turn, id=turn["rid"])).encode()
 
 
 REFUSAL = b'{"error": {"message": "turn 2 is no good", "code": 400}}'
