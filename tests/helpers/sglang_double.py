@@ -98,7 +98,7 @@ class Double:
         await response.prepare(request)
 
         async def say(told: Any) -> None:
-            await response.write(b"data: " + (told if isinstance(told, bytes) else json.dumps(told).encode()) + b"\n\n")
+            await response.write(b"data: " + (json.dumps(told).encode() if isinstance(told, dict) else told) + b"\n\n")
 
         for body in bodies:
             meta = {"id": body["rid"], "finish_reason": None}
@@ -110,10 +110,9 @@ class Double:
                 request.transport.close()
                 return response
             if isinstance(told, web.Response):
-                body = told.body
-                assert isinstance(body, bytes)
                 failed = {"type": "abort", "message": "", "status_code": told.status}
-                told = body if told.status == 200 else {"meta_info": {"finish_reason": failed}}
+                refusal = {"output_ids": [], "meta_info": {"finish_reason": failed}}
+                told = told.body if told.status == 200 else refusal
             if isinstance(told, dict):
                 told["meta_info"]["id"] = rid
             await say(told)

@@ -64,12 +64,14 @@ class SGLangPolicy:
         codec: of the model that they serve.
         router: URL of SGLang's own router before exactly these servers, which then decides where a turn is sampled.
         known: what the served model has to say after a known prompt.
-        timeout: seconds without an answer after which a server counts as dead.
+        timeout: seconds without an answer after which a server counts as dead; where several turns are asked for
+            together, since the last one that was done.
         concurrency: turns that are under way at the same time, all servers together; the others wait here, where the
             timeout does not count.
 
     Raises:
         PolicyUnavailable: no server answers.
+        ValueError: ``concurrency`` is below 1.
         PolicyError: one is no SGLang server, has other weights than the others or than ``known`` tells of, or reports
             log-probabilities of another distribution than it samples from.
     """
@@ -89,6 +91,8 @@ class SGLangPolicy:
         self.stats = ServedStats()
         self._eos = sorted(codec.eos_ids)
         self._seen = Prefixes()
+        if concurrency < 1:
+            raise ValueError(f"concurrency is {concurrency}, at least 1 turn must run")
         self._slots = asyncio.Semaphore(concurrency)
         self._closed = False
         # asyncio's own loop takes a third of a turn's time.

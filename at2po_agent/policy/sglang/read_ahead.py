@@ -66,24 +66,31 @@ class ReadAhead:
         reading = {ids: loop.create_future() for ids in worth if ids not in self._reading}
         self._reading |= reading
 
-        async def read(ids: Ids) -> None:
-            await self._read_once(ids)
+        def done(ids: Ids) -> None:
             del self._reading[ids]
             reading.pop(ids).set_result(None)
             self._let_go(ids, waiting.pop(ids, ()))
+
+        async def read(ids: Ids) -> None:
+            try:
+                await self._read_once(ids)
+            finally:
+                done(ids)
 
         try:
             if common in reading:
                 await read(common)
             for prompt in [one for one in waiting if one not in reading]:
                 self._let_go(prompt, waiting.pop(prompt))
-            await asyncio.gather(*map(read, list(reading)))
-        finally:  # also where the policy is closed meanwhile
-            for ids, done in reading.items():
-                del self._reading[ids]
-                done.set_result(None)
+            ends = await asyncio.gather(*map(read, list(reading)), return_exceptions=True)
+        finally:  # of what was not begun when the policy was closed
+            for ids in list(reading):
+                done(ids)
             for prompt, turns in waiting.items():
                 self._let_go(prompt, turns)
+        for end in ends:
+            if end is not None:
+                raise end
 
     def _let_go(self, prompt: Ids, turns: Sequence[asyncio.Future[None]]) -> None:
         self._known.add(prompt)

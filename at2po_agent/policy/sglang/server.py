@@ -6,9 +6,6 @@ distribution is sent, since a server may have other defaults, and the turn is sa
 
 from __future__ import annotations
 
-import asyncio
-import itertools
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +16,7 @@ from at2po_agent.policy.base import PolicyError, PolicyUnavailable, Request, Sam
 from at2po_agent.policy.prefixes import Ids
 from at2po_agent.policy.sglang.batcher import MOST_TOGETHER, Batcher
 from at2po_agent.policy.sglang.read_ahead import ReadAhead
-from at2po_agent.policy.sglang.transport import BadAnswer, NoAnswer, Transport
+from at2po_agent.policy.sglang.transport import BadAnswer, Transport
 from search_backend.outside import MOST_COUNT, count, counts, logprobs, shown
 
 _FLUSH_S = 5  # for the server to see that the last turn is done
@@ -91,10 +88,8 @@ class Server:
         self.vocabulary = MOST_COUNT  # token ids are below it; set by whoever knows the model
         self._transport = Transport(url, session, timeout)
         self.url = self._transport.url
-        self._batcher = Batcher(self._transport, together)
+        self._batcher = Batcher(self._transport, self.abort, together)
         self._ahead = ReadAhead(self._prefill)
-        self._aborts: set[asyncio.Task[None]] = set()
-        self._client, self._numbers = uuid.uuid4().hex, itertools.count()  # of the turns' names
 
     async def generate(
         self, prompt: Ids, params: Mapping[str, Any], *, top_logprobs: int = 0, where: str = ""
@@ -107,16 +102,13 @@ class Server:
             BadAnswer: it answered something else than a turn of the vocabulary with its log-probabilities.
             PolicyUnavailable: there is no answer in time, no connection, or the server is in trouble.
         """
-        body = self._body(prompt, params, logprobs=True, top_logprobs=top_logprobs)
+        body = _body(prompt, params, logprobs=True, top_logprobs=top_logprobs)
         self.running += 1
         try:
             await self._ahead.ready(prompt)
             answer = _read(await self._batcher.generate(body, where), self.url, top_logprobs)
             _check(answer, self.url, self.vocabulary, params["max_new_tokens"], top_logprobs)
             return answer
-        except (asyncio.CancelledError, NoAnswer):
-            self._abort(body["rid"])
-            raise
         finally:
             self.running -= 1
 
@@ -167,28 +159,10 @@ class Server:
 
     async def settle(self) -> None:
         """Wait until the aborts that were begun are sent."""
-        await asyncio.gather(*self._aborts)
-
-    def _body(
-        self, prompt: Ids, params: Mapping[str, Any], *, logprobs: bool = False, top_logprobs: int = 0
-    ) -> dict[str, Any]:
-        return {
-            # The number first: a server aborts every request whose name begins with the given one.
-            "rid": f"{next(self._numbers)}-{self._client}",
-            "input_ids": prompt,
-            "sampling_params": params,
-            "return_logprob": logprobs,
-            "logprob_start_len": -1,  # of the output alone: input log-probabilities switch the prefix cache off
-            "top_logprobs_num": top_logprobs,
-        }
+        await self._batcher.settle()
 
     async def _prefill(self, prompt: Ids) -> None:
-        await self._batcher.generate(self._body(prompt, {"max_new_tokens": 0}))
-
-    def _abort(self, rid: str) -> None:
-        task = asyncio.get_running_loop().create_task(self.abort(rid))
-        self._aborts.add(task)
-        task.add_done_callback(self._aborts.discard)
+        await self._batcher.generate(_body(prompt, {"max_new_tokens": 0}))
 
 
 def read_weight_version(told: object, url: str) -> str:
@@ -201,6 +175,16 @@ def read_weight_version(told: object, url: str) -> str:
     if not isinstance(told, dict) or not isinstance(version, str | None) or len(version or "") > _LONGEST_VERSION:
         raise BadAnswer(f"{url}/model_info answered no version of weights but {shown(version)}")
     return str(version)
+
+
+def _body(prompt: Ids, params: Mapping[str, Any], *, logprobs: bool = False, top_logprobs: int = 0) -> dict[str, Any]:
+    return {
+        "input_ids": prompt,
+        "sampling_params": params,
+        "return_logprob": logprobs,
+        "logprob_start_len": -1,  # of the output alone: input log-probabilities switch the prefix cache off
+        "top_logprobs_num": top_logprobs,
+    }
 
 
 def _read(told: Any, url: str, top_logprobs: int) -> Answer:

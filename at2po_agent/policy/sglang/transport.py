@@ -137,6 +137,8 @@ async def _events(parts: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
             if not event.startswith(b"data: "):
                 raise Unusable(f"no event but {shown(event[:60].decode(errors='replace'))}")
             if event == b"data: [DONE]":
+                async for _ in parts:
+                    pass  # to the very end, so that the connection can be used again
                 return
             yield event[6:]
         if len(left) > _MOST_BYTES:

@@ -6,7 +6,6 @@ import asyncio
 import json
 import math
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
 from typing import Any, TypeVar
 
 import aiohttp
@@ -17,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from at2po_agent.policy.base import PolicyError, PolicyUnavailable
 from at2po_agent.policy.sglang.batcher import MOST_TOGETHER, Batcher
 from at2po_agent.policy.sglang.server import Answer, Server
-from at2po_agent.policy.sglang.transport import BadAnswer, NoAnswer, Transport
+from at2po_agent.policy.sglang.transport import NoAnswer, Transport
 from tests.at2po_agent.policy.sglang.test_server import PARAMS
 from tests.helpers.hostile_json import with_one_part_replaced
 from tests.helpers.sglang_double import DROP, Double, V, serving
@@ -34,7 +33,6 @@ def double() -> Iterator[Double]:
 def body(i: int) -> dict[str, Any]:
     """A turn that the double answers with ids that tell it from others."""
     return {
-        "rid": f"{i}-test",
         "input_ids": [i],
         "sampling_params": PARAMS,
         "return_logprob": True,
@@ -46,7 +44,12 @@ def body(i: int) -> dict[str, Any]:
 def with_batcher(url: str, work: Callable[[Batcher], Awaitable[T]], timeout: float = 5, most: int = MOST_TOGETHER) -> T:
     async def run() -> T:
         async with aiohttp.ClientSession() as session:
-            return await work(Batcher(Transport(url, session, timeout), most))
+            transport = Transport(url, session, timeout)
+            batcher = Batcher(transport, lambda rid: transport.tell("/abort_request", {"rid": rid}), most)
+            try:
+                return await work(batcher)
+            finally:
+                await batcher.settle()
 
     return asyncio.run(run())
 
@@ -69,7 +72,10 @@ def answers(turns: int) -> list[list[int]]:
 def test_turns_that_are_ready_together_are_one_request_and_each_gets_its_own_answer(double: Double) -> None:
     assert with_batcher(double.url, lambda batcher: ask(batcher, 5)) == answers(5)
     assert double.batches == [5]
-    assert [turn["rid"] for turn in double.turns] == [f"{i}-test" for i in range(5)]
+    assert [turn["input_ids"] for turn in double.turns] == [[i] for i in range(5)]
+    assert len({turn["rid"] for turn in double.turns}) == 5
+    # The server must not stream every token.
+    assert {turn["sampling_params"]["stream_interval"] for turn in double.turns} == {2**30}
 
 
 def test_a_turn_alone_is_not_streamed_and_a_request_has_a_bound(double: Double) -> None:
@@ -106,6 +112,19 @@ def test_a_turn_that_is_refused_harms_no_other_and_hears_why(double: Double, sta
     assert isinstance(refused, PolicyError) and isinstance(refused, PolicyUnavailable) == (status == 503)
     assert f"answers {status}: no such thing" in str(refused)
     assert str(refused).startswith("turn 0: ") == (status == 400)
+    # Two seconds after a batch the server aborts whatever has a name of it.
+    assert len({turn["rid"] for turn in double.turns}) == 4
+
+
+def test_a_turn_that_is_refused_is_asked_again_before_the_others_are_done(double: Double) -> None:
+    double.misbehave += [lambda _: web.Response(status=503), lambda _: asyncio.sleep(30)]
+
+    async def work(batcher: Batcher) -> None:
+        turns = [asyncio.create_task(batcher.generate(body(i))) for i in range(2)]
+        assert (await turns[0])["output_ids"] == answers(1)[0]
+        turns[1].cancel()
+
+    with_batcher(double.url, work)
 
 
 def scripted(double: Double, batch: Callable[[dict[str, Any]], list[bytes] | web.Response]) -> None:
@@ -149,24 +168,42 @@ def test_what_is_refused_together_is_asked_alone(double: Double, batch: Any) -> 
 
 
 @pytest.mark.parametrize(
-    ("rest", "message"),
+    "rest",
     [
-        ([b"[DONE]"], "ended its answer before 2 of 3 turns"),
-        ([], "ended its answer before 2 of 3 turns"),
-        ([b"{"], "not JSON"),
-        ([b"[]"], "an event that answers no turn"),
-        ([b'{"meta_info": {"id": "another", "finish_reason": {"type": "stop"}}}'], "an event that answers no turn"),
+        [b"[DONE]"],
+        [],
+        [b"{"],
+        [b"[]"],
+        [b'{"output_ids": [1], "meta_info": {"id": "another", "finish_reason": {"type": "stop"}}}'],
     ],
 )
-def test_an_answer_that_breaks_off_keeps_the_turns_that_are_done(
-    double: Double, rest: list[bytes], message: str
+def test_an_answer_that_breaks_off_keeps_what_is_done_and_the_rest_is_asked_alone(
+    double: Double, rest: list[bytes]
 ) -> None:
     scripted(double, lambda asked: [done(double, asked, 1), *rest])
-    first, second, third = with_batcher(double.url, lambda batcher: ask(batcher, 3))
-    assert second == answers(3)[1]
-    for failed in (first, third):
-        assert isinstance(failed, BadAnswer) and message in str(failed)
-    assert not double.requests, "the servers that may still be at them are not asked again"
+    assert with_batcher(double.url, lambda batcher: ask(batcher, 3)) == answers(3)
+    assert [turn["input_ids"] for turn in double.requests] == [[0], [2]]
+
+
+def test_a_server_that_streams_only_what_is_new_is_asked_alone_from_then_on(double: Double) -> None:
+    def last_token(asked: dict[str, Any], i: int) -> bytes:
+        event = json.loads(done(double, asked, i))
+        event["output_ids"], event["meta_info"]["completion_tokens"] = event["output_ids"][1:], 3
+        return json.dumps(event).encode()
+
+    batches = []
+
+    def batch(asked: dict[str, Any]) -> list[bytes]:
+        batches.append(len(asked["rid"]))
+        return [*(last_token(asked, i) for i in range(3)), b"[DONE]"]
+
+    async def work(batcher: Batcher) -> None:
+        assert await ask(batcher, 3) == answers(3)
+        assert await ask(batcher, 3) == answers(3)
+
+    scripted(double, batch)
+    with_batcher(double.url, work)
+    assert batches == [3]
 
 
 def test_a_lost_connection_keeps_the_turns_that_are_done(double: Double) -> None:
@@ -190,32 +227,50 @@ def test_the_time_without_an_answer_begins_anew_with_every_turn_that_is_done(dou
     assert isinstance(silent, NoAnswer)
 
 
-def test_a_request_ends_when_nobody_waits_for_its_turns_and_not_before(double: Double) -> None:
+def test_a_turn_that_is_given_up_is_aborted_and_the_others_go_on(double: Double) -> None:
     async def work(batcher: Batcher) -> None:
-        begun = asyncio.Event()
+        async def until_aborted(turn: dict[str, Any]) -> web.Response:
+            while turn["rid"] not in double.aborted:
+                await asyncio.sleep(0.01)
+            answer = double.answer(turn, id=turn["rid"], finish_reason={"type": "abort", "message": "aborted"})
+            return web.json_response(answer)
 
-        async def never(_: Any) -> None:
-            begun.set()
-            await asyncio.sleep(30)
+        async def later(_: Any) -> None:
+            await asyncio.sleep(0.5)
 
-        double.misbehave += [never, never]
-        first, second, third = (asyncio.create_task(batcher.generate(body(i))) for i in range(3))
-        assert (await third)["output_ids"] == answers(3)[2]
+        double.misbehave += [until_aborted, later]
+        first, *others = (asyncio.create_task(batcher.generate(body(i))) for i in range(3))
+        while len(double.turns) < 3:
+            await asyncio.sleep(0.01)
         first.cancel()
-        with suppress(asyncio.CancelledError):
-            await first
-        await asyncio.sleep(0.05)
-        assert [request.done() for request in batcher._requests] == [False]
-        second.cancel()
-        with suppress(asyncio.CancelledError):
-            await second
-        await asyncio.sleep(0.05)
-        assert not batcher._requests
+        told = await asyncio.gather(*others)
+        assert [one["output_ids"] for one in told] == answers(3)[1:]
+        assert double.aborted == [double.turns[0]["rid"]] and len(double.turns) == 3
 
     with_batcher(double.url, work)
 
 
-EVENT = json.loads(done(Double(), {name: [value] for name, value in body(10).items()} | {"stream": True}, 0))
+def test_a_request_ends_when_nobody_waits_for_its_turns_and_one_that_was_not_sent_is_never(double: Double) -> None:
+    async def work(batcher: Batcher) -> None:
+        double.misbehave += [lambda _: asyncio.sleep(30)] * 2
+        turns = [asyncio.create_task(batcher.generate(body(i))) for i in range(2)]
+        while len(double.turns) < 2:
+            await asyncio.sleep(0.01)
+        for turn in turns:
+            turn.cancel()
+        await asyncio.sleep(0.05)
+        assert not batcher._requests
+
+        waits = asyncio.create_task(batcher.generate(body(3)))
+        await asyncio.sleep(0)
+        waits.cancel()
+        await asyncio.sleep(0.05)
+        assert len(double.turns) == 2
+
+    with_batcher(double.url, work)
+
+
+EVENT = json.loads(done(Double(), {name: [value] for name, value in body(10).items()} | {"rid": ["10-test"]}, 0))
 
 
 @pytest.mark.fault("item 23: an event of SGLang in which one part is something else")

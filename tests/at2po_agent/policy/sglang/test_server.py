@@ -15,7 +15,8 @@ from aiohttp import web
 from hypothesis import HealthCheck, given, settings
 
 from at2po_agent.policy.base import PolicyError, PolicyUnavailable, Request, Sampling
-from at2po_agent.policy.sglang.server import Answer, BadAnswer, NoAnswer, Server, ServerInfo, sampling_params
+from at2po_agent.policy.sglang.server import Answer, Server, ServerInfo, sampling_params
+from at2po_agent.policy.sglang.transport import BadAnswer, NoAnswer
 from tests.helpers.hostile_json import with_each_part_replaced, with_one_part_replaced
 from tests.helpers.servers import free_port
 from tests.helpers.sglang_double import DROP, Double, V, serving
