@@ -7,6 +7,7 @@ from at2po_agent.settings import ConfigError
 from at2po_agent.training.config import load_config
 from at2po_agent.training.session import open_session
 from tests.at2po_agent.training.test_session import SMALL
+from tests.helpers.servers import free_port
 from tests.helpers.sglang_control import Controlled
 from tests.helpers.sglang_double import serving
 
@@ -20,8 +21,9 @@ def test_a_run_that_cannot_be_repeated_does_not_say_that_it_can(tmp_path):
 
 def test_without_urls_servers_are_started_with_the_policy_that_is_trained(tmp_path):
     command = "engine.launch.command='sh -c \"echo loading {model} at {port}; exit 1\"'"
-    with pytest.raises(PolicyError, match=r"server-0.log(.|\n)*loading .*microwiki at 30000"):
-        open_session(load_config(None, [*SGLANG, command]), tmp_path)
+    port = free_port()
+    with pytest.raises(PolicyError, match=rf"server-0.log(.|\n)*loading .*microwiki at {port}"):
+        open_session(load_config(None, [*SGLANG, command, f"engine.launch.port={port}"]), tmp_path)
     assert (tmp_path / "server-0.log").is_file()
 
 
