@@ -44,7 +44,7 @@ class Transport:
     Args:
         url: ``http://HOST:PORT``.
         session: of the event loop that everything here runs on.
-        timeout: seconds that a POST may go without an answer once it is sent.
+        timeout: seconds that a POST may go without an answer once it is sent; a GET has ten.
     """
 
     def __init__(self, url: str, session: aiohttp.ClientSession, timeout: float) -> None:
@@ -59,7 +59,7 @@ class Transport:
         """The answer's JSON, or its text where it is none."""
         return await self._ask("POST", path, where, _whole, self._timeout, orjson.dumps(body))
 
-    async def stream(self, path: str, body: Mapping[str, Any], take: Callable[[Any], bool], where: str = "") -> None:
+    async def stream(self, path: str, body: Mapping[str, Any], take: Callable[[Any], bool]) -> None:
         """Give ``take`` the JSON of every event of a streamed answer as it comes, until the stream ends.
 
         ``take`` says whether the event was one that is waited for: the time without an answer begins anew then.
@@ -71,7 +71,7 @@ class Transport:
                 if take(read_fields(event)):
                     silence.reschedule(loop.time() + self._timeout)
 
-        await self._ask("POST", path, where, each, self._timeout, orjson.dumps(body))
+        await self._ask("POST", path, "", each, self._timeout, orjson.dumps(body))
 
     async def tell(self, path: str, body: Mapping[str, Any]) -> None:
         """POST what needs no answer; a server that cannot be told is left alone."""
