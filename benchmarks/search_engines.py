@@ -137,6 +137,8 @@ class _OnServer:
 
     def __init__(self) -> None:
         self.host = os.environ["AT2PO_ES_URL"].split("://")[-1].rstrip("/")
+        # Hundreds of searches are asked at once here, which a busy server may take long to answer.
+        self.uri = f"elasticsearch://{self.host}/{self.name}?timeout=120"
 
     def client(self) -> Elasticsearch:
         return Elasticsearch(f"http://{self.host}", request_timeout=600)
@@ -161,11 +163,11 @@ class ElasticsearchIndex(_OnServer):
     def build(self, file: Path, folder: Path) -> None:
         """Sort, digest, make the terms and send, as ``at2po-agent index build`` does."""
         self.clear()
-        load_index(f"elasticsearch://{self.host}/{self.name}", read_passages(file)).close()
+        load_index(self.uri, read_passages(file)).close()
 
     def open(self, folder: Path, k: int) -> Search:
         """Connect."""
-        return _ids(search_backend.open(f"elasticsearch://{self.host}/{self.name}"), k)
+        return _ids(search_backend.open(self.uri), k)
 
 
 class BulkHelper(_OnServer):

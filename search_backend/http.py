@@ -141,7 +141,7 @@ class _Client:
             try:
                 return self._read(await self._post(content), queries)
             except TimeoutError as error:
-                raise SearchTimeout(f"{self._url}: no answer within {self._timeout:g} s") from error
+                raise SearchTimeout(f"{self._url}: no answer within {self._timeout:g} s (set by ?timeout=)") from error
             except SearchUnavailable as error:
                 pause = next(pauses, None)
                 if pause is None:

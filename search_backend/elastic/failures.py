@@ -41,7 +41,7 @@ def failure(error: Exception, address: Address) -> Failure:
     if isinstance(error, elasticsearch.ApiError):
         return status_failure(error.status_code, _reason(error.body) or _plain(error.message), address)
     if isinstance(error, elastic_transport.ConnectionTimeout):
-        message = f"{address}: no answer within {address.timeout:g} s"
+        message = f"{address}: no answer within {address.timeout:g} s (set by ?timeout=)"
         return Failure(SearchTimeout(message), again=False)
     if isinstance(error, elastic_transport.TlsError):
         return Failure(

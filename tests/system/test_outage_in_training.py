@@ -150,5 +150,5 @@ def test_a_run_outlasts_a_server_that_is_only_slow(elasticsearch_host, slow_prox
     stage = Stage(in_training=slow)
     lines = run(tmp_path / "run", f"elasticsearch://127.0.0.1:{proxy.port}/{name}?timeout=1&retries=0", stage)
     assert lines == undisturbed
-    assert "no answer within 1 s; next try in 2 s" in stage.of_search()[0]
+    assert "no answer within 1 s (set by ?timeout=); next try in 2 s" in stage.of_search()[0]
     assert stage.of_search()[-1].startswith("search is back after")

@@ -80,7 +80,7 @@ def test_it_ranks_as_the_embedded_index_does(data_dir, uri, tmp_path, analyzer, 
     records = json.loads((data_dir / "hotpotqa" / "hotpot_dev_distractor_v1.json").read_text())
     queries = [record["question"] for record in records]
     embedded = EmbeddedIndex.build(tmp_path / "index", passages, analyzer=analyzer)
-    backend = load_index(uri, passages, analyzer=analyzer, shards=shards)
+    backend = load_index(f"{uri}?timeout=120", passages, analyzer=analyzer, shards=shards)
     assert backend.manifest.corpus_digest == embedded.manifest.corpus_digest
     assert backend.manifest.passages == embedded.manifest.passages == len(passages)
     same = 0
@@ -99,7 +99,7 @@ def test_every_character_of_unicode_is_searched_as_in_the_embedded_index(uri, tm
     texts = ["".join(characters[i : i + 16]) for i in range(0, len(characters), 16)]
     passages = [Passage(f"p{i:05d}", text, f"{' '.join(text)} A{text[0]}b") for i, text in enumerate(texts)]
     embedded = EmbeddedIndex.build(tmp_path / "index", passages, analyzer=analyzer)
-    backend = load_index(uri, passages, analyzer=analyzer)
+    backend = load_index(f"{uri}?timeout=120", passages, analyzer=analyzer)
     queries = [text[::3] + " " + " ".join(text[::5]) for text in texts]
     some_found = 0
     for ours, theirs in zip(embedded.search(queries, 5), backend.search(queries, 5), strict=True):
