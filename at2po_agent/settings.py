@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -72,7 +73,7 @@ def load(
         ConfigError: a file is missing, not YAML or its own base, a key is unknown, a value has the wrong type or is out
             of range.
     """
-    merged: Any = OmegaConf.merge(OmegaConf.structured(schema), dict(under or {}))
+    merged = defaults(schema, under or {})
     paths = locate_all(files)
     composed = [source for path in paths for source in read_with_bases(path)]
     _drop_other_choices(composed, schema)
@@ -84,7 +85,7 @@ def load(
     for values, where in sources:
         _check_keys(values, schema, where, schema)
         try:
-            merged = OmegaConf.merge(merged, values)
+            merged = OmegaConf.unsafe_merge(merged, values)  # without a copy of what is there for every source
         except OmegaConfBaseException as error:
             key = error.full_key or ""
             raise ConfigError(f"{where.of(key)}: {key}: {first_line(error)}") from error
@@ -107,6 +108,21 @@ def load(
         raise ConfigError(f"{origin.of(key)}: {section}.{error}") from error
     _check_ranges(config, origin)
     return config
+
+
+def defaults(schema: type, over: Mapping[str, Any]) -> Any:
+    """What a dataclass says where nothing else is said, and ``over`` it, as an OmegaConf structured config.
+
+    Raises:
+        OmegaConfBaseException: it does not fit.
+    """
+    return OmegaConf.merge(_structured(schema), dict(over))
+
+
+@functools.cache
+def _structured(schema: type) -> Any:
+    """Made once: a merge copies it, which is faster than to read the dataclasses again."""
+    return OmegaConf.structured(schema)
 
 
 def read_overrides(overrides: Sequence[str]) -> dict[str, Any]:
@@ -187,6 +203,7 @@ def _all_keys(schema: type, prefix: str = "") -> Iterator[str]:
             yield from _all_keys(cast(type, hint), f"{prefix}{key}.")
 
 
+@functools.cache
 def _hints(schema: type) -> dict[str, Any]:
     """The types of a dataclass's fields; a ClassVar is no setting."""
     hints = get_type_hints(schema)

@@ -11,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from at2po_agent.atomic_files import plain_json
 from at2po_agent.provenance import differences
+from at2po_agent.settings import defaults
 from at2po_agent.training.config import TrainConfig
 from at2po_agent.training.run_dir import ACCEPTABLE, RESUMABLE, RunDirError, read_metrics, step_of, tree_files
 from at2po_agent.training.stored_trees import ranges
@@ -105,7 +106,7 @@ def _at(session: Session, path: str) -> Any:
 def _settings(stored: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that may not change, with the defaults of those that the version which stored them did not have."""
     try:
-        filled: Any = OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(TrainConfig), stored))
+        filled: Any = OmegaConf.to_container(defaults(TrainConfig, stored))
     except OmegaConfBaseException:
         # Of a version with other settings, which the comparison names.
         filled = stored

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -22,6 +23,22 @@ SMALL = [
     "rollout.max_response_tokens=256",
     "update.max_tokens=2048",
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def traced_once() -> Iterator[None]:
+    """Tests that plan the same model and the same size of trees share a trace, which takes seconds."""
+    known: dict[tuple[str, int, int], int] = {}
+
+    def remembered(trained: Trained, batch: MicroBatch) -> int:
+        key = repr(trained), len(batch.ids), len(batch.targets)
+        if key not in known:
+            known[key] = activation_bytes(trained, batch)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "activation_bytes", remembered)
+        yield
 
 
 def config(*overrides: str) -> TrainConfig:
