@@ -85,7 +85,7 @@ def load(
     for values, where in sources:
         _check_keys(values, schema, where, schema)
         try:
-            merged = OmegaConf.unsafe_merge(merged, values)  # without a copy of what is there for every source
+            merged = OmegaConf.unsafe_merge(merged, values)  # in place: merge would copy all for each source
         except OmegaConfBaseException as error:
             key = error.full_key or ""
             raise ConfigError(f"{where.of(key)}: {key}: {first_line(error)}") from error
@@ -111,17 +111,17 @@ def load(
 
 
 def defaults(schema: type, over: Mapping[str, Any]) -> Any:
-    """What a dataclass says where nothing else is said, and ``over`` it, as an OmegaConf structured config.
+    """The defaults of a dataclass with the values ``over`` them, as an OmegaConf structured config.
 
     Raises:
-        OmegaConfBaseException: it does not fit.
+        OmegaConfBaseException: a value does not fit its field.
     """
     return OmegaConf.merge(_structured(schema), dict(over))
 
 
 @functools.cache
 def _structured(schema: type) -> Any:
-    """Made once: a merge copies it, which is faster than to read the dataclasses again."""
+    """The defaults, made once: copying them, as merge does, is faster than reading the dataclasses again."""
     return OmegaConf.structured(schema)
 
 

@@ -168,7 +168,7 @@ def _sparing_the_collector() -> Iterator[None]:
     It took a quarter of the time of a rollout on SGLang, which makes many objects that live for a step.
     """
     before = gc.get_threshold()
-    gc.freeze()  # with what little is garbage by now: looking for it takes half a second of the start
+    gc.freeze()  # no gc.collect before it: there is little garbage by now, and the search takes half a second
     gc.set_threshold(*_COLLECT_EVERY)
     try:
         yield
